@@ -1,0 +1,303 @@
+//! Field tables as they are on the wire: checked once, then read in place without allocation.
+
+use crate::read;
+
+/// Tables and arrays that may be inside each other, the outermost table included.
+pub const DEPTH_MAX: usize = 128;
+
+/// Why octets are not a field table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// A name or value is longer than what encloses it.
+    #[error("a field ends beyond its table")]
+    Truncated,
+    /// A type tag that RabbitMQ does not know.
+    #[error("unknown field type {0}")]
+    UnknownTag(u8),
+    /// A field name that is not UTF-8.
+    #[error("a field name is not UTF-8")]
+    NameNotUtf8,
+    /// More than [`DEPTH_MAX`] levels.
+    #[error("more than {DEPTH_MAX} levels of nesting")]
+    TooDeep,
+}
+
+/// A field value, borrowed from its table. Integers tagged `l` and `L` are both `I64`, as RabbitMQ reads them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ValueRef<'a> {
+    /// `t`
+    Bool(bool),
+    /// `b`
+    I8(i8),
+    /// `B`
+    U8(u8),
+    /// `s`
+    I16(i16),
+    /// `u`
+    U16(u16),
+    /// `I`
+    I32(i32),
+    /// `i`
+    U32(u32),
+    /// `l`, `L`
+    I64(i64),
+    /// `f`
+    F32(f32),
+    /// `d`
+    F64(f64),
+    /// `D`
+    Decimal {
+        /// Digits after the point.
+        scale: u8,
+        /// The digits.
+        value: u32,
+    },
+    /// `S`
+    LongString(&'a [u8]),
+    /// `x`
+    Bytes(&'a [u8]),
+    /// `T`, seconds since 1970
+    Timestamp(u64),
+    /// `A`, the octets after the length
+    Array(&'a [u8]),
+    /// `F`, the octets after the length
+    Table(&'a [u8]),
+    /// `V`
+    Void,
+}
+
+impl<'a> ValueRef<'a> {
+    /// The value of any integer type.
+    #[must_use]
+    pub fn as_integer(&self) -> Option<i64> {
+        match *self {
+            Self::I8(v) => Some(v.into()),
+            Self::U8(v) => Some(v.into()),
+            Self::I16(v) => Some(v.into()),
+            Self::U16(v) => Some(v.into()),
+            Self::I32(v) => Some(v.into()),
+            Self::U32(v) => Some(v.into()),
+            Self::I64(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The octets of a long string or byte array.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&'a [u8]> {
+        match *self {
+            Self::LongString(octets) | Self::Bytes(octets) => Some(octets),
+            _ => None,
+        }
+    }
+
+    /// The type's name in error texts.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "bool",
+            Self::I8(_) => "byte",
+            Self::U8(_) => "unsignedbyte",
+            Self::I16(_) => "short",
+            Self::U16(_) => "unsignedshort",
+            Self::I32(_) => "signedint",
+            Self::U32(_) => "unsignedint",
+            Self::I64(_) => "long",
+            Self::F32(_) => "float",
+            Self::F64(_) => "double",
+            Self::Decimal { .. } => "decimal",
+            Self::LongString(_) => "longstr",
+            Self::Bytes(_) => "binary",
+            Self::Timestamp(_) => "timestamp",
+            Self::Array(_) => "array",
+            Self::Table(_) => "table",
+            Self::Void => "void",
+        }
+    }
+
+    /// Reads a value with its tag and returns what follows it.
+    fn read(buf: &'a [u8]) -> Result<(Self, &'a [u8]), TableError> {
+        let (tag, rest) = read::octet(buf).ok_or(TableError::Truncated)?;
+        let value = match tag {
+            b'S' => read::long_str(rest).map(|(v, rest)| (Self::LongString(v), rest)),
+            b'I' => read::chunk(rest).map(|(v, rest)| (Self::I32(i32::from_be_bytes(v)), rest)),
+            b'i' => read::long(rest).map(|(v, rest)| (Self::U32(v), rest)),
+            b'l' | b'L' => {
+                read::chunk(rest).map(|(v, rest)| (Self::I64(i64::from_be_bytes(v)), rest))
+            }
+            b's' => read::chunk(rest).map(|(v, rest)| (Self::I16(i16::from_be_bytes(v)), rest)),
+            b'u' => read::short(rest).map(|(v, rest)| (Self::U16(v), rest)),
+            b'b' => read::chunk(rest).map(|(v, rest)| (Self::I8(i8::from_be_bytes(v)), rest)),
+            b'B' => read::octet(rest).map(|(v, rest)| (Self::U8(v), rest)),
+            b'f' => read::chunk(rest).map(|(v, rest)| (Self::F32(f32::from_be_bytes(v)), rest)),
+            b'd' => read::chunk(rest).map(|(v, rest)| (Self::F64(f64::from_be_bytes(v)), rest)),
+            b'D' => read::octet(rest).and_then(|(scale, rest)| {
+                let (value, rest) = read::long(rest)?;
+                Some((Self::Decimal { scale, value }, rest))
+            }),
+            b'T' => read::long_long(rest).map(|(v, rest)| (Self::Timestamp(v), rest)),
+            b'F' => read::long_str(rest).map(|(v, rest)| (Self::Table(v), rest)),
+            b'A' => read::long_str(rest).map(|(v, rest)| (Self::Array(v), rest)),
+            b't' => read::octet(rest).map(|(v, rest)| (Self::Bool(v != 0), rest)),
+            b'x' => read::long_str(rest).map(|(v, rest)| (Self::Bytes(v), rest)),
+            b'V' => Some((Self::Void, rest)),
+            unknown => return Err(TableError::UnknownTag(unknown)),
+        };
+        value.ok_or(TableError::Truncated)
+    }
+}
+
+/// The fields of one table, in order, without those of the tables inside it. A malformed field is yielded as an error
+/// and is the last item.
+#[derive(Clone, Debug)]
+pub struct TableIter<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> TableIter<'a> {
+    /// Iterates over a table given without its length.
+    #[must_use]
+    pub fn new(table: &'a [u8]) -> Self {
+        Self { rest: table }
+    }
+
+    fn read(&mut self) -> Result<(&'a [u8], ValueRef<'a>), TableError> {
+        let (name, rest) = read::short_str(self.rest).ok_or(TableError::Truncated)?;
+        let (value, rest) = ValueRef::read(rest)?;
+        self.rest = rest;
+        Ok((name, value))
+    }
+
+    /// What has not been read yet; the difference to an earlier call is the octets of the fields between.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+impl<'a> Iterator for TableIter<'a> {
+    type Item = Result<(&'a [u8], ValueRef<'a>), TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let field = self.read();
+        if field.is_err() {
+            self.rest = &[];
+        }
+        Some(field)
+    }
+}
+
+/// The values of one array, in order. A malformed value is yielded as an error and is the last item.
+#[derive(Clone, Debug)]
+pub struct ArrayIter<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> ArrayIter<'a> {
+    /// Iterates over an array given without its length.
+    #[must_use]
+    pub fn new(array: &'a [u8]) -> Self {
+        Self { rest: array }
+    }
+}
+
+impl<'a> Iterator for ArrayIter<'a> {
+    type Item = Result<ValueRef<'a>, TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        match ValueRef::read(self.rest) {
+            Ok((value, rest)) => {
+                self.rest = rest;
+                Some(Ok(value))
+            }
+            Err(error) => {
+                self.rest = &[];
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// The first value of that name in a table given without its length; fields after a malformed one are not seen.
+#[must_use]
+pub fn lookup<'a>(table: &'a [u8], key: &[u8]) -> Option<ValueRef<'a>> {
+    TableIter::new(table)
+        .map_while(Result::ok)
+        .find(|(name, _)| *name == key)
+        .map(|(_, value)| value)
+}
+
+/// Checks a table given without its length, and all tables and arrays inside it.
+///
+/// # Errors
+///
+/// The first thing found to be wrong.
+pub fn check(table: &[u8]) -> Result<(), TableError> {
+    for field in TableIter::new(table) {
+        let (name, value) = field?;
+        check_name(name)?;
+        if let Some(nested) = Nested::of(&value) {
+            check_nested(nested)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_name(name: &[u8]) -> Result<(), TableError> {
+    std::str::from_utf8(name)
+        .map(drop)
+        .map_err(|_| TableError::NameNotUtf8)
+}
+
+/// A table or array inside another, with what is left to read of it.
+#[derive(Clone, Copy)]
+struct Nested<'a> {
+    rest: &'a [u8],
+    named: bool,
+}
+
+impl<'a> Nested<'a> {
+    fn of(value: &ValueRef<'a>) -> Option<Self> {
+        match *value {
+            ValueRef::Table(rest) => Some(Self { rest, named: true }),
+            ValueRef::Array(rest) => Some(Self { rest, named: false }),
+            _ => None,
+        }
+    }
+}
+
+/// Checks everything inside one table or array. Its own function because flat tables should not pay for the stack.
+#[inline(never)]
+fn check_nested(first: Nested<'_>) -> Result<(), TableError> {
+    // What encloses `current`; the outermost table is not among them.
+    let mut enclosing = [first; DEPTH_MAX - 2];
+    let mut depth = 0;
+    let mut current = first;
+    loop {
+        if current.rest.is_empty() {
+            if depth == 0 {
+                return Ok(());
+            }
+            depth -= 1;
+            current = *enclosing.get(depth).ok_or(TableError::TooDeep)?;
+            continue;
+        }
+        if current.named {
+            let (name, rest) = read::short_str(current.rest).ok_or(TableError::Truncated)?;
+            check_name(name)?;
+            current.rest = rest;
+        }
+        let (value, rest) = ValueRef::read(current.rest)?;
+        current.rest = rest;
+        if let Some(nested) = Nested::of(&value) {
+            *enclosing.get_mut(depth).ok_or(TableError::TooDeep)? = current;
+            depth += 1;
+            current = nested;
+        }
+    }
+}
