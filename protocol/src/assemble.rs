@@ -95,9 +95,7 @@ impl Assembler {
     /// 505 when another one is unfinished.
     pub fn begin_address(&mut self, address: &[u8]) -> Result<(), AmqpError> {
         self.on_method()?;
-        if self.scratch.capacity() > SCRATCH_KEPT_MAX {
-            self.scratch = Vec::new();
-        }
+        self.trim();
         self.scratch.clear();
         self.scratch.extend_from_slice(address);
         self.address_len = address.len();
@@ -221,6 +219,15 @@ impl Assembler {
         self.scratch = Vec::new();
         self.address_len = 0;
         self.body = Vec::new();
+    }
+
+    /// Gives back what an uncommonly large message needed. Worth a call when a message has been taken over, so that
+    /// thousands of channels do not each keep a large header table they saw once.
+    #[inline]
+    pub fn trim(&mut self) {
+        if self.scratch.capacity() > SCRATCH_KEPT_MAX && self.is_idle() {
+            self.scratch = Vec::new();
+        }
     }
 
     /// Grows by what came: twice that, but never beyond what was announced, so that a whole body has no slack.

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
+use crate::names;
 use crate::snippet::{Numbers, Snippet};
 use crate::table::TableError;
 
@@ -105,7 +106,8 @@ pub struct AmqpError {
     pub class_id: u16,
     /// Id of the method that failed, 0 when none did.
     pub method_id: u16,
-    /// The limits between frames are lost: nothing that was received afterwards can be read as frames.
+    /// Where the next frame starts is not known: nothing that is received afterwards can be read as frames. Otherwise
+    /// [`frame_len`](crate::frame::frame_len) tells how much a refused frame takes.
     pub stream_lost: bool,
 }
 
@@ -215,7 +217,8 @@ impl std::error::Error for AmqpError {}
 /// Cuts at a character limit, so that the text stays UTF-8.
 fn cut(text: &mut String) {
     if text.len() > TEXT_MAX {
-        text.truncate(text.floor_char_boundary(TEXT_MAX - CUT_MARK.len()));
+        let kept = names::cut_at(text, TEXT_MAX - CUT_MARK.len()).len();
+        text.truncate(kept);
         text.push_str(CUT_MARK);
     }
 }

@@ -5,7 +5,7 @@
 //! - [`frame`]: the envelope of every frame; [`error`]: reply codes and the texts clients see.
 //! - [`method`]: methods a client sends; [`server`]: methods a server sends. The few methods that travel with every
 //!   message are decoded by hand in [`fast`] and borrow from the input; all others are decoded by `amq-protocol`,
-//!   after [`signature`](method) has checked their arguments.
+//!   after their signature has been used to check their arguments.
 //! - [`table`]: field tables, checked once and then read in place; [`content`]: content headers and properties.
 //! - [`assemble`]: method, header and body frames put together to one message.
 //! - [`encode`]: everything the broker writes. [`handshake`], [`sasl`]: the first octets and the login.
@@ -29,7 +29,6 @@ pub mod server;
 pub mod table;
 
 mod read;
-mod rewrite;
 mod signature;
 mod snippet;
 

@@ -39,10 +39,18 @@ pub fn long(octets: impl Into<Vec<u8>>) -> LongString {
 #[must_use]
 #[inline]
 pub fn cut(text: &str) -> &str {
-    if text.len() <= SHORT_MAX {
+    cut_at(text, SHORT_MAX)
+}
+
+/// The longest part of a text that has at most `max` octets.
+#[inline]
+pub(crate) fn cut_at(text: &str, max: usize) -> &str {
+    if text.len() <= max {
         return text;
     }
-    text.get(..text.floor_char_boundary(SHORT_MAX))
+    // A character has at most four octets, so one of these is a boundary.
+    (0..4)
+        .find_map(|back| text.get(..max.checked_sub(back)?))
         .unwrap_or_default()
 }
 

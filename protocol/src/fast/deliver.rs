@@ -1,6 +1,6 @@
 //! basic.deliver, basic.get-ok, basic.return: the methods before a message that goes to a client
 
-use super::{BIT_0, DELIVER, GET_OK, RETURN, cannot_decode, text};
+use super::{Address, BIT_0, DELIVER, GET_OK, RETURN, cannot_decode, text};
 use crate::error::AmqpError;
 use crate::read;
 
@@ -51,29 +51,6 @@ pub struct Return<'a> {
     pub routing_key: &'a str,
     /// Exchange and routing key with their lengths, as on the wire.
     pub address: &'a [u8],
-}
-
-/// Exchange and routing key as octets, the two as they are on the wire, and what follows.
-struct Address<'a> {
-    exchange: &'a [u8],
-    routing_key: &'a [u8],
-    raw: &'a [u8],
-}
-
-impl<'a> Address<'a> {
-    fn read(buf: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        let (exchange, rest) = read::short_str(buf)?;
-        let (routing_key, rest) = read::short_str(rest)?;
-        let (raw, rest) = buf.split_at_checked(buf.len() - rest.len())?;
-        Some((
-            Self {
-                exchange,
-                routing_key,
-                raw,
-            },
-            rest,
-        ))
-    }
 }
 
 impl<'a> Deliver<'a> {

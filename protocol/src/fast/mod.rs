@@ -9,6 +9,7 @@ pub use deliver::{Deliver, GetOk, Return};
 pub use publish::Publish;
 
 use crate::error::AmqpError;
+use crate::read;
 
 /// The class of all of them.
 pub(crate) const BASIC: u16 = 60;
@@ -38,4 +39,27 @@ fn text(octets: &[u8]) -> Result<&str, AmqpError> {
 #[cold]
 fn cannot_decode(arguments: &[u8], method_id: u16) -> AmqpError {
     AmqpError::cannot_decode(arguments, BASIC, method_id)
+}
+
+/// Exchange and routing key as octets, the two as they are on the wire, and what follows.
+struct Address<'a> {
+    exchange: &'a [u8],
+    routing_key: &'a [u8],
+    raw: &'a [u8],
+}
+
+impl<'a> Address<'a> {
+    fn read(buf: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (exchange, rest) = read::short_str(buf)?;
+        let (routing_key, rest) = read::short_str(rest)?;
+        let (raw, rest) = buf.split_at_checked(buf.len() - rest.len())?;
+        Some((
+            Self {
+                exchange,
+                routing_key,
+                raw,
+            },
+            rest,
+        ))
+    }
 }

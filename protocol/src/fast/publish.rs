@@ -1,6 +1,6 @@
 //! basic.publish
 
-use super::{BIT_0, BIT_1, PUBLISH, cannot_decode, text};
+use super::{Address, BIT_0, BIT_1, PUBLISH, cannot_decode, text};
 use crate::error::AmqpError;
 use crate::read;
 
@@ -20,25 +20,27 @@ pub struct Publish<'a> {
 }
 
 impl<'a> Publish<'a> {
+    #[inline]
     pub(crate) fn decode(arguments: &'a [u8]) -> Result<Self, AmqpError> {
-        let (address, exchange, routing_key, bits) =
+        let (address, bits) =
             Self::split(arguments).ok_or_else(|| cannot_decode(arguments, PUBLISH))?;
         Ok(Self {
-            exchange: text(exchange)?,
-            routing_key: text(routing_key)?,
-            address,
+            exchange: text(address.exchange)?,
+            routing_key: text(address.routing_key)?,
+            address: address.raw,
             mandatory: bits & BIT_0 != 0,
             immediate: bits & BIT_1 != 0,
         })
     }
 
-    /// Address, exchange, routing key and bits; nothing may follow them.
-    fn split(arguments: &'a [u8]) -> Option<(&'a [u8], &'a [u8], &'a [u8], u8)> {
+    /// The ticket before the address means nothing any more, and nothing may follow the bits.
+    #[inline]
+    fn split(arguments: &'a [u8]) -> Option<(Address<'a>, u8)> {
         let (_ticket, rest) = read::short(arguments)?;
-        let (&bits, address) = rest.split_last()?;
-        let (exchange, rest) = read::short_str(address)?;
-        let (routing_key, rest) = read::short_str(rest)?;
-        rest.is_empty()
-            .then_some((address, exchange, routing_key, bits))
+        let (address, rest) = Address::read(rest)?;
+        match *rest {
+            [bits] => Some((address, bits)),
+            _ => None,
+        }
     }
 }

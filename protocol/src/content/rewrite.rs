@@ -1,6 +1,6 @@
 //! Changing single properties in their octets. Everything that is not changed keeps its octets, tags and order.
 
-use crate::content::{Property, flags, walk};
+use super::{Property, flags, walk};
 use crate::table::TableIter;
 
 /// Properties with another header table, given without its length. Properties that are malformed, or a table too
