@@ -301,3 +301,201 @@ fn body_exceeded() -> AmqpError {
     )
     .at(BASIC, PUBLISH)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: &[u8] = b"\x01e\x03key";
+
+    fn publish() -> Publish<'static> {
+        Publish {
+            exchange: "e",
+            routing_key: "key",
+            address: ADDRESS,
+            mandatory: true,
+            immediate: false,
+        }
+    }
+
+    fn header(class_id: u16, weight: u16, body_size: u64) -> Vec<u8> {
+        let mut payload = class_id.to_be_bytes().to_vec();
+        payload.extend_from_slice(&weight.to_be_bytes());
+        payload.extend_from_slice(&body_size.to_be_bytes());
+        payload.extend_from_slice(b"\x10\x00\x02");
+        payload
+    }
+
+    fn expecting_header() -> Assembler {
+        let mut assembler = Assembler::new();
+        assembler.begin(&publish()).unwrap();
+        assembler
+    }
+
+    fn expecting_body(size: u64) -> Assembler {
+        let mut assembler = expecting_header();
+        assert_eq!(assembler.on_header(&header(60, 0, size)), Ok(None));
+        assembler
+    }
+
+    #[track_caller]
+    fn refused<T: std::fmt::Debug>(
+        result: Result<T, AmqpError>,
+        code: u16,
+        text: &str,
+        ids: (u16, u16),
+    ) {
+        let error = result.unwrap_err();
+        assert_eq!((error.code.as_u16(), error.text.as_str()), (code, text));
+        assert_eq!((error.class_id, error.method_id), ids);
+    }
+
+    #[test]
+    fn an_empty_body_needs_no_frame() {
+        let mut assembler = expecting_header();
+        let message = assembler.on_header(&header(60, 0, 0)).unwrap().unwrap();
+        assert_eq!(
+            (message.address, message.properties),
+            (ADDRESS, &b"\x10\x00\x02"[..])
+        );
+        assert_eq!(
+            (message.body.len(), message.mandatory, message.immediate),
+            (0, true, false)
+        );
+        assert!(assembler.is_idle());
+    }
+
+    #[test]
+    fn a_body_in_one_frame_is_lent() {
+        let mut assembler = expecting_body(5);
+        let payload = b"hello".to_vec();
+        let message = assembler.on_body(&payload).unwrap().unwrap();
+        assert!(matches!(message.body, Cow::Borrowed(b"hello")));
+        assert_eq!(
+            (message.address, message.properties),
+            (ADDRESS, &b"\x10\x00\x02"[..])
+        );
+        assert_eq!(assembler.buffered(), 0);
+    }
+
+    #[test]
+    fn a_body_in_parts_is_put_together_without_slack() {
+        let mut assembler = expecting_body(10);
+        assert_eq!(assembler.on_body(b""), Ok(None));
+        assert_eq!(assembler.on_body(b"abcd"), Ok(None));
+        assert_eq!(assembler.buffered(), ADDRESS.len() + 3 + 4);
+        assert_eq!(assembler.on_body(b"efg"), Ok(None));
+        let message = assembler.on_body(b"hij").unwrap().unwrap();
+        let body = message.body.into_owned();
+        assert_eq!((&body[..], body.capacity()), (&b"abcdefghij"[..], 10));
+        assert!(assembler.is_idle());
+        assembler.begin(&publish()).unwrap();
+    }
+
+    #[test]
+    fn memory_follows_what_came_and_not_what_was_announced() {
+        let mut assembler = expecting_body(BODY_SIZE_MAX);
+        assert_eq!(assembler.on_body(&[0; 100]), Ok(None));
+        assert!(assembler.body.capacity() <= 200);
+        assembler.reset();
+        assert_eq!((assembler.buffered(), assembler.body.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn bodies_that_are_too_large_to_keep_are_read_to_their_end() {
+        let mut assembler = expecting_body(10);
+        assembler.keep_bodies_up_to(9);
+        assert_eq!(assembler.on_body(b"abcde"), Ok(None));
+        assert_eq!(assembler.buffered(), ADDRESS.len() + 3);
+        let message = assembler.on_body(b"fghij").unwrap().unwrap();
+        assert_eq!((message.body_size, message.body.len()), (10, 0));
+    }
+
+    #[test]
+    fn trim_gives_large_headers_back() {
+        let mut assembler = expecting_header();
+        let mut large = header(60, 0, 0);
+        large.truncate(12);
+        large.extend_from_slice(b"\x20\x00\x00\x00\xff\x07\x00S\x00\x00\xff\x01");
+        large.resize(large.len() + 0xff01, b'x');
+        assert!(assembler.on_header(&large).unwrap().is_some());
+        assembler.trim();
+        assert_eq!(assembler.scratch.capacity(), 0);
+    }
+
+    #[test]
+    fn content_without_a_method_is_refused() {
+        let text = "UNEXPECTED_FRAME - expected method frame, got non method frame instead";
+        refused(
+            Assembler::new().on_header(&header(60, 0, 0)),
+            505,
+            text,
+            (0, 0),
+        );
+        refused(Assembler::new().on_body(b"x"), 505, text, (0, 0));
+    }
+
+    #[test]
+    fn only_a_header_may_follow_a_publish() {
+        let text = "UNEXPECTED_FRAME - expected content header for class 60, got non content header frame instead";
+        refused(expecting_header().begin(&publish()), 505, text, (60, 40));
+        refused(expecting_header().on_method(), 505, text, (60, 40));
+        refused(expecting_header().on_body(b"x"), 505, text, (60, 40));
+        refused(
+            expecting_header().on_header(&header(60, 1, 0)),
+            505,
+            text,
+            (60, 40),
+        );
+    }
+
+    #[test]
+    fn the_header_must_be_of_the_class() {
+        let text =
+            "UNEXPECTED_FRAME - expected content header for class 60, got one for class 50 instead";
+        refused(
+            expecting_header().on_header(&header(50, 0, 0)),
+            505,
+            text,
+            (60, 40),
+        );
+    }
+
+    #[test]
+    fn only_a_body_may_follow_a_header() {
+        let text = "UNEXPECTED_FRAME - expected content body, got non content body frame instead";
+        refused(expecting_body(1).begin(&publish()), 505, text, (60, 40));
+        refused(
+            expecting_body(1).on_header(&header(60, 0, 1)),
+            505,
+            text,
+            (60, 40),
+        );
+    }
+
+    #[test]
+    fn the_size_is_limited_and_kept_to() {
+        assert_eq!(
+            expecting_header().on_header(&header(60, 0, BODY_SIZE_MAX)),
+            Ok(None)
+        );
+        let text =
+            "FRAME_ERROR - content body size 536870913 exceeds maximum allowed size 536870912";
+        refused(
+            expecting_header().on_header(&header(60, 0, BODY_SIZE_MAX + 1)),
+            501,
+            text,
+            (60, 40),
+        );
+        assert!(
+            expecting_header()
+                .on_header(&header(60, 0, 1 << 63))
+                .is_err()
+        );
+        let text = "FRAME_ERROR - content body frame exceeds remaining content size";
+        refused(expecting_body(3).on_body(b"four"), 501, text, (60, 40));
+        let mut assembler = expecting_body(3);
+        assert_eq!(assembler.on_body(b"ab"), Ok(None));
+        refused(assembler.on_body(b"cd"), 501, text, (60, 40));
+    }
+}

@@ -317,3 +317,103 @@ fn frame_len(len: usize) -> u32 {
     debug_assert!(u32::try_from(len).is_ok(), "a frame of {len} octets");
     len as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Decoded, decode_frame};
+
+    fn payloads(mut wire: &[u8], frame_max: u32) -> Vec<(FrameKind, usize)> {
+        let mut found = Vec::new();
+        while let Ok(Decoded::Frame { frame, consumed }) = decode_frame(wire, frame_max) {
+            found.push((frame.kind, frame.payload.len()));
+            wire = &wire[consumed..];
+        }
+        assert!(wire.is_empty(), "{wire:?}");
+        found
+    }
+
+    fn bodies(body_len: usize, frame_max: u32) -> Vec<usize> {
+        let body = vec![7; body_len];
+        let content = Content {
+            address: &address("", "q"),
+            properties: &[0, 0],
+            body: &body,
+        };
+        let mut out = Vec::new();
+        put_publish(&mut out, 1, &content, false, frame_max);
+        let frames = payloads(&out, 0);
+        assert_eq!(
+            frames[..2],
+            [(FrameKind::Method, 10), (FrameKind::Header, 14)]
+        );
+        frames[2..].iter().map(|(_, len)| *len).collect()
+    }
+
+    #[test]
+    fn bodies_are_split_by_the_frame_limit() {
+        assert_eq!(bodies(0, 8192), [0; 0]);
+        assert_eq!(bodies(8184, 8192), [8184]);
+        assert_eq!(bodies(8185, 8192), [8184, 1]);
+        assert_eq!(bodies(20_000, 8192), [8184, 8184, 3632]);
+        assert_eq!(bodies(200_000, 0), [200_000]);
+        assert_eq!(bodies(3, 8), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_head_and_its_body_are_the_whole() {
+        let address = address("e", "k");
+        let content = Content {
+            address: &address,
+            properties: b"\x10\x00\x02",
+            body: b"hello",
+        };
+        let mut whole = Vec::new();
+        put_deliver(&mut whole, 9, "tag", 5, true, &content, 4096);
+        let mut parts = Vec::new();
+        put_deliver_head(
+            &mut parts,
+            9,
+            "tag",
+            5,
+            true,
+            &Content {
+                body: &[],
+                ..content
+            },
+            5,
+        );
+        put_body_frame_header(&mut parts, 9, 5);
+        parts.extend_from_slice(b"hello");
+        parts.push(FRAME_END);
+        assert_eq!(whole, parts);
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        let long = "x".repeat(1_000);
+        let content = Content {
+            address: &address(&long, &long),
+            properties: &[0, 0],
+            body: &[],
+        };
+        assert_eq!(content.address.len(), 512);
+        let mut out = Vec::new();
+        put_deliver(&mut out, 1, &long, 1, false, &content, 0);
+        put_return(&mut out, 1, 312, &long, &content, 0);
+        assert_eq!(payloads(&out, 0).len(), 4);
+    }
+
+    #[test]
+    fn addresses_are_split_again() {
+        assert_eq!(
+            shortstrs(&address("amq.topic", "a.b")),
+            ("amq.topic", "a.b")
+        );
+        assert_eq!(shortstrs(&address("", "")), ("", ""));
+        assert_eq!(shortstrs(b""), ("", ""));
+        assert_eq!(shortstrs(b"\x02e"), ("", ""));
+        assert_eq!(shortstrs(b"\x01e\x05k"), ("e", ""));
+        assert_eq!(shortstrs(b"\x01\xff\x01k"), ("", "k"));
+    }
+}

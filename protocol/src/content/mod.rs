@@ -219,3 +219,95 @@ pub(crate) fn walk<'a>(
         Err(PropertyError::Trailing)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(raw: &[u8]) -> Option<String> {
+        Properties::parse(raw).err().map(|error| error.text)
+    }
+
+    #[test]
+    fn a_header_is_split_and_checked() {
+        let payload = b"\x00\x3c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x10\x00\x02";
+        let header = ContentHeader {
+            class_id: 60,
+            weight: 0,
+            body_size: 5,
+            properties: b"\x10\x00\x02",
+        };
+        assert_eq!(decode_header(payload), Ok(header));
+        let short = decode_header(&payload[..11]).err().map(|error| error.text);
+        let expected =
+            "FRAME_ERROR - type 2, all octets = <<0,60,0,0,0,0,0,0,0,0,0>>: unknown_frame";
+        assert_eq!(short.as_deref(), Some(expected));
+        let truncated = decode_header(&payload[..14]).err();
+        assert_eq!(
+            truncated.map(|error| (error.code.as_u16(), error.class_id, error.method_id)),
+            Some((501, 60, 40))
+        );
+    }
+
+    #[test]
+    fn malformed_properties_are_refused() {
+        let expected = |what: &str| Some(format!("FRAME_ERROR - malformed content header: {what}"));
+        for truncated in [
+            &b""[..],
+            b"\x80",
+            b"\x80\x00",
+            b"\x80\x00\x02a",
+            b"\x00\x40\0\0\0\0\0\0\0",
+            b"\x10\x00",
+        ] {
+            assert_eq!(
+                text(truncated),
+                expected("a property ends beyond the frame"),
+                "{truncated:?}"
+            );
+        }
+        assert_eq!(
+            text(b"\x20\x00\x00\x00\x00\x05\x01aV"),
+            expected("a property ends beyond the frame")
+        );
+        assert_eq!(
+            text(b"\x10\x00\x02\x00"),
+            expected("octets after the last property")
+        );
+        assert_eq!(text(b"\x00\x02"), expected("undefined property flags"));
+        assert_eq!(
+            text(b"\x80\x00\x01\xff").as_deref(),
+            Some("FRAME_ERROR - Malformed UTF-8 in shortstr")
+        );
+        let table = text(b"\x20\x00\x00\x00\x00\x03\x01aZ");
+        assert_eq!(
+            table.as_deref(),
+            Some("FRAME_ERROR - malformed field table: unknown field type 90")
+        );
+    }
+
+    #[test]
+    fn continuation_words_may_flag_nothing() {
+        assert_eq!(text(b"\x10\x01\x00\x00\x02"), None);
+        assert_eq!(text(b"\x10\x01\x00\x01\x00\x00\x02"), None);
+        let undefined = text(b"\x10\x01\x80\x00\x02");
+        assert_eq!(
+            undefined.as_deref(),
+            Some("FRAME_ERROR - malformed content header: undefined property flags")
+        );
+        assert!(text(b"\x10\x01").is_some());
+        assert!(text(&[0x00, 0x01].repeat(50_000)).is_some());
+    }
+
+    #[test]
+    fn flags_follow_the_order_of_the_wire() {
+        assert_eq!(Property::ContentType.flag(), 1 << 15);
+        assert_eq!(Property::DeliveryMode.flag(), 1 << 12);
+        assert_eq!(Property::Expiration.flag(), 1 << 8);
+        assert_eq!(Property::Timestamp.flag(), 1 << 6);
+        assert_eq!(Property::ClusterId.flag(), 1 << 2);
+        for (index, (property, _)) in ORDER.iter().enumerate() {
+            assert_eq!(*property as usize, index);
+        }
+    }
+}

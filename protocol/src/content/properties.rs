@@ -148,3 +148,70 @@ pub fn encode_properties(properties: &BasicProperties) -> Vec<u8> {
         Err(_) => vec![0, 0],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use amq_protocol::types::{AMQPValue, FieldTable};
+
+    use super::*;
+
+    #[test]
+    fn all_fourteen_are_found() {
+        let mut headers = FieldTable::default();
+        headers.insert("h".into(), AMQPValue::Void);
+        let raw = encode_properties(
+            &BasicProperties::default()
+                .with_content_type("ct".into())
+                .with_content_encoding("ce".into())
+                .with_headers(headers)
+                .with_delivery_mode(2)
+                .with_priority(9)
+                .with_correlation_id("ci".into())
+                .with_reply_to("rt".into())
+                .with_expiration("1000".into())
+                .with_message_id("mi".into())
+                .with_timestamp(u64::MAX)
+                .with_type("ty".into())
+                .with_user_id("ui".into())
+                .with_app_id("ai".into())
+                .with_cluster_id("cl".into()),
+        );
+        let found = Properties::parse(&raw).unwrap();
+        let texts = [
+            found.content_type(),
+            found.content_encoding(),
+            found.correlation_id(),
+            found.reply_to(),
+            found.expiration(),
+            found.message_id(),
+            found.kind(),
+            found.user_id(),
+            found.app_id(),
+            found.cluster_id(),
+        ];
+        let expected = ["ct", "ce", "ci", "rt", "1000", "mi", "ty", "ui", "ai", "cl"];
+        assert_eq!(texts, expected.map(|text| Some(text.as_bytes())));
+        assert_eq!(found.headers(), Some(&b"\x01hV"[..]));
+        assert_eq!(
+            (found.delivery_mode(), found.priority()),
+            (Some(2), Some(9))
+        );
+        assert_eq!(found.timestamp(), Some(u64::MAX));
+    }
+
+    #[test]
+    fn absent_is_not_empty() {
+        let none = Properties::parse(&[0, 0]).unwrap();
+        assert_eq!(
+            (none.content_type(), none.headers(), none.delivery_mode()),
+            (None, None, None)
+        );
+        assert!(!none.has(Property::Headers));
+        let empty = Properties::parse(b"\xa0\x00\x00\x00\x00\x00\x00").unwrap();
+        assert_eq!(
+            (empty.content_type(), empty.headers()),
+            (Some(&b""[..]), Some(&b""[..]))
+        );
+        assert!(empty.has(Property::Headers));
+    }
+}

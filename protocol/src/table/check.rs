@@ -92,3 +92,104 @@ fn check_nested(first: Nested<'_>) -> Result<(), TableError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `levels` tables or arrays inside each other, the outermost table included.
+    fn nested(levels: usize, tag: u8) -> Vec<u8> {
+        let mut table: Vec<u8> = Vec::new();
+        for level in 1..levels {
+            // An array's values have no names; the outermost is a table in any case.
+            let mut outer = if tag == b'F' || level == levels - 1 {
+                vec![0]
+            } else {
+                Vec::new()
+            };
+            outer.push(tag);
+            outer.extend_from_slice(&(table.len() as u32).to_be_bytes());
+            outer.extend_from_slice(&table);
+            table = outer;
+        }
+        table
+    }
+
+    /// Headers of nested tables that end nowhere, all lengths reaching to the end.
+    fn bottomless(levels: usize) -> Vec<u8> {
+        let mut table = Vec::new();
+        for level in (0..levels).rev() {
+            table.extend_from_slice(&[0, b'F']);
+            table.extend_from_slice(&(level as u32 * 6).to_be_bytes());
+        }
+        table
+    }
+
+    #[test]
+    fn depth_is_limited() {
+        for tag in [b'F', b'A'] {
+            assert_eq!(check(&nested(1, tag)), Ok(()));
+            assert_eq!(check(&nested(2, tag)), Ok(()));
+            assert_eq!(check(&nested(DEPTH_MAX, tag)), Ok(()));
+            assert_eq!(check(&nested(DEPTH_MAX + 1, tag)), Err(TableError::TooDeep));
+        }
+        assert_eq!(check(&bottomless(100_000)), Err(TableError::TooDeep));
+    }
+
+    #[test]
+    fn siblings_do_not_add_to_the_depth() {
+        let mut table = Vec::new();
+        for _ in 0..1_000 {
+            table.extend_from_slice(b"\x01aA\x00\x00\x00\x0aA\x00\x00\x00\x00A\x00\x00\x00\x00");
+        }
+        assert_eq!(check(&table), Ok(()));
+    }
+
+    #[test]
+    fn lengths_that_lie_are_found() {
+        for table in [
+            &b"\x05ab"[..],
+            b"\x01a",
+            b"\x01aS\x00\x00\x00\x05hi",
+            b"\x01aS\xff\xff\xff\xffhi",
+            b"\x01aI\x00\x00",
+            b"\x01aF\x00\x00\x00\x04\x01bI\x00",
+            b"\x01aF\x00\x00\x00\x03\x01bI\x00\x00\x00\x01",
+            b"\x01aA\x00\x00\x00\x01S",
+            b"\x01aA\x00\x00\x00\x09A\x00\x00\x00\x05V",
+        ] {
+            assert_eq!(check(table), Err(TableError::Truncated), "{table:?}");
+        }
+    }
+
+    #[test]
+    fn tags_are_those_of_rabbitmq() {
+        for tag in 0..=255u8 {
+            let known = b"SIilLsubBfdDTFAtxV".contains(&tag);
+            let top = check(&[&[0, tag][..], &[0; 8]].concat());
+            let inside = check(&[&[0, b'A', 0, 0, 0, 9, tag][..], &[0; 8]].concat());
+            if known {
+                assert_ne!(top, Err(TableError::UnknownTag(tag)));
+                assert_ne!(inside, Err(TableError::UnknownTag(tag)));
+            } else {
+                assert_eq!(top, Err(TableError::UnknownTag(tag)));
+                assert_eq!(inside, Err(TableError::UnknownTag(tag)));
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_utf8_at_every_level() {
+        assert_eq!(check(b"\x02\xc3\xbcV"), Ok(()));
+        assert_eq!(check(b"\x01\xffV"), Err(TableError::NameNotUtf8));
+        assert_eq!(
+            check(b"\x01aF\x00\x00\x00\x03\x01\xffV"),
+            Err(TableError::NameNotUtf8)
+        );
+        assert_eq!(
+            check(b"\x01aS\x00\x00\x00\x01\xff"),
+            Ok(()),
+            "values are octets"
+        );
+    }
+}

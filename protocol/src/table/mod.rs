@@ -215,3 +215,92 @@ pub fn lookup<'a>(table: &'a [u8], key: &[u8]) -> Option<ValueRef<'a>> {
         .find(|(name, _)| *name == key)
         .map(|(_, value)| value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One field of every type, each named by its tag.
+    const ALL_TYPES: &[u8] = b"\x01tt\x02\
+        \x01bb\xff\x01BB\xff\x01ss\xff\xfe\x01uu\xff\xfe\x01II\xff\xff\xff\xfd\x01ii\xff\xff\xff\xfd\
+        \x01ll\xff\xff\xff\xff\xff\xff\xff\xfc\x01LL\xff\xff\xff\xff\xff\xff\xff\xfc\
+        \x01ff\x3f\x80\x00\x00\x01dd\x3f\xf0\x00\x00\x00\x00\x00\x00\x01DD\x02\x00\x00\x01\x3a\
+        \x01SS\x00\x00\x00\x02hi\x01xx\x00\x00\x00\x01\xff\x01TT\x00\x00\x00\x00\x65\x00\x00\x00\
+        \x01AA\x00\x00\x00\x03Vt\x01\x01FF\x00\x00\x00\x03\x01vV\x01VV";
+
+    #[test]
+    fn every_type_is_read() {
+        use ValueRef::*;
+        assert_eq!(check(ALL_TYPES), Ok(()));
+        let expected = [
+            ("t", Bool(true)),
+            ("b", I8(-1)),
+            ("B", U8(255)),
+            ("s", I16(-2)),
+            ("u", U16(65_534)),
+            ("I", I32(-3)),
+            ("i", U32(4_294_967_293)),
+            ("l", I64(-4)),
+            ("L", I64(-4)),
+            ("f", F32(1.0)),
+            ("d", F64(1.0)),
+            (
+                "D",
+                Decimal {
+                    scale: 2,
+                    value: 314,
+                },
+            ),
+            ("S", LongString(b"hi")),
+            ("x", Bytes(b"\xff")),
+            ("T", Timestamp(0x6500_0000)),
+            ("A", Array(b"Vt\x01")),
+            ("F", Table(b"\x01vV")),
+            ("V", Void),
+        ];
+        let found: Vec<_> = TableIter::new(ALL_TYPES).map_while(Result::ok).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), *value))
+            .collect();
+        assert_eq!(found, expected);
+        let array: Vec<_> = ArrayIter::new(b"Vt\x01").map_while(Result::ok).collect();
+        assert_eq!(array, [Void, Bool(true)]);
+    }
+
+    #[test]
+    fn lookup_finds_the_first_of_a_name() {
+        let table = b"\x01aB\x01\x01bB\x02\x01aB\x03";
+        assert_eq!(lookup(table, b"a"), Some(ValueRef::U8(1)));
+        assert_eq!(lookup(table, b"b"), Some(ValueRef::U8(2)));
+        assert_eq!(lookup(table, b"c"), None);
+        assert_eq!(
+            lookup(b"\x01aB\x01\x01bZ\x01cB\x01", b"c"),
+            None,
+            "behind a malformed field"
+        );
+    }
+
+    #[test]
+    fn iterators_end_at_the_first_error() {
+        let mut fields = TableIter::new(b"\x01aB\x01\x01bZ\x01cB\x01");
+        assert!(matches!(fields.next(), Some(Ok(_))));
+        assert_eq!(fields.next(), Some(Err(TableError::UnknownTag(b'Z'))));
+        assert_eq!(fields.next(), None);
+        let mut values = ArrayIter::new(b"VS\x00\x00\x00\x05hi");
+        assert_eq!(values.next(), Some(Ok(ValueRef::Void)));
+        assert_eq!(values.next(), Some(Err(TableError::Truncated)));
+        assert_eq!(values.next(), None);
+    }
+
+    #[test]
+    fn integers_of_all_widths_are_integers() {
+        let integers = TableIter::new(ALL_TYPES)
+            .map_while(Result::ok)
+            .filter_map(|(_, value)| value.as_integer());
+        assert_eq!(
+            integers.collect::<Vec<_>>(),
+            [-1, 255, -2, 65_534, -3, 4_294_967_293, -4, -4]
+        );
+    }
+}
