@@ -58,7 +58,7 @@ pub use error::{AmqpError, ReplyCode};
 pub use fast::{Ack, Deliver, GetOk, Nack, Publish, Reject, Return};
 pub use frame::{
     Decoded, FRAME_END, FRAME_MAX_BEFORE_TUNE, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameKind,
-    decode_frame,
+    decode_frame, frame_len,
 };
 pub use handshake::{PROTOCOL_HEADER, check_protocol_header};
 pub use method::{Method, decode_method, method_ids};

@@ -2,9 +2,10 @@
 
 use amq_protocol::protocol::{AMQPClass, parse_class};
 
-use crate::error::AmqpError;
+use crate::error::{AmqpError, ReplyCode};
 use crate::fast::{self, Ack, Nack, Publish, Reject};
 use crate::frame::{FrameKind, METHOD_MIN, unknown_frame};
+use crate::read;
 use crate::signature::{Sender, Signature};
 
 /// A method from a client.
@@ -37,7 +38,8 @@ pub fn method_ids(payload: &[u8]) -> Option<(u16, u16)> {
 ///
 /// # Errors
 ///
-/// 501 for arguments that do not fit the method, 503 for unknown methods and for those a client must not send.
+/// 501 for arguments that do not fit the method, 503 for unknown methods and for those a client must not send, 540 for
+/// a basic.qos with a limit in octets.
 #[inline]
 pub fn decode_method(payload: &[u8]) -> Result<Method<'_>, AmqpError> {
     let Some((class_id, method_id, arguments)) = split(payload) else {
@@ -48,6 +50,10 @@ pub fn decode_method(payload: &[u8]) -> Result<Method<'_>, AmqpError> {
         (fast::BASIC, fast::ACK) => Ack::decode(arguments).map(Method::Ack),
         (fast::BASIC, fast::NACK) => Nack::decode(arguments).map(Method::Nack),
         (fast::BASIC, fast::REJECT) => Reject::decode(arguments).map(Method::Reject),
+        (fast::BASIC, QOS) => {
+            check_prefetch_size(arguments)?;
+            decode_other(class_id, method_id, payload, arguments, |_| true).map(Method::Other)
+        }
         _ => {
             let allowed = |sender| sender != Sender::Server || class_id == CONNECTION;
             decode_other(class_id, method_id, payload, arguments, allowed).map(Method::Other)
@@ -56,6 +62,19 @@ pub fn decode_method(payload: &[u8]) -> Result<Method<'_>, AmqpError> {
 }
 
 const CONNECTION: u16 = 10;
+const QOS: u16 = 10;
+
+/// A limit in octets is refused here because `amq-protocol` leaves the field out of what it returns.
+fn check_prefetch_size(arguments: &[u8]) -> Result<(), AmqpError> {
+    match read::long(arguments) {
+        // Another length than a qos has is an error of its own.
+        Some((size, rest)) if size != 0 && rest.len() == 3 => {
+            let text = format_args!("prefetch_size!=0 ({size})");
+            Err(AmqpError::new(ReplyCode::NotImplemented, text).at(fast::BASIC, QOS))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Class id, method id and arguments.
 pub(crate) fn split(payload: &[u8]) -> Option<(u16, u16, &[u8])> {
@@ -238,6 +257,20 @@ mod tests {
             let payload = [class_id, method_id].map(u16::to_be_bytes).concat();
             refused(&payload, 503, text, (class_id, method_id));
         }
+    }
+
+    #[test]
+    fn a_prefetch_in_octets_is_not_implemented() {
+        let text = "NOT_IMPLEMENTED - prefetch_size!=0 (7)";
+        refused(
+            b"\x00\x3c\x00\x0a\x00\x00\x00\x07\x00\x01\x00",
+            540,
+            text,
+            (60, 10),
+        );
+        assert!(decode_method(b"\x00\x3c\x00\x0a\x00\x00\x00\x00\x00\x01\x00").is_ok());
+        let text = "FRAME_ERROR - cannot decode <<0,0,0,7,0>>";
+        refused(b"\x00\x3c\x00\x0a\x00\x00\x00\x07\x00", 501, text, (60, 10));
     }
 
     #[test]

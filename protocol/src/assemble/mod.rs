@@ -1,10 +1,13 @@
 //! Puts the frames of a message together: basic.publish, content header, body frames.
 
+mod refusal;
+
 use std::borrow::Cow;
 
 use crate::content::{check_properties, split_header};
-use crate::error::{AmqpError, ReplyCode};
-use crate::fast::{BASIC, PUBLISH, Publish};
+use crate::error::AmqpError;
+use crate::fast::{BASIC, Publish};
+use refusal::{body_exceeded, body_too_large, not_a_body, not_a_header, not_a_method, other_class};
 
 /// The largest body AMQP clients can announce to RabbitMQ.
 pub const BODY_SIZE_MAX: u64 = 536_870_912;
@@ -256,50 +259,6 @@ impl Assembler {
             immediate: self.immediate,
         }
     }
-}
-
-fn unexpected(what: impl std::fmt::Display) -> AmqpError {
-    AmqpError::new(ReplyCode::UnexpectedFrame, what)
-}
-
-#[cold]
-fn not_a_method() -> AmqpError {
-    unexpected("expected method frame, got non method frame instead")
-}
-
-#[cold]
-fn not_a_header() -> AmqpError {
-    unexpected("expected content header for class 60, got non content header frame instead")
-        .at(BASIC, PUBLISH)
-}
-
-#[cold]
-fn not_a_body() -> AmqpError {
-    unexpected("expected content body, got non content body frame instead").at(BASIC, PUBLISH)
-}
-
-#[cold]
-fn other_class(class_id: u16) -> AmqpError {
-    unexpected(format_args!(
-        "expected content header for class 60, got one for class {class_id} instead"
-    ))
-    .at(BASIC, PUBLISH)
-}
-
-#[cold]
-fn body_too_large(size: u64) -> AmqpError {
-    let text =
-        format_args!("content body size {size} exceeds maximum allowed size {BODY_SIZE_MAX}");
-    AmqpError::new(ReplyCode::FrameError, text).at(BASIC, PUBLISH)
-}
-
-#[cold]
-fn body_exceeded() -> AmqpError {
-    AmqpError::new(
-        ReplyCode::FrameError,
-        "content body frame exceeds remaining content size",
-    )
-    .at(BASIC, PUBLISH)
 }
 
 #[cfg(test)]
