@@ -1,1 +1,40 @@
-//! placeholder
+//! The durable store of Warren: a log of groups, and sled for the state it starts from.
+//!
+//! It knows opaque bytes, queue numbers and sequence numbers; it knows nothing of AMQP and needs no runtime. README.md has the
+//! files, the formats and the rules of recovery.
+//!
+//! # Layout
+//!
+//! - `store`: the public interface; `core`: what its threads share.
+//! - `commit`: pending buffer, encoder thread, sync thread, those who wait.
+//! - `log`: bytes of groups and entries, segments and their reuse.
+//! - `index`: which messages are live and where they are.
+//! - `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own.
+//! - `recover`: from a directory back to an index.
+//! - `reader`, `large`, `fs`: reading back, large messages, the file system.
+#![forbid(unsafe_code)]
+
+mod bytes_cursor;
+mod checkpoint;
+mod commit;
+mod core;
+mod error;
+pub mod fs;
+mod index;
+mod large;
+mod log;
+mod options;
+mod reader;
+mod recover;
+mod stats;
+mod store;
+mod types;
+
+pub use error::{CloseError, OpenError};
+pub use options::Options;
+pub use stats::{BUCKETS, Histogram, Stats};
+pub use store::Store;
+pub use types::{
+    Durable, Lsn, Meta, Payload, Place, QueueId, ReadBatch, ReadMessage, Recovered, RecoveredQueue,
+    Seq, SeqRange, TopologyChange, TxOp,
+};

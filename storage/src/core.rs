@@ -1,0 +1,217 @@
+//! What the threads of one store share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::checkpoint::Schedule;
+use crate::commit::encoder::ENOUGH;
+use crate::commit::failure::Failure;
+use crate::commit::pending::Pending;
+use crate::commit::sleeper::{Sleep, Sleeper};
+use crate::commit::waiters::Waiters;
+use crate::index::Index;
+use crate::log::key::Key;
+use crate::log::recycle::Space;
+use crate::options::Options;
+use crate::reader::Requests;
+use crate::recover::Dirs;
+use crate::stats::Cells;
+use crate::types::{Durable, Lsn};
+
+/// The shared state of a store.
+pub(crate) struct Core {
+    pub(crate) options: Options,
+    pub(crate) large_dir: PathBuf,
+    pub(crate) log_dir: PathBuf,
+    pub(crate) key: Key,
+    /// Which opening of the store this is; greater than all before.
+    pub(crate) epoch: u64,
+    pub(crate) pending: Pending,
+    pub(crate) waiters: Waiters,
+    pub(crate) encoder: Sleeper,
+    /// A group is with the sync thread and not synced yet.
+    pub(crate) sync_busy: AtomicBool,
+    /// LSN up to which the log is synced.
+    pub(crate) synced: AtomicU64,
+    pub(crate) index: Mutex<Index>,
+    pub(crate) space: Space,
+    pub(crate) failure: Failure,
+    pub(crate) schedule: Schedule,
+    pub(crate) bell: Arc<Bell>,
+    /// The way to the space thread, until the store stops.
+    pub(crate) jobs: Mutex<Option<Sender<Job>>>,
+    pub(crate) preparing: AtomicBool,
+    pub(crate) requests: Requests,
+    pub(crate) stats: Cells,
+    pub(crate) ids: Ids,
+    pub(crate) stopping: AtomicBool,
+}
+
+/// What recovery hands to the shared state.
+pub(crate) struct Start {
+    pub(crate) dirs: Dirs,
+    pub(crate) key: Key,
+    pub(crate) epoch: u64,
+    pub(crate) index: Index,
+    pub(crate) space: Space,
+    pub(crate) next_lsn: u64,
+}
+
+/// Counters of ids that are never given out twice: the epoch is in their upper half.
+#[derive(Default)]
+pub(crate) struct Ids {
+    queue: AtomicU64,
+    large: AtomicU64,
+}
+
+impl Core {
+    /// The state of a store that has just been recovered.
+    pub(crate) fn new(options: Options, from: Start, jobs: Sender<Job>) -> Self {
+        let Start {
+            dirs,
+            key,
+            epoch,
+            index,
+            space,
+            next_lsn,
+        } = from;
+        Self {
+            large_dir: dirs.large,
+            log_dir: dirs.log,
+            options,
+            key,
+            epoch,
+            pending: Pending::new(next_lsn),
+            waiters: Waiters::new(next_lsn - 1),
+            encoder: Sleeper::default(),
+            sync_busy: AtomicBool::new(false),
+            synced: AtomicU64::new(next_lsn - 1),
+            index: Mutex::new(index),
+            space,
+            failure: Failure::default(),
+            schedule: Schedule::default(),
+            bell: Arc::default(),
+            jobs: Mutex::new(Some(jobs)),
+            preparing: AtomicBool::new(false),
+            requests: Requests::default(),
+            stats: Cells::default(),
+            ids: Ids::default(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn new_queue_id(&self) -> u64 {
+        (self.epoch << 32) | (self.ids.queue.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn new_large_id(&self) -> u64 {
+        (self.epoch << 32) | (self.ids.large.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The store has failed, was closed, or is being dropped.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Wakes the encoder if it sleeps and there is reason to.
+    pub(crate) fn kick(&self) {
+        match self.encoder.state() {
+            Sleep::Awake | Sleep::Full => {}
+            Sleep::Idle => self.encoder.wake(),
+            Sleep::Pacing => {
+                if self.pending.untaken() >= ENOUGH {
+                    self.encoder.wake();
+                }
+            }
+        }
+    }
+
+    /// Asks for a free segment file, unless one is being made.
+    pub(crate) fn prepare_segment(&self) {
+        if !self.preparing.swap(true, Ordering::AcqRel) {
+            self.post(Job::Prepare);
+        }
+    }
+
+    /// Gives work to the space thread; nobody does it once the store stops.
+    pub(crate) fn post(&self, job: Job) {
+        if let Some(jobs) = &*self.jobs.lock() {
+            // Fails when the thread is gone, and then so is the store.
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// Ends all threads as soon as they can; what is pending is not written.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.encoder.wake();
+        self.schedule.wake();
+        self.requests.stop();
+        self.jobs.lock().take();
+        self.bell.ring();
+    }
+
+    /// The store cannot go on.
+    pub(crate) fn fail(&self, reason: String) {
+        if self.failure.set(reason) {
+            self.stop();
+        }
+    }
+
+    /// Waits until a position is durable; false when it never will be.
+    pub(crate) fn wait_durable(self: &Arc<Self>, lsn: Lsn) -> bool {
+        let gate = Arc::new(Gate {
+            open: AtomicBool::new(false),
+            bell: Arc::clone(&self.bell),
+        });
+        if self.waiters.add(lsn, gate.clone()) {
+            self.kick();
+            let mut held = self.bell.lock.lock();
+            while !gate.open.load(Ordering::Acquire) && !self.is_stopping() {
+                self.bell.rung.wait(&mut held);
+            }
+        }
+        self.waiters.durable() >= lsn
+    }
+}
+
+/// Rung when a gate opens and when the store stops.
+#[derive(Default)]
+pub(crate) struct Bell {
+    lock: Mutex<()>,
+    rung: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        // Taking the lock orders this after the look that a sleeper took before it went to sleep.
+        drop(self.lock.lock());
+        self.rung.notify_all();
+    }
+}
+
+struct Gate {
+    open: AtomicBool,
+    bell: Arc<Bell>,
+}
+
+impl Durable for Gate {
+    fn durable(&self) {
+        self.open.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+}
+
+/// Work for the space thread.
+pub(crate) enum Job {
+    /// A free segment file is going to be needed.
+    Prepare,
+    /// These segments hold nothing any more.
+    Retire(Vec<u64>),
+    /// Nobody needs these large files any more.
+    RemoveLarge(Vec<u64>),
+}

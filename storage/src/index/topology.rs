@@ -1,0 +1,51 @@
+//! The durable topology: opaque keys and values, mirrored into sled under small numbers, since keys and values can be of any
+//! size and sled's must stay small.
+
+use std::collections::BTreeMap;
+
+/// One key's value and where sled keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) number: u64,
+    pub(crate) value: Vec<u8>,
+}
+
+/// The whole topology.
+#[derive(Debug, Default)]
+pub(crate) struct Topology {
+    pub(crate) records: BTreeMap<Vec<u8>, Record>,
+    pub(crate) next_number: u64,
+    /// Keys that differ from what sled has.
+    pub(crate) dirty: Vec<Vec<u8>>,
+    /// Numbers that sled no longer needs.
+    pub(crate) removed: Vec<u64>,
+}
+
+impl Topology {
+    pub(crate) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.dirty.push(key.clone());
+        if let Some(record) = self.records.get_mut(&key) {
+            record.value = value;
+            return;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.records.insert(key, Record { number, value });
+    }
+
+    pub(crate) fn delete(&mut self, key: &[u8]) {
+        if let Some(record) = self.records.remove(key) {
+            self.removed.push(record.number);
+        }
+    }
+
+    /// As [`Topology::put`], for what comes from sled itself.
+    pub(crate) fn load(&mut self, number: u64, key: Vec<u8>, value: Vec<u8>) {
+        self.next_number = self.next_number.max(number + 1);
+        self.records.insert(key, Record { number, value });
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty() || !self.removed.is_empty()
+    }
+}

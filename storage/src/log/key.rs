@@ -1,0 +1,139 @@
+//! The random key of a data directory, which seeds every checksum of its log.
+//!
+//! A client chooses message bodies. Without a key it could place bytes in one that look like a group or an entry; with it,
+//! such bytes don't verify, nor do those of another data directory that were copied here.
+
+use std::io;
+use std::path::Path;
+
+use crate::error::{OpenError, io_error};
+use crate::fs::{Fs, OpenMode};
+
+use super::group::VERSION;
+
+const MAGIC: &[u8; 8] = b"WARRNKEY";
+const LEN: usize = 40;
+const NAME: &str = "key";
+
+/// The random key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) bytes: [u8; 16],
+    group: u32,
+    entry: u64,
+}
+
+impl Key {
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = bytes;
+        Self {
+            bytes,
+            group: u32::from_le_bytes([a, b, c, d]),
+            entry: u64::from_le_bytes([e, f, g, h, i, j, k, l]),
+        }
+    }
+
+    /// Seed of the checksum of a group header.
+    pub(crate) fn group_seed(&self) -> u32 {
+        self.group
+    }
+
+    /// Seed of the checksum of the entry at this place: an entry read from the wrong place, or left from the segment that
+    /// had this file before, does not verify.
+    pub(crate) fn entry_seed(&self, segment: u64, offset: u64) -> u32 {
+        let mut x = self.entry
+            ^ segment.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            ^ offset.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
+        x ^= x >> 32;
+        x = x.wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        (x >> 32) as u32
+    }
+}
+
+/// Reads the key, or makes one for a new directory. It is kept twice, since without it no group can be verified; a copy that
+/// is damaged or missing is written again from the other.
+pub(crate) fn load(
+    fs: &dyn Fs,
+    data_dir: &Path,
+    damage: &mut Vec<String>,
+) -> Result<Key, OpenError> {
+    let places = [data_dir.to_path_buf(), data_dir.join("log")];
+    let mut found = None;
+    let mut bad = Vec::new();
+    let mut absent = 0;
+    for dir in &places {
+        let path = dir.join(NAME);
+        match read(fs, &path)? {
+            Stored::Good(key) => {
+                found.get_or_insert(key);
+            }
+            Stored::Absent => {
+                absent += 1;
+                bad.push(dir);
+            }
+            Stored::Bad => {
+                damage.push(format!("{} is damaged", path.display()));
+                bad.push(dir);
+            }
+        }
+    }
+    let key = match found {
+        Some(key) => {
+            if absent > 0 {
+                tracing::warn!("one of the two key files was missing and is written again");
+            }
+            key
+        }
+        None => Key::from_bytes(rand::random()),
+    };
+    for dir in bad {
+        write(fs, dir, key)?;
+    }
+    Ok(key)
+}
+
+enum Stored {
+    Good(Key),
+    Absent,
+    Bad,
+}
+
+fn read(fs: &dyn Fs, path: &Path) -> Result<Stored, OpenError> {
+    let file = match fs.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::Absent),
+        Err(source) => return Err(io_error("read", path)(source)),
+    };
+    let mut buf = [0; LEN];
+    let n = file.read_at(&mut buf, 0).map_err(io_error("read", path))?;
+    let [head @ .., c0, c1, c2, c3] = buf;
+    let sum = u32::from_le_bytes([c0, c1, c2, c3]);
+    if n != LEN || !head.starts_with(MAGIC) || crc32c::crc32c(&head) != sum {
+        return Ok(Stored::Bad);
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&head[16..32]);
+    Ok(Stored::Good(Key::from_bytes(bytes)))
+}
+
+fn write(fs: &dyn Fs, dir: &Path, key: Key) -> Result<(), OpenError> {
+    let path = dir.join(NAME);
+    let mut buf = Vec::with_capacity(LEN);
+    buf.extend_from_slice(MAGIC);
+    buf.extend_from_slice(&u64::from(VERSION).to_le_bytes());
+    buf.extend_from_slice(&key.bytes);
+    buf.resize(LEN - 4, 0);
+    let sum = crc32c::crc32c(&buf);
+    buf.extend_from_slice(&sum.to_le_bytes());
+    let temporary = dir.join("key.tmp");
+    let file = fs
+        .open(&temporary, OpenMode::Create)
+        .map_err(io_error("create", &temporary))?;
+    file.set_len(0).map_err(io_error("write", &temporary))?;
+    file.write_all_at(&buf, 0)
+        .map_err(io_error("write", &temporary))?;
+    file.sync_data().map_err(io_error("sync", &temporary))?;
+    fs.rename(&temporary, &path)
+        .map_err(io_error("create", &path))?;
+    fs.sync_dir(dir).map_err(io_error("sync", dir))
+}

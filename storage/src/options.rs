@@ -1,0 +1,62 @@
+//! What can be chosen when a store is opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::fs::{Fs, RealFs};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// Settings of a store. [`Options::new`] gives the defaults; change the fields that should differ.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// Directory that holds everything; created when missing.
+    pub data_dir: PathBuf,
+    /// Size of a log segment, 64 KiB to 1 GiB, a multiple of 4 KiB (rounded up to one).
+    pub segment_bytes: u64,
+    /// Free segments kept for reuse; what comes above is unlinked.
+    pub pool_segments: usize,
+    /// How long after the first change the state goes into sled.
+    pub checkpoint_interval: Duration,
+    /// Log written since the last snapshot that calls for another (or twice the index, whichever is more).
+    pub snapshot_bytes: u64,
+    /// Cache of sled.
+    pub sled_cache_bytes: u64,
+    /// Payloads of this size and more get a file of their own; at most a quarter of a segment.
+    pub large_bytes: usize,
+    /// The file system.
+    pub fs: Arc<dyn Fs>,
+}
+
+impl Options {
+    /// The defaults for a data directory.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            segment_bytes: 64 * MIB,
+            // A snapshot frees about `snapshot_bytes` of log at once; a pool of that size takes it all, so a steady load
+            // never unlinks and never zeroes.
+            pool_segments: 5,
+            checkpoint_interval: Duration::from_millis(500),
+            snapshot_bytes: 256 * MIB,
+            sled_cache_bytes: 8 * MIB,
+            large_bytes: MIB as usize,
+            fs: Arc::new(RealFs),
+        }
+    }
+
+    /// The options with every figure inside the limits the format has.
+    pub(crate) fn normalized(mut self) -> Self {
+        self.segment_bytes = self
+            .segment_bytes
+            .clamp(64 * KIB, 1024 * MIB)
+            .next_multiple_of(4 * KIB);
+        let most = usize::try_from(self.segment_bytes / 4).unwrap_or(usize::MAX);
+        self.large_bytes = self.large_bytes.clamp(KIB as usize, most);
+        self
+    }
+}

@@ -1,0 +1,324 @@
+//! Reading messages back, on a thread of its own.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+use crate::core::Core;
+use crate::fs::{File, OpenMode};
+use crate::index::queue::LiveMessage;
+use crate::large;
+use crate::log::record;
+use crate::log::segment;
+use crate::types::{Durable, Place, QueueId, ReadBatch, ReadMessage, Seq};
+
+/// Neighbours on disk with no more than this between them are read at once.
+const GAP: u64 = 16 * 1024;
+/// Most bytes read at once.
+const RUN: u64 = 1024 * 1024;
+/// Segments kept open.
+const OPEN: usize = 16;
+
+/// One read that somebody asked for.
+pub(crate) struct Request {
+    pub(crate) queue: QueueId,
+    pub(crate) from: Seq,
+    pub(crate) max_messages: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) done: Box<dyn FnOnce(ReadBatch) + Send>,
+}
+
+/// The queue of reads.
+#[derive(Default)]
+pub(crate) struct Requests {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Request>,
+    stopped: bool,
+}
+
+impl Requests {
+    pub(crate) fn push(&self, request: Request) {
+        let mut state = self.state.lock();
+        if !state.stopped {
+            state.waiting.push_back(request);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        let forgotten = {
+            let mut state = self.state.lock();
+            state.stopped = true;
+            std::mem::take(&mut state.waiting)
+        };
+        drop(forgotten);
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Option<Request> {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            if let Some(request) = state.waiting.pop_front() {
+                return Some(request);
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+}
+
+/// A read that waits for what was appended before it to be durable.
+pub(crate) struct Postponed {
+    core: std::sync::Weak<Core>,
+    request: Mutex<Option<Request>>,
+}
+
+impl Postponed {
+    pub(crate) fn new(core: &Arc<Core>, request: Request) -> Arc<Self> {
+        Arc::new(Self {
+            core: Arc::downgrade(core),
+            request: Mutex::new(Some(request)),
+        })
+    }
+}
+
+impl Durable for Postponed {
+    fn durable(&self) {
+        if let (Some(core), Some(request)) = (self.core.upgrade(), self.request.lock().take()) {
+            core.requests.push(request);
+        }
+    }
+}
+
+/// Runs until the store stops.
+pub(crate) fn run(core: &Core) {
+    let mut reader = Reader {
+        core,
+        open: VecDeque::new(),
+    };
+    while let Some(request) = core.requests.next() {
+        let batch = reader.read(
+            request.queue,
+            request.from,
+            request.max_messages,
+            request.max_bytes,
+        );
+        (request.done)(batch);
+    }
+}
+
+struct Reader<'a> {
+    core: &'a Core,
+    open: VecDeque<(u64, Arc<dyn File>)>,
+}
+
+impl Reader<'_> {
+    fn read(
+        &mut self,
+        queue: QueueId,
+        from: Seq,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> ReadBatch {
+        let (wanted, mut batch) = self.choose(queue, from, max_messages, max_bytes);
+        let mut at = 0;
+        while let Some(rest) = wanted.get(at..)
+            && let Some(first) = rest.first()
+        {
+            if let Some((segment, offset)) = first.location.as_segment() {
+                let run = run_length(rest, segment, offset);
+                self.read_run(segment, offset, &rest[..run], &mut batch);
+                at += run;
+            } else {
+                self.read_large(first, &mut batch);
+                at += 1;
+            }
+        }
+        self.unpin(&wanted);
+        batch
+    }
+
+    /// Picks the messages and pins what holds their bytes, so that neither is reused before they are read.
+    fn choose(
+        &self,
+        queue: QueueId,
+        from: Seq,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> (Vec<LiveMessage>, ReadBatch) {
+        let mut index = self.core.index.lock();
+        let mut batch = ReadBatch {
+            next: from,
+            end: true,
+            ..ReadBatch::default()
+        };
+        let mut wanted: Vec<LiveMessage> = Vec::new();
+        let mut bytes = 0usize;
+        if let Some(queue) = index.queues.get(&queue) {
+            for message in queue.live_from(from) {
+                bytes = bytes.saturating_add(message.len as usize);
+                if wanted.len() >= max_messages || (bytes > max_bytes && !wanted.is_empty()) {
+                    batch.end = false;
+                    break;
+                }
+                batch.next = message.seq + 1;
+                wanted.push(message);
+            }
+        }
+        for message in &wanted {
+            if let Some((segment, _)) = message.location.as_segment() {
+                index.segments.entry(segment).or_default().pins += 1;
+            } else if let Some(file) = message.location.as_large() {
+                index.pin_large(file);
+            }
+        }
+        (wanted, batch)
+    }
+
+    fn unpin(&self, wanted: &[LiveMessage]) {
+        let mut index = self.core.index.lock();
+        for message in wanted {
+            if let Some((segment, _)) = message.location.as_segment() {
+                if let Some(used) = index.segments.get_mut(&segment) {
+                    used.pins = used.pins.saturating_sub(1);
+                }
+            } else if let Some(file) = message.location.as_large() {
+                index.unpin_large(file);
+            }
+        }
+    }
+
+    fn read_run(&mut self, segment: u64, offset: u64, run: &[LiveMessage], batch: &mut ReadBatch) {
+        let end = run
+            .last()
+            .and_then(|last| {
+                last.location
+                    .as_segment()
+                    .map(|(_, at)| at + u64::from(last.len))
+            })
+            .unwrap_or(offset);
+        let buf = self.bytes(segment, offset, end).unwrap_or_else(|error| {
+            tracing::error!(segment = format!("{segment:016x}"), offset, %error, "cannot read messages");
+            Vec::new()
+        });
+        for message in run {
+            let at = message.location.as_segment().map_or(0, |(_, at)| at);
+            let entry = buf
+                .get(usize::try_from(at - offset).unwrap_or(usize::MAX)..)
+                .unwrap_or_default();
+            let payload = record::verify(entry, &self.core.key, segment, at)
+                .and_then(|entry| entry.payload());
+            match payload {
+                Some(payload) => push(batch, message, Bytes::copy_from_slice(payload)),
+                None => {
+                    let segment = format!("{segment:016x}");
+                    tracing::error!(
+                        segment,
+                        offset = at,
+                        seq = message.seq,
+                        "a message is damaged on disk"
+                    );
+                    batch.damaged.push(message.seq);
+                }
+            }
+        }
+    }
+
+    fn bytes(&mut self, segment: u64, from: u64, to: u64) -> io::Result<Vec<u8>> {
+        let file = self.file(segment)?;
+        // Never more memory than there is file, whatever the index says.
+        let to = to.min(file.len()?);
+        let mut buf = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(0)];
+        let got = file.read_at(&mut buf, from)?;
+        buf.truncate(got);
+        Ok(buf)
+    }
+
+    fn read_large(&self, message: &LiveMessage, batch: &mut ReadBatch) {
+        let id = message.location.as_large().unwrap_or_default();
+        match large::read(
+            &*self.core.options.fs,
+            &self.core.large_dir,
+            id,
+            message.len,
+        ) {
+            Ok(Some(payload)) => push(batch, message, Bytes::from(payload)),
+            Ok(None) => {
+                tracing::error!(
+                    file = format!("{id:016x}"),
+                    seq = message.seq,
+                    "a large message is damaged on disk"
+                );
+                batch.damaged.push(message.seq);
+            }
+            Err(error) => {
+                tracing::error!(file = format!("{id:016x}"), seq = message.seq, %error, "cannot read a large message");
+                batch.damaged.push(message.seq);
+            }
+        }
+    }
+
+    fn file(&mut self, id: u64) -> io::Result<Arc<dyn File>> {
+        if let Some((_, file)) = self.open.iter().find(|(open, _)| *open == id) {
+            return Ok(Arc::clone(file));
+        }
+        let file = self
+            .core
+            .options
+            .fs
+            .open(&segment::path(&self.core.log_dir, id), OpenMode::Read)?;
+        if self.open.len() == OPEN {
+            self.open.pop_front();
+        }
+        self.open.push_back((id, Arc::clone(&file)));
+        Ok(file)
+    }
+}
+
+fn push(batch: &mut ReadBatch, message: &LiveMessage, payload: Bytes) {
+    let LiveMessage {
+        seq,
+        meta,
+        redelivered,
+        location,
+        ..
+    } = *message;
+    batch.messages.push(ReadMessage {
+        seq,
+        meta,
+        redelivered,
+        place: Place::at(location.0),
+        payload,
+    });
+}
+
+/// How many of the messages stand close enough behind each other to be read at once.
+fn run_length(messages: &[LiveMessage], segment: u64, start: u64) -> usize {
+    let mut end = start;
+    let mut count = 0;
+    for message in messages {
+        match message.location.as_segment() {
+            Some((other, at)) if other == segment && at >= end => {
+                let next = at + u64::from(message.len);
+                if count > 0 && (at - end > GAP || next - start > RUN) {
+                    break;
+                }
+                end = next;
+                count += 1;
+            }
+            _ => break,
+        }
+    }
+    count.max(1)
+}

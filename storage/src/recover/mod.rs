@@ -1,0 +1,358 @@
+//! Opening a data directory: the rules are in README.md.
+
+pub(crate) mod replay;
+pub(crate) mod scan;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::core::Start;
+use crate::error::{OpenError, io_error};
+use crate::fs::{File, Fs, OpenMode};
+use crate::index::{Index, Position};
+use crate::log::group::{GroupHeader, HEADER};
+use crate::log::key::{self, Key};
+use crate::log::record::{Body, Entry, Target};
+use crate::log::recycle::Space;
+use crate::log::segment::{self, LogName, Segment};
+use crate::options::Options;
+use crate::types::Recovered;
+
+use scan::{GroupRef, Loss, Verdict};
+
+/// LSNs left out after a start, so that none is ever used twice whatever was lost.
+const LSN_GAP: u64 = 1 << 20;
+/// Sequence numbers left out in every queue after an unclean stop.
+const SEQ_GAP: u64 = 1024;
+
+/// Everything a store starts from.
+pub(crate) struct Opened {
+    pub(crate) lock: Arc<dyn File>,
+    pub(crate) start: Start,
+    pub(crate) segment: Segment,
+    pub(crate) at: Position,
+    pub(crate) recovered: Recovered,
+}
+
+/// The directories of a store.
+pub(crate) struct Dirs {
+    pub(crate) data: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) large: PathBuf,
+    pub(crate) quarantine: PathBuf,
+}
+
+impl Dirs {
+    pub(crate) fn new(data: &Path) -> Self {
+        Self {
+            data: data.to_path_buf(),
+            log: data.join("log"),
+            large: data.join("large"),
+            quarantine: data.join("quarantine"),
+        }
+    }
+}
+
+/// Opens a data directory, creating it when it is new.
+pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
+    let dirs = Dirs::new(&options.data_dir);
+    let fs = &*options.fs;
+    for dir in [&dirs.data, &dirs.log, &dirs.large] {
+        fs.create_dir_all(dir).map_err(io_error("create", dir))?;
+    }
+    let lock = lock(fs, &dirs.data)?;
+    let mut damage = Vec::new();
+    let key = key::load(fs, &dirs.data, &mut damage)?;
+    let files = list_log(fs, &dirs.log, options.segment_bytes)?;
+
+    let base_lsn = 0;
+    let from = Position::default();
+    let mut index = Index::default();
+    let groups = scan::scan(fs, &dirs.log, &key, files.segments.keys().copied(), from)?;
+    let verdict = scan::judge(&groups, base_lsn, Some(from.link), false);
+    report_losses(&verdict, &groups, &mut damage);
+    let accepted = groups.get(..verdict.accepted).unwrap_or_default();
+    let replayed = replay::replay(fs, &dirs.log, &key, accepted, base_lsn, &mut index)?;
+    damage.extend(replayed.damage);
+    let mut files = files;
+    seal(fs, &dirs, from, &groups, &verdict, &mut files, &mut damage)?;
+
+    let clean = replayed.clean || groups.is_empty();
+    if !clean {
+        index.mark_all_redelivered(SEQ_GAP);
+    }
+    let last_lsn = accepted
+        .last()
+        .map_or(base_lsn, |group| group.header.last_lsn());
+    let link = accepted.last().map_or(from.link, |group| group.sum);
+    let epoch = groups
+        .iter()
+        .map(|group| group.header.epoch)
+        .max()
+        .unwrap_or_default()
+        + 1;
+    let next_id = files.next_id;
+    let space = Space::new(
+        Arc::clone(&options.fs),
+        &dirs.log,
+        options.segment_bytes,
+        options.pool_segments,
+        files.segments,
+        files.free,
+        next_id,
+    );
+    let boot = Boot {
+        lsn: last_lsn.max(index.applied) + LSN_GAP,
+        epoch,
+        link,
+        synced: last_lsn,
+        checkpoint: base_lsn,
+    };
+    let (segment, at) = boot.write(&space, &key, &dirs.log)?;
+    index.applied = boot.lsn;
+    index.resume = at;
+
+    let mut queues: Vec<_> = index
+        .queues
+        .iter()
+        .map(|(&id, queue)| queue.summary(id))
+        .collect();
+    queues.sort_by_key(|queue| queue.id);
+    let topology = index
+        .topology
+        .records
+        .iter()
+        .map(|(key, record)| (key.clone(), record.value.clone()))
+        .collect();
+    let recovered = Recovered {
+        topology,
+        queues,
+        clean,
+        damage,
+        replayed_entries: replayed.entries,
+    };
+    let start = Start {
+        dirs,
+        key,
+        epoch,
+        index,
+        space,
+        next_lsn: boot.lsn + 1,
+    };
+    Ok(Opened {
+        lock,
+        start,
+        segment,
+        at,
+        recovered,
+    })
+}
+
+fn lock(fs: &dyn Fs, data_dir: &Path) -> Result<Arc<dyn File>, OpenError> {
+    let path = data_dir.join("lock");
+    let file = fs
+        .open(&path, OpenMode::Create)
+        .map_err(io_error("open", &path))?;
+    if !file.try_lock().map_err(io_error("lock", &path))? {
+        return Err(OpenError::Locked {
+            directory: data_dir.to_path_buf(),
+        });
+    }
+    Ok(file)
+}
+
+/// The files of the log directory.
+struct LogFiles {
+    segments: BTreeMap<u64, u64>,
+    free: Vec<PathBuf>,
+    next_id: u64,
+}
+
+fn list_log(fs: &dyn Fs, log_dir: &Path, segment_bytes: u64) -> Result<LogFiles, OpenError> {
+    let mut files = LogFiles {
+        segments: BTreeMap::new(),
+        free: Vec::new(),
+        next_id: 1,
+    };
+    for entry in fs.list(log_dir).map_err(io_error("list", log_dir))? {
+        let path = log_dir.join(&entry.name);
+        match segment::classify(&entry.name) {
+            LogName::Segment(id) => {
+                files.segments.insert(id, entry.len);
+                files.next_id = files.next_id.max(id + 1);
+            }
+            LogName::Free(number) => {
+                files.next_id = files.next_id.max(number + 1);
+                if entry.len == segment_bytes {
+                    files.free.push(path);
+                } else {
+                    fs.remove_file(&path).map_err(io_error("remove", &path))?;
+                }
+            }
+            LogName::Other if entry.name.ends_with(".tmp") => {
+                fs.remove_file(&path).map_err(io_error("remove", &path))?;
+            }
+            LogName::Other => {}
+        }
+    }
+    Ok(files)
+}
+
+fn report_losses(verdict: &Verdict, groups: &[GroupRef], damage: &mut Vec<String>) {
+    for Loss {
+        segment,
+        offset,
+        first_lsn,
+        last_lsn,
+        inside,
+    } in &verdict.losses
+    {
+        let what = match inside {
+            Some(_) => "log entries are damaged",
+            None => "log entries are missing before this place",
+        };
+        damage.push(format!(
+            "segment {segment:016x}, offset {offset}: {what} (LSN {first_lsn} to {last_lsn})"
+        ));
+    }
+    let dropped = groups.len().saturating_sub(verdict.accepted);
+    if dropped > 1 {
+        damage.push(format!(
+            "{} groups behind the torn end of the log were left out",
+            dropped - 1
+        ));
+    }
+}
+
+/// Ends the log where the last accepted group ends, and makes durable what was read of it: after a crash it may have come
+/// from the page cache. Syncing the old files does that as well as appending everything again would: a group whose sync had
+/// failed before the crash was confirmed to nobody, and if its pages are lost later, nothing that was promised is.
+fn seal(
+    fs: &dyn Fs,
+    dirs: &Dirs,
+    from: Position,
+    groups: &[GroupRef],
+    verdict: &Verdict,
+    files: &mut LogFiles,
+    damage: &mut Vec<String>,
+) -> Result<(), OpenError> {
+    let end = match verdict
+        .accepted
+        .checked_sub(1)
+        .and_then(|last| groups.get(last))
+    {
+        Some(last) => (last.segment, last.offset + last.header.span()),
+        None => (from.segment, from.offset),
+    };
+    let ids: Vec<u64> = files
+        .segments
+        .range(from.segment..)
+        .map(|(&id, _)| id)
+        .collect();
+    for id in ids {
+        let path = segment::path(&dirs.log, id);
+        if id > end.0 && groups.iter().any(|group| group.segment == id) {
+            quarantine(fs, dirs, &path)?;
+            damage.push(format!(
+                "{} was moved to quarantine: it stands behind the torn end of the log",
+                path.display()
+            ));
+            files.segments.remove(&id);
+            continue;
+        }
+        let file = fs
+            .open(&path, OpenMode::Write)
+            .map_err(io_error("open", &path))?;
+        if id == end.0 && file.len().map_err(io_error("read", &path))? > end.1 {
+            file.set_len(end.1).map_err(io_error("truncate", &path))?;
+            files.segments.insert(id, end.1);
+        }
+        file.sync_data().map_err(io_error("sync", &path))?;
+    }
+    Ok(())
+}
+
+/// Moves a file or directory out of the way, under a name that is free.
+pub(crate) fn quarantine(fs: &dyn Fs, dirs: &Dirs, path: &Path) -> Result<(), OpenError> {
+    fs.create_dir_all(&dirs.quarantine)
+        .map_err(io_error("create", &dirs.quarantine))?;
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let to = (1..=u32::MAX)
+        .map(|n| dirs.quarantine.join(format!("{name}.{n}")))
+        .find(|to| !fs.exists(to))
+        .unwrap_or_else(|| dirs.quarantine.join(&name));
+    fs.rename(path, &to).map_err(io_error("quarantine", path))?;
+    fs.sync_dir(&dirs.quarantine)
+        .map_err(io_error("sync", &dirs.quarantine))?;
+    fs.sync_dir(&dirs.data)
+        .map_err(io_error("sync", &dirs.data))
+}
+
+/// The first group of an opening, alone in a new segment. It proves that the directory can be written, ends the clean state
+/// of the opening before, and makes the epoch durable before any id with it is given out.
+struct Boot {
+    lsn: u64,
+    epoch: u64,
+    link: u32,
+    synced: u64,
+    checkpoint: u64,
+}
+
+impl Boot {
+    fn write(
+        &self,
+        space: &Space,
+        key: &Key,
+        log_dir: &Path,
+    ) -> Result<(Segment, Position), OpenError> {
+        let segment = space
+            .next(0)
+            .map_err(io_error("create a segment in", log_dir))?;
+        let path = segment::path(log_dir, segment.id);
+        let mut buf = vec![0; HEADER];
+        let (mut tx_sum, mut entries_sum) = (0, 0);
+        let mut target = Target {
+            key,
+            segment: segment.id,
+            group_offset: 0,
+            buf: &mut buf,
+            tx_sum: &mut tx_sum,
+            entries_sum: &mut entries_sum,
+        };
+        // Without a payload nothing can have the wrong length.
+        let _ = target.encode(
+            Entry::CheckpointDone {
+                lsn: self.checkpoint,
+                clean: false,
+            },
+            Body::Inline,
+        );
+        let header = GroupHeader {
+            segment: segment.id,
+            first_lsn: self.lsn,
+            synced_upto: self.synced,
+            epoch: self.epoch,
+            count: 1,
+            length: (buf.len() - HEADER) as u32,
+            previous: self.link,
+            entries_sum,
+        };
+        let link = header.put(key, &mut buf);
+        buf.resize(header.span() as usize, 0);
+        segment
+            .file
+            .write_all_at(&buf, 0)
+            .map_err(io_error("write", &path))?;
+        segment.file.sync_data().map_err(io_error("sync", &path))?;
+        let at = Position {
+            segment: segment.id,
+            offset: header.span(),
+            link,
+        };
+        Ok((segment, at))
+    }
+}

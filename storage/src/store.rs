@@ -1,0 +1,349 @@
+//! The store as its users see it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::Mutex;
+
+use crate::commit::encoder::Encoder;
+use crate::commit::syncer;
+use crate::core::{Core, Job};
+use crate::error::{CloseError, OpenError};
+use crate::fs::File;
+use crate::large;
+use crate::log::record::{Body, ENQUEUE_HEADER, Entry, Purge, Requeue};
+use crate::options::Options;
+use crate::reader::{self, Postponed, Request};
+use crate::recover::{self, Opened};
+use crate::stats::Stats;
+use crate::types::{
+    Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp,
+};
+
+/// A durable store in one data directory.
+///
+/// Appending returns at once with a position in the log; the position becomes durable later, by a group commit. Dropping the
+/// store without [`Store::close`] is a crash: what is pending is lost, what is durable is not.
+pub struct Store {
+    core: Arc<Core>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held as long as the store is open.
+    lock: Mutex<Option<Arc<dyn File>>>,
+}
+
+impl Store {
+    /// Opens a data directory, creating it when it is new.
+    ///
+    /// # Errors
+    ///
+    /// Damage is never an error: see [`Recovered::damage`]. An error is a directory that is in use, or that cannot be read or
+    /// written, or one of a newer version.
+    pub fn open(options: Options) -> Result<(Arc<Self>, Recovered), OpenError> {
+        let options = options.normalized();
+        let Opened {
+            lock,
+            start,
+            segment,
+            at,
+            recovered,
+        } = recover::open(&options)?;
+        let (jobs, work) = mpsc::channel();
+        let core = Arc::new(Core::new(options, start, jobs));
+        let (to_sync, groups) = mpsc::sync_channel(1);
+        let (give_back, spares) = mpsc::channel();
+        let encoder = Encoder::new(Arc::clone(&core), to_sync, spares, segment, at);
+        let mut threads = Vec::new();
+        let store = Arc::new(Self {
+            core: Arc::clone(&core),
+            threads: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
+        });
+        let spawned = [
+            spawn(&core, "warren-encoder", move |_| encoder.run()),
+            spawn(&core, "warren-sync", move |core| {
+                syncer::run(core, &groups, &give_back)
+            }),
+            spawn(&core, "warren-reader", |core| {
+                reader::run(core);
+                Ok(())
+            }),
+            spawn(&core, "warren-space", move |core| keep_space(core, &work)),
+        ];
+        for thread in spawned {
+            threads.push(thread?);
+        }
+        *store.threads.lock() = threads;
+        Ok((store, recovered))
+    }
+
+    /// A queue id that was never given out before and never will be again.
+    #[must_use]
+    pub fn new_queue_id(&self) -> QueueId {
+        self.core.new_queue_id()
+    }
+
+    /// A message enters a queue.
+    pub fn enqueue(&self, queue: QueueId, seq: Seq, meta: Meta, payload: Arc<dyn Payload>) -> Lsn {
+        let bytes = ENQUEUE_HEADER + payload.encoded_len();
+        self.core
+            .pending
+            .append(enqueue_entry(queue, seq, &meta, payload, false), bytes)
+    }
+
+    /// Messages leave a queue for good.
+    pub fn settle(&self, queue: QueueId, range: SeqRange) -> Lsn {
+        self.append(Entry::Settle {
+            queue,
+            range,
+            tx: false,
+        })
+    }
+
+    /// A queue is emptied below `below`, but for the messages in `except`.
+    pub fn purge(&self, queue: QueueId, below: Seq, except: &[SeqRange]) -> Lsn {
+        self.append(Entry::Purge(Box::new(Purge {
+            queue,
+            below,
+            except: except.to_vec(),
+        })))
+    }
+
+    /// Changes the topology, all of it or, after a crash, nothing of it.
+    pub fn change_topology(&self, changes: Vec<TopologyChange>) -> Lsn {
+        self.append(Entry::Topology(Box::new(changes)))
+    }
+
+    /// Does several things, all of them or, after a crash, none. They are in force once the position returned is durable.
+    pub fn transaction(&self, ops: Vec<TxOp>) -> Lsn {
+        if ops.is_empty() {
+            return self.core.pending.last();
+        }
+        let count = u32::try_from(ops.len()).unwrap_or(u32::MAX);
+        let mut entries: Vec<Entry> = ops
+            .into_iter()
+            .map(|op| match op {
+                TxOp::Enqueue {
+                    queue,
+                    seq,
+                    meta,
+                    payload,
+                } => enqueue_entry(queue, seq, &meta, payload, true),
+                TxOp::Settle { queue, range } => Entry::Settle {
+                    queue,
+                    range,
+                    tx: true,
+                },
+            })
+            .collect();
+        entries.push(Entry::TxEnd { count });
+        let bytes = entries.iter().map(|entry| entry.span(Body::Inline)).sum();
+        self.core.pending.append_all(entries, bytes)
+    }
+
+    /// Sees to it that what was appended is committed. Call it once after a batch of appends.
+    pub fn kick(&self) {
+        self.core.kick();
+    }
+
+    /// Everything up to here is on the disk.
+    #[must_use]
+    pub fn durable(&self) -> Lsn {
+        self.core.waiters.durable()
+    }
+
+    /// Calls `waiter` once, as soon as `lsn` is durable, in this very call if it already is. Kicks as well.
+    pub fn notify_at(&self, lsn: Lsn, waiter: Arc<dyn Durable>) {
+        if self.core.waiters.add(lsn, waiter) {
+            self.core.kick();
+        }
+    }
+
+    /// Bytes appended and not yet durable.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.core.pending.bytes()
+    }
+
+    /// Reads live messages of a queue in order, from `from` on, until one of the two limits is reached (but at least one).
+    /// `done` is called on a reader thread, after everything appended before this call is durable; never, if the store stops
+    /// before that.
+    pub fn read(
+        &self,
+        queue: QueueId,
+        from: Seq,
+        max_messages: usize,
+        max_bytes: usize,
+        done: Box<dyn FnOnce(ReadBatch) + Send>,
+    ) {
+        let request = Request {
+            queue,
+            from,
+            max_messages: max_messages.max(1),
+            max_bytes,
+            done,
+        };
+        self.notify_at(
+            self.core.pending.last(),
+            Postponed::new(&self.core, request),
+        );
+    }
+
+    /// Calls `handler` when an error ends the store, at once if one has: nothing more becomes durable from then on.
+    pub fn on_failure(&self, handler: Box<dyn Fn(&str) + Send + Sync>) {
+        self.core.failure.add(handler);
+    }
+
+    /// Commits everything, notes which messages were delivered before, checkpoints, and leaves the mark of a clean stop.
+    /// `redelivered` adds to what the store already knows to be redelivered.
+    ///
+    /// # Errors
+    ///
+    /// When the store has failed, or fails now; the next start is then one after a crash.
+    pub fn close(&self, redelivered: Vec<(QueueId, Vec<SeqRange>)>) -> Result<(), CloseError> {
+        if self.lock.lock().is_none() {
+            return Err(CloseError::Closed);
+        }
+        for (queue, ranges) in redelivered {
+            self.append(Entry::Requeue(Box::new(Requeue {
+                queue,
+                delivery_count: 0,
+                ranges,
+            })));
+        }
+        let committed = self.core.wait_durable(self.core.pending.last());
+        let closed = committed && {
+            let last = self.append(Entry::CheckpointDone {
+                lsn: 0,
+                clean: true,
+            });
+            self.core.wait_durable(last)
+        };
+        self.shut_down();
+        if closed {
+            return Ok(());
+        }
+        Err(match self.core.failure.reason() {
+            Some(reason) => CloseError::Failed(reason),
+            None => CloseError::Closed,
+        })
+    }
+
+    /// Figures since the store was opened.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (segments, free_segments) = self.core.space.counts();
+        Stats {
+            segments,
+            free_segments,
+            pending_bytes: self.pending_bytes(),
+            ..self.core.stats.read()
+        }
+    }
+
+    fn append(&self, entry: Entry) -> Lsn {
+        let bytes = entry.span(Body::Inline);
+        self.core.pending.append(entry, bytes)
+    }
+
+    /// Ends the threads and gives the directory free.
+    fn shut_down(&self) {
+        self.core.stop();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            // The last owner may let go of the store in a callback on one of these threads.
+            if thread.thread().id() != thread::current().id() {
+                // A panic in it was turned into a failure already.
+                let _ = thread.join();
+            }
+        }
+        self.core.waiters.clear();
+        self.lock.lock().take();
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+fn enqueue_entry(
+    queue: QueueId,
+    seq: Seq,
+    meta: &Meta,
+    payload: Arc<dyn Payload>,
+    tx: bool,
+) -> Entry {
+    // Zero stands for "none" in memory; a deadline at the epoch itself has long passed one millisecond later too.
+    let deadline = meta.deadline_ms.map_or(0, |deadline| deadline.max(1));
+    Entry::Enqueue {
+        queue,
+        seq,
+        deadline,
+        payload,
+        delivery_count: meta.delivery_count,
+        priority: meta.priority,
+        tx,
+    }
+}
+
+/// Starts a thread whose error or panic ends the store.
+fn spawn(
+    core: &Arc<Core>,
+    name: &'static str,
+    run: impl FnOnce(&Arc<Core>) -> Result<(), String> + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    let shared = Arc::clone(core);
+    let body = move || {
+        let core = shared;
+        match catch_unwind(AssertUnwindSafe(|| run(&core))) {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => core.fail(reason),
+            Err(_) => core.fail(format!("the thread {name} panicked")),
+        }
+    };
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|source| {
+            core.stop();
+            OpenError::Io {
+                action: "start a thread for",
+                path: core.options.data_dir.clone(),
+                source,
+            }
+        })
+}
+
+/// Runs until the store stops.
+fn keep_space(core: &Core, work: &Receiver<Job>) -> Result<(), String> {
+    while let Ok(job) = work.recv() {
+        match job {
+            Job::Prepare => {
+                let prepared = core.space.prepare(|| !core.is_stopping());
+                core.preparing
+                    .store(false, std::sync::atomic::Ordering::Release);
+                // Without it the next segment is made when it is needed.
+                if let Err(error) = prepared {
+                    tracing::warn!(%error, "cannot prepare the next segment of the log");
+                }
+            }
+            Job::Retire(dead) => {
+                if let Err(error) = core.space.retire(&dead) {
+                    tracing::warn!(%error, "cannot recycle a segment of the log");
+                }
+            }
+            Job::RemoveLarge(files) => {
+                for file in files {
+                    let path = large::path(&core.large_dir, file);
+                    if let Err(error) = core.options.fs.remove_file(&path) {
+                        tracing::warn!(path = %path.display(), %error, "cannot remove a large message");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
