@@ -49,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) stats: Cells,
     pub(crate) ids: Ids,
     pub(crate) stopping: AtomicBool,
+    /// The last checkpoint of a clean stop is done.
+    pub(crate) closed_clean: AtomicBool,
 }
 
 /// What recovery hands to the shared state.
@@ -101,6 +103,7 @@ impl Core {
             stats: Cells::default(),
             ids: Ids::default(),
             stopping: AtomicBool::new(false),
+            closed_clean: AtomicBool::new(false),
         }
     }
 

@@ -26,6 +26,8 @@ mod log;
 mod options;
 mod reader;
 mod recover;
+mod snapshot;
+mod state;
 mod stats;
 mod store;
 mod types;

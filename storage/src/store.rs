@@ -2,11 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 
+use crate::checkpoint::Keeper;
 use crate::commit::encoder::Encoder;
 use crate::commit::syncer;
 use crate::core::{Core, Job};
@@ -28,9 +30,11 @@ use crate::types::{
 /// store without [`Store::close`] is a crash: what is pending is lost, what is durable is not.
 pub struct Store {
     core: Arc<Core>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store is open.
     lock: Mutex<Option<Arc<dyn File>>>,
+    closing: AtomicBool,
 }
 
 impl Store {
@@ -47,6 +51,8 @@ impl Store {
             start,
             segment,
             at,
+            state,
+            mirrors,
             recovered,
         } = recover::open(&options)?;
         let (jobs, work) = mpsc::channel();
@@ -54,11 +60,16 @@ impl Store {
         let (to_sync, groups) = mpsc::sync_channel(1);
         let (give_back, spares) = mpsc::channel();
         let encoder = Encoder::new(Arc::clone(&core), to_sync, spares, segment, at);
-        let mut threads = Vec::new();
+        let keeper = Keeper::new(Arc::clone(&core), state, mirrors);
+        if core.index.lock().is_dirty() {
+            core.schedule.dirty();
+        }
         let store = Arc::new(Self {
             core: Arc::clone(&core),
+            keeper: Mutex::default(),
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
+            closing: AtomicBool::new(false),
         });
         let spawned = [
             spawn(&core, "warren-encoder", move |_| encoder.run()),
@@ -71,9 +82,11 @@ impl Store {
             }),
             spawn(&core, "warren-space", move |core| keep_space(core, &work)),
         ];
+        let mut threads = Vec::new();
         for thread in spawned {
             threads.push(thread?);
         }
+        *store.keeper.lock() = Some(spawn(&core, "warren-checkpoint", move |_| keeper.run())?);
         *store.threads.lock() = threads;
         Ok((store, recovered))
     }
@@ -202,7 +215,7 @@ impl Store {
     ///
     /// When the store has failed, or fails now; the next start is then one after a crash.
     pub fn close(&self, redelivered: Vec<(QueueId, Vec<SeqRange>)>) -> Result<(), CloseError> {
-        if self.lock.lock().is_none() {
+        if self.closing.swap(true, Ordering::AcqRel) {
             return Err(CloseError::Closed);
         }
         for (queue, ranges) in redelivered {
@@ -212,18 +225,18 @@ impl Store {
                 ranges,
             })));
         }
-        let committed = self.core.wait_durable(self.core.pending.last());
-        let closed = committed && {
-            let last = self.append(Entry::CheckpointDone {
-                lsn: 0,
-                clean: true,
-            });
-            self.core.wait_durable(last)
-        };
+        if self.core.wait_durable(self.core.pending.last()) {
+            self.core.schedule.close();
+            join(self.keeper.lock().take());
+        }
+        let end = self.core.index.lock().resume;
         self.shut_down();
-        if closed {
+        if self.core.closed_clean.load(Ordering::Acquire) {
+            recover::end_segment(&*self.core.options.fs, &self.core.log_dir, end);
+            self.lock.lock().take();
             return Ok(());
         }
+        self.lock.lock().take();
         Err(match self.core.failure.reason() {
             Some(reason) => CloseError::Failed(reason),
             None => CloseError::Closed,
@@ -247,25 +260,31 @@ impl Store {
         self.core.pending.append(entry, bytes)
     }
 
-    /// Ends the threads and gives the directory free.
+    /// Ends the threads.
     fn shut_down(&self) {
         self.core.stop();
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in threads {
-            // The last owner may let go of the store in a callback on one of these threads.
-            if thread.thread().id() != thread::current().id() {
-                // A panic in it was turned into a failure already.
-                let _ = thread.join();
-            }
+        join(self.keeper.lock().take());
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            join(Some(thread));
         }
         self.core.waiters.clear();
-        self.lock.lock().take();
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
         self.shut_down();
+        self.lock.lock().take();
+    }
+}
+
+/// Waits for a thread of ours, unless this is it: the last owner may let go of the store in a callback.
+fn join(thread: Option<JoinHandle<()>>) {
+    if let Some(thread) = thread
+        && thread.thread().id() != thread::current().id()
+    {
+        // A panic in it was turned into a failure already.
+        let _ = thread.join();
     }
 }
 
@@ -323,8 +342,7 @@ fn keep_space(core: &Core, work: &Receiver<Job>) -> Result<(), String> {
         match job {
             Job::Prepare => {
                 let prepared = core.space.prepare(|| !core.is_stopping());
-                core.preparing
-                    .store(false, std::sync::atomic::Ordering::Release);
+                core.preparing.store(false, Ordering::Release);
                 // Without it the next segment is made when it is needed.
                 if let Err(error) = prepared {
                     tracing::warn!(%error, "cannot prepare the next segment of the log");

@@ -1,7 +1,5 @@
 //! The end of a store by an error: said once, to everybody, and final.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use parking_lot::Mutex;
 
 type Handler = Box<dyn Fn(&str) + Send + Sync>;
@@ -9,7 +7,6 @@ type Handler = Box<dyn Fn(&str) + Send + Sync>;
 /// Whether and why the store has stopped.
 #[derive(Default)]
 pub(crate) struct Failure {
-    failed: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -20,10 +17,6 @@ struct State {
 }
 
 impl Failure {
-    pub(crate) fn is_set(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
-    }
-
     pub(crate) fn reason(&self) -> Option<String> {
         self.state.lock().reason.clone()
     }
@@ -35,7 +28,6 @@ impl Failure {
             if state.reason.is_some() {
                 return false;
             }
-            self.failed.store(true, Ordering::Release);
             state.reason = Some(reason.clone());
             std::mem::take(&mut state.handlers)
         };

@@ -97,6 +97,15 @@ impl Chunk {
         Some(self.entry(slot))
     }
 
+    /// Gives the memory of the columns back.
+    pub(crate) fn release_columns(&mut self) {
+        self.locations = Vec::new();
+        self.lens = Vec::new();
+        self.meta = None;
+        self.redelivered = None;
+        self.columns_dirty = true;
+    }
+
     /// Location and length of a slot.
     pub(crate) fn entry(&self, slot: usize) -> (Location, u32) {
         (
@@ -152,9 +161,9 @@ impl Chunk {
         Some(word * 64 + bits.trailing_zeros() as usize)
     }
 
-    /// All live slots, ascending.
-    pub(crate) fn live_slots(&self) -> impl Iterator<Item = usize> + '_ {
-        std::iter::successors(self.next_live(0), |slot| self.next_live(slot + 1))
+    /// The live slots from `from` on, ascending.
+    pub(crate) fn live_slots(&self, from: usize) -> impl Iterator<Item = usize> + '_ {
+        std::iter::successors(self.next_live(from), |slot| self.next_live(slot + 1))
     }
 }
 

@@ -1,7 +1,9 @@
 //! The index: which messages of which queue are live and where their bytes are. It is what replaying the log builds, what a
 //! checkpoint mirrors into sled, and what readers ask.
 
+pub(crate) mod base;
 pub(crate) mod chunk;
+pub(crate) mod codec;
 pub(crate) mod queue;
 pub(crate) mod topology;
 
@@ -18,6 +20,8 @@ use topology::Topology;
 
 /// Dropped queues whose late entries are still recognised.
 const DROPPED_KEPT: usize = 65_536;
+/// Those of them that are stored; their list has to fit into one value of sled.
+const DROPPED_STORED: usize = 1024;
 
 /// Hashes ids that the store itself counts up: one multiplication is enough, no client can choose them.
 #[derive(Default)]
@@ -95,7 +99,7 @@ pub(crate) struct Index {
     /// Replaying from here brings back everything above `applied`.
     pub(crate) resume: Position,
     dropped: HashSet<QueueId>,
-    pub(crate) dropped_order: VecDeque<QueueId>,
+    dropped_order: VecDeque<QueueId>,
     pub(crate) dropped_dirty: bool,
     open_tx: Vec<Op>,
     pub(crate) dirty_chunks: Vec<(QueueId, u64)>,
@@ -277,7 +281,6 @@ impl Index {
             large,
             large_dead,
             dirty_chunks,
-            obsolete,
             ..
         } = self;
         let Some(queue) = queues.get_mut(&id) else {
@@ -287,7 +290,7 @@ impl Index {
             range,
             except,
             |location, len| release(segments, large, large_dead, location, len),
-            |number, chunk| touched(id, number, chunk, dirty_chunks, obsolete),
+            |number, chunk| touched(id, number, chunk, dirty_chunks),
         );
     }
 
@@ -332,8 +335,14 @@ impl Index {
             },
             &[],
         );
-        if self.queues.remove(&id).is_some() {
+        if let Some(queue) = self.queues.remove(&id) {
             self.obsolete.push(Obsolete::Queue(id));
+            let stored = queue
+                .chunks
+                .iter()
+                .filter(|(_, chunk)| chunk.stored != Stored::Nowhere);
+            self.obsolete
+                .extend(stored.map(|(&number, chunk)| Obsolete::Chunk(id, number, chunk.stored)));
         }
     }
 
@@ -349,6 +358,14 @@ impl Index {
         }
     }
 
+    /// The last dropped queues, as many as a checkpoint keeps: entries of a dropped queue can only be right behind its drop.
+    pub(crate) fn dropped_recent(&self) -> impl ExactSizeIterator<Item = QueueId> + '_ {
+        self.dropped_order
+            .iter()
+            .copied()
+            .skip(self.dropped_order.len().saturating_sub(DROPPED_STORED))
+    }
+
     /// After an unclean stop nobody knows what was delivered: all of it counts as redelivered.
     pub(crate) fn mark_all_redelivered(&mut self, seq_gap: u64) {
         for (&id, queue) in &mut self.queues {
@@ -362,6 +379,28 @@ impl Index {
         }
     }
 
+    /// Takes in a chunk that was read from sled or a snapshot, where it still is.
+    pub(crate) fn adopt(&mut self, id: QueueId, number: u64, mut chunk: Chunk) {
+        chunk.columns_dirty = false;
+        chunk.bits_dirty = false;
+        let mut bytes = 0;
+        for slot in chunk.live_slots(0) {
+            let (location, len) = chunk.entry(slot);
+            bytes += payload_len(location, len);
+            self.hold(location, len);
+        }
+        let queue = self.queues.entry(id).or_default();
+        queue.messages += u64::from(chunk.live_count);
+        queue.bytes += bytes;
+        queue.chunks.insert(number, chunk);
+    }
+
+    /// About how many bytes the index takes in sled or a snapshot.
+    pub(crate) fn estimated_bytes(&self) -> u64 {
+        let live: u64 = self.segments.values().map(|used| used.live).sum();
+        live * 4 + self.queues.len() as u64 * 32
+    }
+
     /// Everything counts as missing from sled: it is going to be written anew.
     pub(crate) fn mark_all_dirty(&mut self) {
         self.dirty_chunks.clear();
@@ -369,6 +408,9 @@ impl Index {
         self.obsolete.clear();
         self.topology.removed.clear();
         self.topology.dirty = self.topology.records.keys().cloned().collect();
+        for record in self.topology.records.values_mut() {
+            record.pieces = 0;
+        }
         self.dropped_dirty = true;
         for (&id, queue) in &mut self.queues {
             queue.header_dirty = true;
@@ -409,19 +451,9 @@ fn release(
     }
 }
 
-/// A chunk lost messages: it has to be written again, or its keys go when it is empty.
-fn touched(
-    id: QueueId,
-    number: u64,
-    chunk: &mut Chunk,
-    dirty: &mut Vec<(QueueId, u64)>,
-    obsolete: &mut Vec<Obsolete>,
-) {
-    if chunk.live_count == 0 {
-        if chunk.stored != Stored::Nowhere {
-            obsolete.push(Obsolete::Chunk(id, number, chunk.stored));
-        }
-    } else if !chunk.listed {
+/// A chunk changed: the next checkpoint has to look at it.
+fn touched(id: QueueId, number: u64, chunk: &mut Chunk, dirty: &mut Vec<(QueueId, u64)>) {
+    if !chunk.listed {
         chunk.listed = true;
         dirty.push((id, number));
     }

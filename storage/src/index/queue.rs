@@ -68,7 +68,7 @@ impl QueueIndex {
     }
 
     /// Takes the messages of a range out, as long as they are not in `except`, and tells `gone` about each. Calls `touched`
-    /// for every chunk that changed, with whether nothing is left in it.
+    /// for every chunk that changed. Chunks that are empty now stay until the next checkpoint, which has to see them.
     pub(crate) fn remove_range(
         &mut self,
         range: SeqRange,
@@ -81,7 +81,7 @@ impl QueueIndex {
         }
         let (first_chunk, first_slot) = place_of(range.first);
         let (last_chunk, last_slot) = place_of(range.last);
-        let mut emptied = 0;
+        let newest = self.next_seq.saturating_sub(1) / CHUNK;
         for (&number, chunk) in self.chunks.range_mut(first_chunk..=last_chunk) {
             let mut slot = if number == first_chunk { first_slot } else { 0 };
             let end = if number == last_chunk {
@@ -103,14 +103,12 @@ impl QueueIndex {
                 }
             }
             if chunk.live_count != before {
-                emptied += usize::from(chunk.live_count == 0);
+                // The newest chunk is going to be filled again in a moment, the others never.
+                if chunk.live_count == 0 && number != newest {
+                    chunk.release_columns();
+                }
                 touched(number, chunk);
             }
-        }
-        if emptied == 1 && first_chunk == last_chunk {
-            self.chunks.remove(&first_chunk);
-        } else if emptied > 0 {
-            self.chunks.retain(|_, chunk| chunk.live_count > 0);
         }
     }
 

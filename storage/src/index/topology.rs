@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) number: u64,
+    /// Pieces that sled has of it.
+    pub(crate) pieces: u32,
     pub(crate) value: Vec<u8>,
 }
 
@@ -17,8 +19,8 @@ pub(crate) struct Topology {
     pub(crate) next_number: u64,
     /// Keys that differ from what sled has.
     pub(crate) dirty: Vec<Vec<u8>>,
-    /// Numbers that sled no longer needs.
-    pub(crate) removed: Vec<u64>,
+    /// Numbers that sled no longer needs, with their pieces.
+    pub(crate) removed: Vec<(u64, u32)>,
 }
 
 impl Topology {
@@ -30,19 +32,33 @@ impl Topology {
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.records.insert(key, Record { number, value });
+        self.records.insert(
+            key,
+            Record {
+                number,
+                pieces: 0,
+                value,
+            },
+        );
     }
 
     pub(crate) fn delete(&mut self, key: &[u8]) {
         if let Some(record) = self.records.remove(key) {
-            self.removed.push(record.number);
+            self.removed.push((record.number, record.pieces));
         }
     }
 
     /// As [`Topology::put`], for what comes from sled itself.
-    pub(crate) fn load(&mut self, number: u64, key: Vec<u8>, value: Vec<u8>) {
+    pub(crate) fn load(&mut self, number: u64, pieces: u32, key: Vec<u8>, value: Vec<u8>) {
         self.next_number = self.next_number.max(number + 1);
-        self.records.insert(key, Record { number, value });
+        self.records.insert(
+            key,
+            Record {
+                number,
+                pieces,
+                value,
+            },
+        );
     }
 
     pub(crate) fn is_dirty(&self) -> bool {

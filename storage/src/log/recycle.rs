@@ -160,10 +160,6 @@ impl Space {
         (state.segments.len(), state.free.len())
     }
 
-    pub(crate) fn next_id(&self) -> u64 {
-        self.state.lock().next_id
-    }
-
     pub(crate) fn has_free(&self) -> bool {
         !self.state.lock().free.is_empty()
     }

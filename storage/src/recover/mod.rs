@@ -2,24 +2,30 @@
 
 pub(crate) mod replay;
 pub(crate) mod scan;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::checkpoint::Mirrors;
 use crate::core::Start;
 use crate::error::{OpenError, io_error};
 use crate::fs::{File, Fs, OpenMode};
+use crate::index::base::Base;
 use crate::index::{Index, Position};
+use crate::large;
 use crate::log::group::{GroupHeader, HEADER};
 use crate::log::key::{self, Key};
 use crate::log::record::{Body, Entry, Target};
 use crate::log::recycle::Space;
 use crate::log::segment::{self, LogName, Segment};
 use crate::options::Options;
+use crate::state::State;
 use crate::types::Recovered;
 
 use scan::{GroupRef, Loss, Verdict};
+use sources::{Loaded, Sources};
 
 /// LSNs left out after a start, so that none is ever used twice whatever was lost.
 const LSN_GAP: u64 = 1 << 20;
@@ -32,6 +38,8 @@ pub(crate) struct Opened {
     pub(crate) start: Start,
     pub(crate) segment: Segment,
     pub(crate) at: Position,
+    pub(crate) state: State,
+    pub(crate) mirrors: Mirrors,
     pub(crate) recovered: Recovered,
 }
 
@@ -40,6 +48,7 @@ pub(crate) struct Dirs {
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) large: PathBuf,
+    pub(crate) sled: PathBuf,
     pub(crate) quarantine: PathBuf,
 }
 
@@ -49,6 +58,7 @@ impl Dirs {
             data: data.to_path_buf(),
             log: data.join("log"),
             large: data.join("large"),
+            sled: data.join("sled"),
             quarantine: data.join("quarantine"),
         }
     }
@@ -64,35 +74,63 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let lock = lock(fs, &dirs.data)?;
     let mut damage = Vec::new();
     let key = key::load(fs, &dirs.data, &mut damage)?;
-    let files = list_log(fs, &dirs.log, options.segment_bytes)?;
-
-    let base_lsn = 0;
-    let from = Position::default();
-    let mut index = Index::default();
-    let groups = scan::scan(fs, &dirs.log, &key, files.segments.keys().copied(), from)?;
-    let verdict = scan::judge(&groups, base_lsn, Some(from.link), false);
-    report_losses(&verdict, &groups, &mut damage);
+    let mut files = list_log(fs, &dirs.log, options.segment_bytes)?;
+    let mut sources = Sources {
+        options,
+        dirs: &dirs,
+        key: &key,
+        files: &files,
+        damage: &mut damage,
+    };
+    let Loaded {
+        mut index,
+        base,
+        groups,
+        verdict,
+        replayed,
+        state,
+        rebuilt,
+        snapshot,
+    } = sources.load()?;
     let accepted = groups.get(..verdict.accepted).unwrap_or_default();
-    let replayed = replay::replay(fs, &dirs.log, &key, accepted, base_lsn, &mut index)?;
+    report_losses(&verdict, &groups, &mut damage);
     damage.extend(replayed.damage);
-    let mut files = files;
-    seal(fs, &dirs, from, &groups, &verdict, &mut files, &mut damage)?;
+    seal(
+        fs,
+        &dirs,
+        base.resume,
+        &groups,
+        &verdict,
+        &mut files,
+        &mut damage,
+    )?;
+    report_missing(&index, &files, &mut damage);
+    clean_large(fs, &dirs, &mut index, &mut damage)?;
 
-    let clean = replayed.clean || groups.is_empty();
+    let new = groups.is_empty() && base == Base::default() && !rebuilt;
+    let clean = new || (replayed.clean && !rebuilt);
     if !clean {
         index.mark_all_redelivered(SEQ_GAP);
     }
     let last_lsn = accepted
         .last()
-        .map_or(base_lsn, |group| group.header.last_lsn());
-    let link = accepted.last().map_or(from.link, |group| group.sum);
-    let epoch = groups
+        .map_or(base.lsn, |group| group.header.last_lsn())
+        .max(base.lsn);
+    let link = accepted.last().map_or(base.resume.link, |group| group.sum);
+    let epochs = groups
         .iter()
         .map(|group| group.header.epoch)
-        .max()
-        .unwrap_or_default()
-        + 1;
-    let next_id = files.next_id;
+        .chain([base.epoch, snapshot.epoch]);
+    let epoch = epochs.max().unwrap_or_default() + 1;
+    let next_id = files
+        .next_id
+        .max(base.resume.segment + 1)
+        .max(snapshot.resume.segment + 1);
+    let older_log = files
+        .segments
+        .range(snapshot.resume.segment..)
+        .map(|(_, &len)| len)
+        .sum();
     let space = Space::new(
         Arc::clone(&options.fs),
         &dirs.log,
@@ -102,12 +140,14 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
         files.free,
         next_id,
     );
+    // A rebuilt sled has nothing yet; as long as the log names a later checkpoint, it does not count.
+    let checkpoint = if rebuilt { Base::default() } else { base };
     let boot = Boot {
-        lsn: last_lsn.max(index.applied) + LSN_GAP,
+        lsn: last_lsn + LSN_GAP,
         epoch,
         link,
         synced: last_lsn,
-        checkpoint: base_lsn,
+        checkpoint: checkpoint.lsn,
     };
     let (segment, at) = boot.write(&space, &key, &dirs.log)?;
     index.applied = boot.lsn;
@@ -125,12 +165,20 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
         .iter()
         .map(|(key, record)| (key.clone(), record.value.clone()))
         .collect();
+    for line in &damage {
+        tracing::warn!("{line}");
+    }
     let recovered = Recovered {
         topology,
         queues,
         clean,
         damage,
         replayed_entries: replayed.entries,
+    };
+    let mirrors = Mirrors {
+        checkpoint,
+        snapshot,
+        older_log,
     };
     let start = Start {
         dirs,
@@ -145,8 +193,74 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
         start,
         segment,
         at,
+        state,
+        mirrors,
         recovered,
     })
+}
+
+/// Names what the index says is in segments that are not there.
+fn report_missing(index: &Index, files: &LogFiles, damage: &mut Vec<String>) {
+    let missing = index
+        .segments
+        .iter()
+        .filter(|(id, used)| used.live > 0 && !files.segments.contains_key(id));
+    for (id, used) in missing {
+        damage.push(format!(
+            "segment {id:016x} is missing: the bytes of {} messages are lost",
+            used.live
+        ));
+    }
+}
+
+/// Removes the large files that no message names. After damage they go to quarantine: a lost entry may have named them.
+fn clean_large(
+    fs: &dyn Fs,
+    dirs: &Dirs,
+    index: &mut Index,
+    damage: &mut Vec<String>,
+) -> Result<(), OpenError> {
+    index.large_dead.clear();
+    let mut present = std::collections::HashSet::new();
+    let damaged = !damage.is_empty();
+    for entry in fs
+        .list(&dirs.large)
+        .map_err(io_error("list", &dirs.large))?
+    {
+        let path = dirs.large.join(&entry.name);
+        match large::parse_name(&entry.name) {
+            Some(id) if index.large.contains_key(&id) => {
+                present.insert(id);
+            }
+            _ if damaged => {
+                quarantine(fs, dirs, &path)?;
+                damage.push(format!(
+                    "{} was moved to quarantine: no message names it",
+                    path.display()
+                ));
+            }
+            _ => fs.remove_file(&path).map_err(io_error("remove", &path))?,
+        }
+    }
+    for id in index.large.keys().filter(|id| !present.contains(id)) {
+        damage.push(format!(
+            "{} is missing: a large message is lost",
+            large::path(&dirs.large, *id).display()
+        ));
+    }
+    Ok(())
+}
+
+/// After a clean stop: cuts the last segment where the log ends, so that the next start need not look what is behind.
+pub(crate) fn end_segment(fs: &dyn Fs, log_dir: &Path, end: Position) {
+    let path = segment::path(log_dir, end.segment);
+    let cut = fs.open(&path, OpenMode::Write).and_then(|file| {
+        file.set_len(end.offset)?;
+        file.sync_data()
+    });
+    if let Err(error) = cut {
+        tracing::warn!(path = %path.display(), %error, "cannot cut the end of the log");
+    }
 }
 
 fn lock(fs: &dyn Fs, data_dir: &Path) -> Result<Arc<dyn File>, OpenError> {

@@ -1,0 +1,227 @@
+//! Choosing what the index is built from: sled and the log since its checkpoint; else the snapshot and the log since; else
+//! the log alone.
+
+use std::path::Path;
+
+use crate::error::{OpenError, io_error};
+use crate::index::Index;
+use crate::index::base::Base;
+use crate::log::key::Key;
+use crate::options::Options;
+use crate::snapshot::{self, Found};
+use crate::state::State;
+
+use super::replay::{self, Replayed};
+use super::scan::{self, GroupRef, Verdict};
+use super::{Dirs, LogFiles, quarantine};
+
+/// Where an index can come from.
+pub(super) struct Sources<'a> {
+    pub(super) options: &'a Options,
+    pub(super) dirs: &'a Dirs,
+    pub(super) key: &'a Key,
+    pub(super) files: &'a LogFiles,
+    pub(super) damage: &'a mut Vec<String>,
+}
+
+/// An index and how it came about.
+pub(super) struct Loaded {
+    pub(super) index: Index,
+    /// What the log was replayed over.
+    pub(super) base: Base,
+    pub(super) groups: Vec<GroupRef>,
+    pub(super) verdict: Verdict,
+    pub(super) replayed: Replayed,
+    /// sled: as it was, or new and empty.
+    pub(super) state: State,
+    /// It did not come from sled, which has to be written anew.
+    pub(super) rebuilt: bool,
+    /// The snapshot that is there, whether it was used or not.
+    pub(super) snapshot: Base,
+}
+
+struct Attempt {
+    groups: Vec<GroupRef>,
+    verdict: Verdict,
+    replayed: Replayed,
+}
+
+impl Sources<'_> {
+    pub(super) fn load(&mut self) -> Result<Loaded, OpenError> {
+        let existed = self.dirs.sled.exists();
+        let mut index = Index::default();
+        let problem = match self.open_state(&mut index) {
+            Ok((state, base)) => {
+                let attempt = self.replay(&mut index, base, Some(base.resume.link), false)?;
+                let last = attempt
+                    .groups
+                    .last()
+                    .map_or(0, |group| group.header.last_lsn());
+                let newest = attempt.replayed.checkpoint_lsn;
+                if newest <= base.lsn {
+                    if base.lsn > 0 && last < base.lsn {
+                        self.damage.push(format!(
+                            "the log ends before LSN {}, where sled's checkpoint is",
+                            base.lsn
+                        ));
+                    }
+                    let snapshot = self.snapshot_base()?;
+                    let Attempt {
+                        groups,
+                        verdict,
+                        replayed,
+                    } = attempt;
+                    return Ok(Loaded {
+                        index,
+                        base,
+                        groups,
+                        verdict,
+                        replayed,
+                        state,
+                        rebuilt: false,
+                        snapshot,
+                    });
+                }
+                if existed {
+                    format!(
+                        "it is older (LSN {}) than the checkpoint the log names (LSN {newest})",
+                        base.lsn
+                    )
+                } else {
+                    "it is missing".to_owned()
+                }
+            }
+            Err(problem) => problem,
+        };
+        self.damage.push(format!(
+            "the sled database in {} was rebuilt: {problem}",
+            self.dirs.sled.display()
+        ));
+        if self.dirs.sled.exists() && existed {
+            quarantine(&*self.options.fs, self.dirs, &self.dirs.sled)?;
+        }
+        self.rebuild()
+    }
+
+    fn open_state(&self, index: &mut Index) -> Result<(State, Base), String> {
+        let state = State::open(&self.dirs.sled, self.options.sled_cache_bytes)?;
+        let base = state.load(index)?.unwrap_or_default();
+        if base != Base::default() && base.key != self.key.bytes {
+            return Err("it belongs to another data directory".to_owned());
+        }
+        Ok((state, base))
+    }
+
+    /// Without sled: from the snapshot if it is good, else from the log alone.
+    fn rebuild(&mut self) -> Result<Loaded, OpenError> {
+        let path = self.dirs.data.join(snapshot::NAME);
+        let fs = &*self.options.fs;
+        let mut index = Index::default();
+        let found =
+            snapshot::read(fs, &self.dirs.data, &mut index).map_err(io_error("read", &path))?;
+        let base = match found {
+            Found::Good(base) if base.key == self.key.bytes => base,
+            other => {
+                index = Index::default();
+                self.damage_of_snapshot(&other, &path)?;
+                Base::default()
+            }
+        };
+        let snapshot = base;
+        let attempt = if base == Base::default() {
+            let whole = self
+                .files
+                .segments
+                .keys()
+                .next()
+                .is_some_and(|&first| first <= 1);
+            if !whole {
+                self.damage.push(
+                    "rebuilt from the log alone: messages whose settlement was in a recycled segment come back".to_owned(),
+                );
+            }
+            self.replay(&mut index, base, None, true)?
+        } else {
+            self.replay(&mut index, base, Some(base.resume.link), false)?
+        };
+        let state =
+            State::open(&self.dirs.sled, self.options.sled_cache_bytes).map_err(|reason| {
+                OpenError::Sled {
+                    path: self.dirs.sled.clone(),
+                    reason,
+                }
+            })?;
+        index.mark_all_dirty();
+        let Attempt {
+            groups,
+            verdict,
+            replayed,
+        } = attempt;
+        Ok(Loaded {
+            index,
+            base,
+            groups,
+            verdict,
+            replayed,
+            state,
+            rebuilt: true,
+            snapshot,
+        })
+    }
+
+    fn replay(
+        &self,
+        index: &mut Index,
+        base: Base,
+        link: Option<u32>,
+        gaps: bool,
+    ) -> Result<Attempt, OpenError> {
+        let fs = &*self.options.fs;
+        let log = &self.dirs.log;
+        index.applied = base.lsn;
+        index.resume = base.resume;
+        let groups = scan::scan(
+            fs,
+            log,
+            self.key,
+            self.files.segments.keys().copied(),
+            base.resume,
+        )?;
+        let verdict = scan::judge(&groups, base.lsn, link, gaps);
+        let accepted = groups.get(..verdict.accepted).unwrap_or_default();
+        let replayed = replay::replay(fs, log, self.key, accepted, base.lsn, index)?;
+        Ok(Attempt {
+            groups,
+            verdict,
+            replayed,
+        })
+    }
+
+    /// The snapshot beside a good sled: it decides which log may go.
+    fn snapshot_base(&mut self) -> Result<Base, OpenError> {
+        let path = self.dirs.data.join(snapshot::NAME);
+        let found = snapshot::read_base(&*self.options.fs, &self.dirs.data)
+            .map_err(io_error("read", &path))?;
+        match found {
+            Found::Good(base) if base.key == self.key.bytes => Ok(base),
+            other => {
+                self.damage_of_snapshot(&other, &path)?;
+                Ok(Base::default())
+            }
+        }
+    }
+
+    fn damage_of_snapshot(&mut self, found: &Found<Base>, path: &Path) -> Result<(), OpenError> {
+        let what = match found {
+            Found::Absent => return Ok(()),
+            Found::Damaged => "it is damaged",
+            Found::Good(_) => "it belongs to another data directory",
+        };
+        quarantine(&*self.options.fs, self.dirs, path)?;
+        self.damage.push(format!(
+            "{} was moved to quarantine: {what}",
+            path.display()
+        ));
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! The snapshot: the whole index in one file, written sequentially. It is what sled is rebuilt from, together with the log
+//! since; log older than the snapshot may go.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::bytes_cursor::{Cursor, put_prefixed, put_varint};
+use crate::fs::{File, Fs, OpenMode};
+use crate::index::Index;
+use crate::index::base::Base;
+use crate::index::chunk::{CHUNK, Chunk, Stored};
+use crate::index::codec;
+
+/// Its name in the data directory.
+pub(crate) const NAME: &str = "snapshot";
+const TEMPORARY: &str = "snapshot.tmp";
+const MAGIC: &[u8; 8] = b"WARRNSNP";
+const HEADER: usize = 8 + Base::LEN + 4;
+/// Length, checksum and kind of a block.
+const BLOCK: usize = 9;
+const WRITE: usize = 1024 * 1024;
+/// Chunks and topology records taken under one hold of the index lock.
+const SLICE: usize = 64;
+
+mod kind {
+    pub(super) const TOPOLOGY: u8 = 1;
+    pub(super) const QUEUE: u8 = 2;
+    pub(super) const CHUNK: u8 = 3;
+    pub(super) const DROPPED: u8 = 4;
+    /// How many blocks came before it; the last one.
+    pub(super) const END: u8 = 255;
+}
+
+/// Writes a snapshot that stands for `base` or for something later: the index goes on changing between the slices that are
+/// taken of it. Replaying the log from `base` over such a mixture ends in the same state, since every entry sets values and
+/// none counts. Returns the bytes.
+pub(crate) fn write(
+    fs: &dyn Fs,
+    data_dir: &Path,
+    base: &Base,
+    index: &Mutex<Index>,
+) -> io::Result<u64> {
+    let temporary = data_dir.join(TEMPORARY);
+    if fs.exists(&temporary) {
+        fs.remove_file(&temporary)?;
+    }
+    let file = fs.open(&temporary, OpenMode::CreateNew)?;
+    let mut out = Writer {
+        file,
+        at: 0,
+        buf: Vec::new(),
+        blocks: 0,
+    };
+    out.header(base);
+    let (dropped, keys, queues) = {
+        let index = index.lock();
+        let mut queues: Vec<u64> = index.queues.keys().copied().collect();
+        queues.sort_unstable();
+        let mut dropped = Vec::new();
+        codec::put_ids(index.dropped_recent(), &mut dropped);
+        (
+            dropped,
+            index.topology.records.keys().cloned().collect::<Vec<_>>(),
+            queues,
+        )
+    };
+    out.block(kind::DROPPED, &dropped);
+    for keys in keys.chunks(SLICE) {
+        let index = index.lock();
+        for key in keys {
+            if let Some(record) = index.topology.records.get(key) {
+                let mut bytes = Vec::new();
+                codec::put_topology(key, &record.value, &mut bytes);
+                out.block(kind::TOPOLOGY, &bytes);
+            }
+        }
+        drop(index);
+        out.spill()?;
+    }
+    for id in queues {
+        let mut from = Some(0);
+        while let Some(first) = from {
+            from = out.slice(&index.lock(), id, first);
+            out.spill()?;
+        }
+    }
+    let blocks = out.blocks;
+    out.block(kind::END, &blocks.to_le_bytes());
+    out.flush()?;
+    out.file.sync_data()?;
+    fs.rename(&temporary, &data_dir.join(NAME))?;
+    fs.sync_dir(data_dir)?;
+    Ok(out.at)
+}
+
+struct Writer {
+    file: Arc<dyn File>,
+    at: u64,
+    buf: Vec<u8>,
+    blocks: u64,
+}
+
+impl Writer {
+    fn header(&mut self, base: &Base) {
+        self.buf.extend_from_slice(MAGIC);
+        base.put(&mut self.buf);
+        let sum = crc32c::crc32c(&self.buf);
+        self.buf.extend_from_slice(&sum.to_le_bytes());
+    }
+
+    fn block(&mut self, kind: u8, payload: &[u8]) {
+        self.buf
+            .extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        self.buf
+            .extend_from_slice(&block_sum(kind, payload).to_le_bytes());
+        self.buf.push(kind);
+        self.buf.extend_from_slice(payload);
+        self.blocks += 1;
+    }
+
+    /// Some chunks of a queue from number `first` on. Returns where to go on.
+    fn slice(&mut self, index: &Index, id: u64, first: u64) -> Option<u64> {
+        let queue = index.queues.get(&id)?;
+        let mut bytes = Vec::new();
+        if first == 0 {
+            put_varint(&mut bytes, id);
+            codec::put_queue(queue, &mut bytes);
+            self.block(kind::QUEUE, &bytes);
+        }
+        let mut chunks = queue.chunks.range(first..);
+        for (&number, chunk) in chunks.by_ref().take(SLICE) {
+            if chunk.live_count == 0 {
+                continue;
+            }
+            bytes.clear();
+            put_varint(&mut bytes, id);
+            put_varint(&mut bytes, number);
+            let mut columns = Vec::new();
+            codec::put_columns(chunk, 0..CHUNK as usize, Stored::Whole, &mut columns);
+            put_prefixed(&mut bytes, &columns);
+            codec::put_bits(chunk, &mut bytes);
+            self.block(kind::CHUNK, &bytes);
+        }
+        chunks.next().map(|(&number, _)| number)
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        if self.buf.len() >= WRITE {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.buf, self.at)?;
+        self.at += self.buf.len() as u64;
+        self.buf.clear();
+        Ok(())
+    }
+}
+
+fn block_sum(kind: u8, payload: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&[kind]), payload)
+}
+
+/// What a snapshot file turned out to be.
+pub(crate) enum Found<T> {
+    /// There is none.
+    Absent,
+    /// It is good.
+    Good(T),
+    /// It is not what was written.
+    Damaged,
+}
+
+/// Reads the header alone.
+pub(crate) fn read_base(fs: &dyn Fs, data_dir: &Path) -> io::Result<Found<Base>> {
+    Ok(match open(fs, data_dir)? {
+        Found::Absent => Found::Absent,
+        Found::Damaged => Found::Damaged,
+        Found::Good((_, base)) => Found::Good(base),
+    })
+}
+
+/// Reads a snapshot into `index`, which is empty; what is in it when the snapshot is damaged is of no use.
+pub(crate) fn read(fs: &dyn Fs, data_dir: &Path, index: &mut Index) -> io::Result<Found<Base>> {
+    let (file, base) = match open(fs, data_dir)? {
+        Found::Absent => return Ok(Found::Absent),
+        Found::Damaged => return Ok(Found::Damaged),
+        Found::Good(found) => found,
+    };
+    let len = file.len()?;
+    let (mut at, mut blocks) = (HEADER as u64, 0u64);
+    let mut payload = Vec::new();
+    loop {
+        let mut head = [0; BLOCK];
+        if file.read_at(&mut head, at)? != BLOCK {
+            return Ok(Found::Damaged);
+        }
+        let mut cursor = Cursor::new(&head);
+        let (Some(size), Some(sum), Some(kind)) = (cursor.u32(), cursor.u32(), cursor.u8()) else {
+            return Ok(Found::Damaged);
+        };
+        at += BLOCK as u64;
+        if u64::from(size) > len.saturating_sub(at) {
+            return Ok(Found::Damaged);
+        }
+        payload.resize(size as usize, 0);
+        if file.read_at(&mut payload, at)? != payload.len() || block_sum(kind, &payload) != sum {
+            return Ok(Found::Damaged);
+        }
+        at += u64::from(size);
+        if kind == kind::END {
+            let whole = Cursor::new(&payload).u64() == Some(blocks);
+            return Ok(if whole {
+                Found::Good(base)
+            } else {
+                Found::Damaged
+            });
+        }
+        if take_block(kind, &payload, index).is_none() {
+            return Ok(Found::Damaged);
+        }
+        blocks += 1;
+    }
+}
+
+type Open = (Arc<dyn File>, Base);
+
+fn open(fs: &dyn Fs, data_dir: &Path) -> io::Result<Found<Open>> {
+    let file = match fs.open(&data_dir.join(NAME), OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
+        Err(error) => return Err(error),
+    };
+    let mut header = [0; HEADER];
+    if file.read_at(&mut header, 0)? != HEADER || !header.starts_with(MAGIC) {
+        return Ok(Found::Damaged);
+    }
+    let (head, sum) = header.split_at(HEADER - 4);
+    if Cursor::new(sum).u32() != Some(crc32c::crc32c(head)) {
+        return Ok(Found::Damaged);
+    }
+    Ok(head
+        .get(MAGIC.len()..)
+        .and_then(Base::take)
+        .map_or(Found::Damaged, |base| Found::Good((file, base))))
+}
+
+fn take_block(kind: u8, payload: &[u8], index: &mut Index) -> Option<()> {
+    let mut cursor = Cursor::new(payload);
+    match kind {
+        kind::TOPOLOGY => {
+            let (key, value) = codec::take_topology(payload)?;
+            index.topology.put(key, value);
+        }
+        kind::QUEUE => {
+            let id = cursor.varint()?;
+            codec::take_queue(cursor.rest(), index.queues.entry(id).or_default())?;
+        }
+        kind::CHUNK => {
+            let (id, number) = (cursor.varint()?, cursor.varint()?);
+            let mut chunk = Chunk::default();
+            codec::take_columns(cursor.prefixed()?, 0, &mut chunk)?;
+            codec::take_bits(cursor.rest(), &mut chunk)?;
+            chunk.stored = Stored::Nowhere;
+            index.adopt(id, number, chunk);
+        }
+        kind::DROPPED => {
+            for id in codec::take_ids(payload)? {
+                index.remember_dropped(id);
+            }
+        }
+        _ => return None,
+    }
+    Some(())
+}
