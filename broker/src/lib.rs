@@ -1,1 +1,20 @@
-//! placeholder
+//! Warren: an AMQP 0-9-1 message broker that RabbitMQ's clients speak to unchanged.
+//!
+//! Layers, each knowing only those before it: config < model < routing < queue < vhost < session < net. ARCHITECTURE.md
+//! has the map.
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod bench;
+pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod model;
+pub mod net;
+pub mod queue;
+pub mod routing;
+pub mod session;
+mod start;
+pub mod vhost;
+
+pub use start::run;

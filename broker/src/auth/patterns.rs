@@ -1,0 +1,167 @@
+//! The three regular expressions of a permission.
+
+use regex::{Regex, RegexBuilder};
+
+use crate::model::access::Permission;
+
+/// Memory one compiled expression may take: an expression can be a few bytes long and millions of states large.
+const COMPILED_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a user may configure, write to and read from in one vhost.
+#[derive(Debug)]
+pub struct Patterns {
+    configure: Pattern,
+    write: Pattern,
+    read: Pattern,
+}
+
+/// An expression that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} = {pattern:?} is not a usable regular expression: {problem}")]
+pub struct PatternError {
+    field: &'static str,
+    pattern: String,
+    problem: String,
+}
+
+#[derive(Debug)]
+struct Pattern {
+    text: String,
+    matcher: Matcher,
+}
+
+#[derive(Debug)]
+enum Matcher {
+    Nothing,
+    Everything,
+    Regex(Regex),
+}
+
+impl Patterns {
+    /// Compiles the three expressions. They match anywhere in a name; an empty one matches nothing.
+    pub fn new(configure: &str, write: &str, read: &str) -> Result<Self, PatternError> {
+        Ok(Self {
+            configure: Pattern::new("configure", configure)?,
+            write: Pattern::new("write", write)?,
+            read: Pattern::new("read", read)?,
+        })
+    }
+
+    /// The expression as it was given.
+    pub fn text(&self, permission: Permission) -> &str {
+        &self.of(permission).text
+    }
+
+    /// Whether the permission covers a resource of that name.
+    pub(super) fn allows(&self, permission: Permission, name: &str) -> bool {
+        match &self.of(permission).matcher {
+            Matcher::Nothing => false,
+            Matcher::Everything => true,
+            Matcher::Regex(regex) => regex.is_match(name),
+        }
+    }
+
+    /// Whether the permission covers every name there can be.
+    pub(super) fn allows_everything(&self, permission: Permission) -> bool {
+        matches!(self.of(permission).matcher, Matcher::Everything)
+    }
+
+    fn of(&self, permission: Permission) -> &Pattern {
+        match permission {
+            Permission::Configure => &self.configure,
+            Permission::Write => &self.write,
+            Permission::Read => &self.read,
+        }
+    }
+}
+
+impl Pattern {
+    fn new(field: &'static str, text: &str) -> Result<Self, PatternError> {
+        let matcher = match text {
+            "" | "^$" => Matcher::Nothing,
+            ".*" => Matcher::Everything,
+            _ => Matcher::Regex(compile(text).map_err(|problem| PatternError {
+                field,
+                pattern: text.to_owned(),
+                problem,
+            })?),
+        };
+        Ok(Self {
+            text: text.to_owned(),
+            matcher,
+        })
+    }
+}
+
+fn compile(text: &str) -> Result<Regex, String> {
+    RegexBuilder::new(text)
+        .size_limit(COMPILED_BYTES_MAX)
+        .dfa_size_limit(COMPILED_BYTES_MAX)
+        .build()
+        .map_err(|error| match error {
+            // A syntax error is drawn over several lines, the last of which says what is wrong.
+            regex::Error::Syntax(text) => text
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .to_owned(),
+            other => other.to_string(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(pattern: &str, name: &str) -> bool {
+        Patterns::new("", pattern, "")
+            .unwrap()
+            .allows(Permission::Write, name)
+    }
+
+    #[test]
+    fn an_empty_pattern_allows_nothing() {
+        for pattern in ["", "^$"] {
+            assert!(!write(pattern, "q"));
+            assert!(!write(pattern, ""));
+        }
+    }
+
+    #[test]
+    fn patterns_match_anywhere() {
+        assert!(write("work", "my.work.queue"));
+        assert!(write("^work", "work.1") && !write("^work", "my.work"));
+        assert!(write("^work$", "work") && !write("^work$", "work2"));
+        assert!(write("^(a|b)", "b1") && !write("^(a|b)", "c"));
+        assert!(!write("work", "WORK"));
+    }
+
+    #[test]
+    fn the_pattern_for_everything_matches_everything() {
+        assert!(write(".*", "a\nb") && write(".*", "") && write(".*", "amq.default"));
+        let patterns = Patterns::new(".*", "^.*", "").unwrap();
+        assert!(patterns.allows_everything(Permission::Configure));
+        assert!(!patterns.allows_everything(Permission::Write));
+        assert!(!patterns.allows_everything(Permission::Read));
+    }
+
+    #[test]
+    fn each_permission_has_its_own_pattern() {
+        let patterns = Patterns::new("c", "w", "r").unwrap();
+        assert!(patterns.allows(Permission::Configure, "c"));
+        assert!(patterns.allows(Permission::Write, "w"));
+        assert!(patterns.allows(Permission::Read, "r"));
+        assert!(!patterns.allows(Permission::Read, "w"));
+        assert_eq!(patterns.text(Permission::Write), "w");
+    }
+
+    #[test]
+    fn broken_and_oversized_patterns_are_refused_in_one_line() {
+        for pattern in ["(", "a{1,", "[z-a]", "(?=a)", r"(\w{200}){200}"] {
+            let error = Patterns::new(".*", ".*", pattern).unwrap_err().to_string();
+            assert!(error.starts_with("read = "), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

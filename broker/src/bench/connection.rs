@@ -1,0 +1,153 @@
+//! A minimal blocking AMQP client: enough to open a connection with one channel and to call methods on it.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use amq_protocol::uri::AMQPUri;
+use anyhow::{Context, anyhow, bail};
+use protocol::amqp::{FieldTable, LongString, ShortString, channel, connection};
+use protocol::{
+    AMQPClass, FrameKind, PROTOCOL_HEADER, ServerMethod, decode_server_method, put_method,
+};
+
+use super::incoming::Incoming;
+
+/// The one channel every connection uses.
+pub(super) const CHANNEL: u16 = 1;
+
+/// The largest frame this side proposes.
+const FRAME_MAX: u32 = 131_072;
+
+/// An open connection with an open channel.
+pub(super) struct Connection {
+    pub(super) incoming: Incoming,
+    pub(super) stream: TcpStream,
+    pub(super) frame_max: u32,
+}
+
+/// A text for a short string field.
+pub(super) fn short(text: &str) -> anyhow::Result<ShortString> {
+    ShortString::try_new(text).map_err(|_| anyhow!("{text:?} is longer than 255 bytes"))
+}
+
+impl Connection {
+    /// Connects, logs in and opens the channel.
+    pub(super) fn open(uri: &AMQPUri) -> anyhow::Result<Self> {
+        let address = (uri.authority.host.as_str(), uri.authority.port);
+        let mut stream = TcpStream::connect(address)
+            .with_context(|| format!("no connection to {}:{}", address.0, address.1))?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&PROTOCOL_HEADER)?;
+        let mut open = Self {
+            incoming: Incoming::new(stream.try_clone()?, FRAME_MAX),
+            stream,
+            frame_max: FRAME_MAX,
+        };
+        open.log_in(uri)?;
+        open.call(
+            CHANNEL,
+            AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})),
+        )?;
+        Ok(open)
+    }
+
+    fn log_in(&mut self, uri: &AMQPUri) -> anyhow::Result<()> {
+        use connection::AMQPMethod;
+
+        let refused =
+            "the broker did not let this user in (wrong password, or a user limited to localhost?)";
+        let user = &uri.authority.userinfo;
+        match self
+            .receive(0)
+            .context("the other side does not speak AMQP 0-9-1")?
+        {
+            AMQPClass::Connection(AMQPMethod::Start(_)) => {}
+            other => bail!("expected connection.start, not {other:?}"),
+        }
+        let start_ok = connection::StartOk {
+            client_properties: FieldTable::default(),
+            mechanism: short("PLAIN")?,
+            response: LongString::from(format!("\0{}\0{}", user.username, user.password)),
+            locale: short("en_US")?,
+        };
+        self.send(0, &AMQPClass::Connection(AMQPMethod::StartOk(start_ok)))?;
+        let tune = match self.receive(0).context(refused)? {
+            AMQPClass::Connection(AMQPMethod::Tune(tune)) => tune,
+            other => bail!("expected connection.tune, not {other:?}"),
+        };
+        self.frame_max = match tune.frame_max {
+            0 => FRAME_MAX,
+            limit => limit.min(FRAME_MAX),
+        };
+        self.incoming.set_frame_max(self.frame_max);
+        let tune_ok = connection::TuneOk {
+            channel_max: tune.channel_max,
+            frame_max: self.frame_max,
+            heartbeat: 0,
+        };
+        self.send(0, &AMQPClass::Connection(AMQPMethod::TuneOk(tune_ok)))?;
+        let open = connection::Open {
+            virtual_host: short(&uri.vhost)?,
+        };
+        match self.call(0, AMQPClass::Connection(AMQPMethod::Open(open)))? {
+            AMQPClass::Connection(AMQPMethod::OpenOk(_)) => Ok(()),
+            other => bail!("expected connection.open-ok, not {other:?}"),
+        }
+    }
+
+    /// Sends a method and waits for the answer.
+    pub(super) fn call(&mut self, channel: u16, method: AMQPClass) -> anyhow::Result<AMQPClass> {
+        self.send(channel, &method)?;
+        self.receive(channel)
+    }
+
+    fn send(&mut self, channel: u16, method: &AMQPClass) -> anyhow::Result<()> {
+        let mut out = Vec::new();
+        put_method(&mut out, channel, method);
+        self.stream.write_all(&out)?;
+        Ok(())
+    }
+
+    fn receive(&mut self, channel: u16) -> anyhow::Result<AMQPClass> {
+        loop {
+            while let Some(frame) = self.incoming.next()? {
+                if frame.kind != FrameKind::Method {
+                    continue;
+                }
+                let method = decode_server_method(frame.payload)
+                    .map_err(|error| anyhow!("the broker sent a broken method: {}", error.text))?;
+                if let ServerMethod::Other(method) = method {
+                    check_not_closed(&method)?;
+                    if frame.channel == channel {
+                        return Ok(*method);
+                    }
+                }
+            }
+            if !self.incoming.fill()? {
+                bail!("the broker closed the connection");
+            }
+        }
+    }
+}
+
+/// Turns a close or a cancellation by the broker into an error.
+pub(super) fn check_not_closed(method: &AMQPClass) -> anyhow::Result<()> {
+    use protocol::amqp::basic;
+
+    match method {
+        AMQPClass::Connection(connection::AMQPMethod::Close(close)) => bail!(
+            "the broker closed the connection: {} {}",
+            close.reply_code,
+            close.reply_text
+        ),
+        AMQPClass::Channel(channel::AMQPMethod::Close(close)) => bail!(
+            "the broker closed the channel: {} {}",
+            close.reply_code,
+            close.reply_text
+        ),
+        AMQPClass::Basic(basic::AMQPMethod::Cancel(_)) => {
+            bail!("the broker cancelled a consumer")
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,177 @@
+//! The broker as a value: what all its connections share. Several can live in one process.
+
+use std::collections::HashMap as StdMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::{Mutex, RwLock};
+use storage::{Lsn, Store};
+use tokio::sync::watch;
+
+use crate::auth::AuthStore;
+use crate::config::Settings;
+use crate::model::ConnectionId;
+use crate::queue::consumers::ConsumerId;
+use crate::queue::signal::{self, Signal};
+use crate::session::Limits;
+use crate::vhost::Vhost;
+
+/// Bodies that have not come whole may hold this many messages of the largest size per connection …
+const PARTIAL_MESSAGES_MAX: usize = 2;
+/// … and this many octets in all.
+const PARTIAL_NODE_MAX_BYTES: usize = 2 << 30;
+
+/// See the module's documentation.
+pub struct Broker {
+    /// How it was configured.
+    pub settings: Settings,
+    /// The durable store.
+    pub store: Arc<Store>,
+    /// Users and permissions.
+    pub auth: Arc<AuthStore>,
+    /// What the broker calls itself to clients.
+    pub node_name: String,
+    vhosts: RwLock<StdMap<Arc<str>, Arc<Vhost>>>,
+    next_connection: AtomicU64,
+    next_consumer: AtomicU64,
+    connections: Mutex<StdMap<ConnectionId, Arc<Signal>>>,
+    connection_count: watch::Sender<usize>,
+    stopping: AtomicBool,
+    partial_bytes: AtomicUsize,
+}
+
+/// How many octets of incomplete messages may be held.
+#[derive(Clone, Copy, Debug)]
+pub struct PartialMax {
+    /// By one connection.
+    pub connection: usize,
+    /// By all of them.
+    pub node: usize,
+}
+
+impl Broker {
+    /// A broker without connections.
+    pub fn new(settings: Settings, store: Arc<Store>, auth: Arc<AuthStore>, vhosts: Vec<Arc<Vhost>>) -> Self {
+        let host = rustix::system::uname();
+        let node_name = format!("warren@{}", host.nodename().to_string_lossy());
+        Self {
+            settings,
+            store,
+            auth,
+            node_name,
+            vhosts: RwLock::new(
+                vhosts
+                    .into_iter()
+                    .map(|vhost| (Arc::clone(vhost.name()), vhost))
+                    .collect(),
+            ),
+            next_connection: AtomicU64::new(1),
+            next_consumer: AtomicU64::new(1),
+            connections: Mutex::default(),
+            connection_count: watch::Sender::new(0),
+            stopping: AtomicBool::new(false),
+            partial_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// A virtual host by name.
+    pub fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {
+        self.vhosts.read().get(name).cloned()
+    }
+
+    /// All virtual hosts.
+    pub fn vhosts(&self) -> Vec<Arc<Vhost>> {
+        self.vhosts.read().values().cloned().collect()
+    }
+
+    /// Creates a virtual host that does not exist yet; returns where it is durable.
+    pub fn create_vhost(&self, name: &str) -> Lsn {
+        let mut vhosts = self.vhosts.write();
+        if vhosts.contains_key(name) {
+            return Lsn(0);
+        }
+        let (vhost, lsn) = Vhost::create(name, Arc::clone(&self.store));
+        vhosts.insert(Arc::clone(vhost.name()), vhost);
+        lsn
+    }
+
+    /// What connection.tune offers.
+    pub fn offered_limits(&self) -> Limits {
+        let limits = &self.settings.limits;
+        Limits {
+            frame_max: limits.frame_max,
+            channel_max: limits.channel_max,
+            heartbeat_s: limits.heartbeat_s,
+            max_message_bytes: limits.max_message_bytes,
+        }
+    }
+
+    pub(crate) fn new_connection_id(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn new_consumer_id(&self) -> ConsumerId {
+        ConsumerId(self.next_consumer.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A name that nobody can guess: `prefix` and 128 random bits.
+    pub(crate) fn generated_name(&self, prefix: &str) -> String {
+        format!("{prefix}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()))
+    }
+
+    pub(crate) fn remember_connection(&self, id: ConnectionId, signal: &Arc<Signal>) {
+        let mut connections = self.connections.lock();
+        connections.insert(id, Arc::clone(signal));
+        self.connection_count.send_replace(connections.len());
+        drop(connections);
+        // One that came while the broker was already telling the others.
+        if self.stopping.load(Ordering::Acquire) {
+            signal.raise(signal::CLOSE);
+        }
+    }
+
+    pub(crate) fn forget_connection(&self, id: ConnectionId) {
+        let mut connections = self.connections.lock();
+        connections.remove(&id);
+        self.connection_count.send_replace(connections.len());
+    }
+
+    /// Closes all connections with 320 and waits until they are gone.
+    pub async fn close_connections(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for signal in self.connections.lock().values() {
+            signal.raise(signal::CLOSE);
+        }
+        let mut count = self.connection_count.subscribe();
+        // The sender lives as long as the broker does.
+        let _ = count.wait_for(|count| *count == 0).await;
+    }
+
+    /// Whether the broker is being stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Octets of incomplete messages, all connections together.
+    pub(crate) fn partial_bytes(&self) -> usize {
+        self.partial_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn partial_bytes_change(&self, before: usize, now: usize) {
+        if now >= before {
+            self.partial_bytes.fetch_add(now - before, Ordering::Relaxed);
+        } else {
+            self.partial_bytes.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn partial_bytes_max(&self) -> PartialMax {
+        let largest = usize::try_from(self.settings.limits.max_message_bytes).unwrap_or(usize::MAX);
+        PartialMax {
+            connection: largest.saturating_mul(PARTIAL_MESSAGES_MAX).max(16 << 20),
+            node: largest.saturating_mul(PARTIAL_MESSAGES_MAX).max(PARTIAL_NODE_MAX_BYTES),
+        }
+    }
+}

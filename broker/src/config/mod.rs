@@ -1,0 +1,285 @@
+//! Settings: embedded defaults, then a TOML file, then the environment, then flags, each stronger than the one before.
+//!
+//! # Layout
+//! - `keys`: every key, its type, limits and default
+//! - `layer`: one source's values, checked against the keys; `file`, `environment` and `flags` each make one
+//! - `merged`: the layers put together by the `config` crate
+//! - `topology`, `entry`, `arguments`: what the file declares to exist
+//!
+//! Every mistake is one line that names the key, the place it was set and the value; an unknown key is a mistake.
+
+mod arguments;
+mod entry;
+mod environment;
+mod error;
+mod file;
+mod flags;
+mod keys;
+mod layer;
+mod listen;
+mod merged;
+mod secret;
+#[cfg(test)]
+mod shipped_files;
+#[cfg(test)]
+mod tests;
+mod topology;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use error::ConfigError;
+pub use flags::Flags;
+pub use listen::ListenAddress;
+pub use secret::Secret;
+pub use topology::{
+    BindingEntry, DestinationType, ExchangeEntry, PermissionEntry, QueueEntry, Topology, UserEntry,
+    UserSecret, VhostEntry,
+};
+
+use layer::Layer;
+use merged::Merged;
+
+/// All settings of one broker.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `[listeners]`
+    pub listeners: Listeners,
+    /// `[log]`
+    pub log: Log,
+    /// `[storage]`
+    pub storage: Storage,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[default_user]`
+    pub default_user: DefaultUser,
+    /// `[compatibility]`
+    pub compatibility: Compatibility,
+    /// `[[vhost]]`, `[[exchange]]` and the other declarations.
+    pub topology: Topology,
+    descriptions: BTreeMap<&'static str, String>,
+}
+
+/// `[listeners]`
+#[derive(Debug, Clone)]
+pub struct Listeners {
+    /// Addresses for AMQP without TLS.
+    pub amqp: Vec<ListenAddress>,
+    /// How long a client may take from accept to `connection.open-ok`.
+    pub handshake_timeout: Duration,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// A level or a filter of `tracing-subscriber`.
+    pub level: String,
+}
+
+/// `[storage]`
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// Where everything is stored.
+    pub data_dir: PathBuf,
+    /// Size of one log segment.
+    pub segment_bytes: u64,
+    /// Segments kept ready for reuse.
+    pub pool_segments: usize,
+    /// Time between checkpoints.
+    pub checkpoint_interval: Duration,
+    /// Log written between two snapshots of the index.
+    pub snapshot_bytes: u64,
+    /// Cache of the index.
+    pub sled_cache_bytes: u64,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Channels of a connection; 0 = no limit.
+    pub channel_max: u16,
+    /// Largest frame; 0 = no limit.
+    pub frame_max: u32,
+    /// Heartbeat offered to clients; 0 = off.
+    pub heartbeat_s: u16,
+    /// Largest message body.
+    pub max_message_bytes: u64,
+    /// Bytes accepted and not yet on disk past which publishers are held.
+    pub uncommitted_bytes: u64,
+    /// Bytes waiting to be written to one connection past which its deliveries wait in the queues.
+    pub outbox_bytes: usize,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// Users who may connect from this machine only.
+    pub loopback_users: Vec<String>,
+    /// Who the ANONYMOUS mechanism logs in as; `None`: nobody.
+    pub anonymous_user: Option<String>,
+}
+
+/// `[default_user]`: created when the broker starts without any stored user.
+#[derive(Debug, Clone)]
+pub struct DefaultUser {
+    /// Its name.
+    pub name: String,
+    /// Its password.
+    pub password: Secret,
+    /// The vhost it gets every permission in; created with it.
+    pub vhost: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+}
+
+/// `[compatibility]`: what the broker calls itself in its server properties. Client libraries branch on both.
+#[derive(Debug, Clone)]
+pub struct Compatibility {
+    /// The `product` property.
+    pub product: String,
+    /// The `version` property.
+    pub version: String,
+}
+
+impl Settings {
+    /// Merges all sources. The environment is passed in: `std::env::vars_os()` in the binary.
+    pub fn load(
+        flags: &Flags,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let mut layers = vec![Layer::defaults()];
+        let mut topology = Topology::default();
+        if let Some(path) = &flags.config {
+            let file = file::read(path)?;
+            layers.push(file.layer);
+            topology = file.topology;
+        }
+        layers.extend(environment::layers(environment)?);
+        layers.push(flags.layer()?);
+        Self::from_merged(&Merged::new(layers)?, topology)
+    }
+
+    /// The embedded defaults alone.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        Self::from_merged(&Merged::new([Layer::defaults()])?, Topology::default())
+    }
+
+    /// A key with its value and where that came from, for errors found later: a port in use, a directory that can't be
+    /// written. Example: `storage.data_dir = "/x" (flag --data-dir)`.
+    pub fn describe<'a>(&'a self, key: &'a str) -> &'a str {
+        self.descriptions.get(key).map_or(key, String::as_str)
+    }
+
+    fn from_merged(merged: &Merged, topology: Topology) -> Result<Self, ConfigError> {
+        Ok(Self {
+            listeners: Listeners {
+                amqp: listen_addresses(merged, "listeners.amqp")?,
+                handshake_timeout: merged.milliseconds("listeners.handshake_timeout_ms")?,
+            },
+            log: Log {
+                level: log_filter(merged, "log.level")?,
+            },
+            storage: Storage {
+                data_dir: merged.text("storage.data_dir")?.into(),
+                segment_bytes: merged.number("storage.segment_bytes")?,
+                pool_segments: merged.number("storage.pool_segments")?,
+                checkpoint_interval: merged.milliseconds("storage.checkpoint_interval_ms")?,
+                snapshot_bytes: merged.number("storage.snapshot_bytes")?,
+                sled_cache_bytes: merged.number("storage.sled_cache_bytes")?,
+            },
+            limits: Limits {
+                channel_max: merged.number("limits.channel_max")?,
+                frame_max: frame_max(merged, "limits.frame_max")?,
+                heartbeat_s: merged.number("limits.heartbeat_s")?,
+                max_message_bytes: merged.number("limits.max_message_bytes")?,
+                uncommitted_bytes: merged.number("limits.uncommitted_bytes")?,
+                outbox_bytes: merged.number("limits.outbox_bytes")?,
+            },
+            auth: Auth {
+                loopback_users: merged.list("auth.loopback_users")?,
+                anonymous_user: Some(merged.text("auth.anonymous_user")?)
+                    .filter(|name| !name.is_empty()),
+            },
+            default_user: default_user(merged)?,
+            compatibility: Compatibility {
+                product: merged.text("compatibility.product")?,
+                version: merged.text("compatibility.version")?,
+            },
+            topology,
+            descriptions: merged.descriptions(),
+        })
+    }
+}
+
+fn listen_addresses(merged: &Merged, key: &str) -> Result<Vec<ListenAddress>, ConfigError> {
+    let texts = merged.list(key)?;
+    if texts.is_empty() {
+        return Err(merged.problem(key, "at least one address is needed"));
+    }
+    texts
+        .iter()
+        .map(|text| {
+            ListenAddress::parse(text, merged.is_default(key)).map_err(|problem| {
+                merged.problem(key, &format!("{} {problem}", error::quoted(text)))
+            })
+        })
+        .collect()
+}
+
+/// A filter accepts any bare word as the name of a module, so a misspelt level would silently turn everything else off.
+fn log_filter(merged: &Merged, key: &str) -> Result<String, ConfigError> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let text = merged.text(key)?;
+    for directive in text.split(',').map(str::trim) {
+        let is_level = LEVELS.contains(&directive.to_ascii_lowercase().as_str());
+        if !is_level && !directive.contains(['=', '[']) {
+            return Err(merged.problem(
+                key,
+                &format!(
+                    "{} is neither a level ({}) nor a filter such as broker::session=debug",
+                    error::quoted(directive),
+                    LEVELS.join(", ")
+                ),
+            ));
+        }
+    }
+    match tracing_subscriber::EnvFilter::builder().parse(&text) {
+        Ok(_) => Ok(text),
+        Err(problem) => Err(merged.problem(key, &problem.to_string())),
+    }
+}
+
+fn frame_max(merged: &Merged, key: &str) -> Result<u32, ConfigError> {
+    /// The smallest frame AMQP 0-9-1 lets peers agree on.
+    const FRAME_MIN_SIZE: u32 = 4096;
+    match merged.number(key)? {
+        limit @ 1..FRAME_MIN_SIZE => {
+            let problem = format!("{limit} must be 0 (no limit) or at least {FRAME_MIN_SIZE}");
+            Err(merged.problem(key, &problem))
+        }
+        limit => Ok(limit),
+    }
+}
+
+fn default_user(merged: &Merged) -> Result<DefaultUser, ConfigError> {
+    const NAME_BYTES_MAX: usize = 255;
+    for key in ["default_user.name", "default_user.vhost"] {
+        if merged.text(key)?.len() > NAME_BYTES_MAX {
+            return Err(merged.problem(key, "longer than 255 bytes"));
+        }
+    }
+    let password = merged.text("default_user.password")?;
+    if password.is_empty() {
+        return Err(merged.problem("default_user.password", "may not be empty"));
+    }
+    Ok(DefaultUser {
+        name: merged.text("default_user.name")?,
+        password: Secret::new(password),
+        vhost: merged.text("default_user.vhost")?,
+        tags: merged.list("default_user.tags")?,
+    })
+}

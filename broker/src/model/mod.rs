@@ -1,0 +1,13 @@
+//! Values that every layer of the broker speaks about: arguments, identities, access rights.
+
+pub mod access;
+pub mod argument_errors;
+pub mod arguments;
+pub mod collections;
+pub mod consumer_arguments;
+pub mod message;
+pub mod queue_arguments;
+
+/// A client connection, numbered by the broker for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);

@@ -1,0 +1,255 @@
+//! Validation of the `x-` arguments of a new queue.
+
+use amq_protocol::types::AMQPValue;
+use protocol::error::{AmqpError, ReplyCode};
+
+use super::argument_errors::{invalid, not_implemented};
+use super::arguments::{Arguments, integer, string, type_name};
+
+/// The argument that selects the kind of queue.
+pub const QUEUE_TYPE: &str = "x-queue-type";
+
+const QUEUE_VERSION: &str = "x-queue-version";
+const LEADER_LOCATOR: &str = "x-queue-leader-locator";
+const MASTER_LOCATOR: &str = "x-queue-master-locator";
+
+/// Arguments that other brokers act upon and this one does not yet. Accepting one silently would
+/// promise something that does not happen, so a new queue with any of them is refused.
+const PENDING: &[&str] = &[
+    "x-expires",
+    "x-message-ttl",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
+    "x-max-priority",
+    "x-overflow",
+    "x-single-active-consumer",
+    "x-delivery-limit",
+    "x-consumer-timeout",
+    "x-consumer-disconnected-timeout",
+    "x-delayed-retry-type",
+    "x-delayed-retry-min",
+    "x-delayed-retry-max",
+    "x-quorum-initial-group-size",
+    "x-quorum-target-group-size",
+    "x-member-placement-tag",
+    "x-initial-cluster-size",
+    "x-max-age",
+    "x-stream-max-segment-size-bytes",
+    "x-stream-filter-size-bytes",
+    "x-message-deduplication",
+    "x-deduplication-header",
+    "x-cache-size",
+    "x-cache-ttl",
+];
+
+/// Arguments that take part when a redeclare is compared with the existing queue.
+pub fn compared() -> impl Iterator<Item = &'static str> {
+    PENDING.iter().copied().chain([
+        "x-queue-mode",
+        QUEUE_VERSION,
+        LEADER_LOCATOR,
+        MASTER_LOCATOR,
+        QUEUE_TYPE,
+    ])
+}
+
+/// Arguments as they are stored: the default type is filled in when the client left it open.
+pub fn with_type(mut arguments: Arguments) -> Arguments {
+    let open = match arguments.get(QUEUE_TYPE) {
+        None => true,
+        Some(AMQPValue::LongString(name)) => matches!(name.as_bytes(), b"" | b"undefined"),
+        Some(_) => false,
+    };
+    if open {
+        arguments.insert(QUEUE_TYPE, AMQPValue::LongString("classic".into()));
+    }
+    arguments
+}
+
+/// Refuses a new queue whose arguments cannot be honoured.
+pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), AmqpError> {
+    if let Some(value) = arguments.get(QUEUE_TYPE) {
+        check_type(value, queue, vhost)?;
+    }
+    for (name, value) in arguments.iter() {
+        match name {
+            QUEUE_VERSION => check_version(value, queue, vhost)?,
+            LEADER_LOCATOR => check_leader_locator(value, queue, vhost)?,
+            MASTER_LOCATOR => {
+                return Err(AmqpError::new(
+                    ReplyCode::InternalError,
+                    "Feature `queue_master_locator` is deprecated.\n\
+                     Use x-queue-leader-locator instead.",
+                ));
+            }
+            _ if PENDING.contains(&name) => {
+                return Err(not_implemented(&format_args!("queue argument '{name}'")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_type(value: &AMQPValue, queue: &str, vhost: &str) -> Result<(), AmqpError> {
+    let kind = expect_string(QUEUE_TYPE, value, queue, vhost)?;
+    match kind.as_ref() {
+        "classic" | "undefined" | "" => Ok(()),
+        "quorum" | "stream" => Err(not_implemented(&format_args!(
+            "queue argument '{QUEUE_TYPE}' with value '{kind}'"
+        ))),
+        _ => Err(invalid(
+            QUEUE_TYPE,
+            queue,
+            vhost,
+            &format_args!("\"unsupported queue type '{kind}'\""),
+        )),
+    }
+}
+
+fn check_version(value: &AMQPValue, queue: &str, vhost: &str) -> Result<(), AmqpError> {
+    match integer(value) {
+        Some(2) => Ok(()),
+        Some(version) => Err(invalid(
+            QUEUE_VERSION,
+            queue,
+            vhost,
+            &format_args!("\"unsupported queue version '{version}'\""),
+        )),
+        None => Err(invalid(
+            QUEUE_VERSION,
+            queue,
+            vhost,
+            &format_args!("\"expected integer, got {}\"", type_name(value)),
+        )),
+    }
+}
+
+fn check_leader_locator(value: &AMQPValue, queue: &str, vhost: &str) -> Result<(), AmqpError> {
+    let locator = expect_string(LEADER_LOCATOR, value, queue, vhost)?;
+    match locator.as_ref() {
+        "client-local" | "balanced" | "random" | "least-leaders" => Ok(()),
+        _ => Err(invalid(
+            LEADER_LOCATOR,
+            queue,
+            vhost,
+            &"invalid_queue_locator_arg",
+        )),
+    }
+}
+
+fn expect_string<'a>(
+    name: &str,
+    value: &'a AMQPValue,
+    queue: &str,
+    vhost: &str,
+) -> Result<std::borrow::Cow<'a, str>, AmqpError> {
+    string(value).ok_or_else(|| {
+        invalid(
+            name,
+            queue,
+            vhost,
+            &format_args!("{{unacceptable_type,{}}}", type_name(value)),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(name: &str, value: AMQPValue) -> Option<String> {
+        let mut arguments = Arguments::default();
+        arguments.insert(name, value);
+        validate(&arguments, "q", "/").err().map(|error| error.text)
+    }
+
+    fn text(value: &str) -> AMQPValue {
+        AMQPValue::LongString(value.into())
+    }
+
+    #[test]
+    fn accepted() {
+        assert_eq!(refusal(QUEUE_TYPE, text("classic")), None);
+        assert_eq!(refusal(QUEUE_TYPE, text("")), None);
+        assert_eq!(refusal("x-queue-mode", AMQPValue::LongInt(1)), None);
+        assert_eq!(refusal(QUEUE_VERSION, AMQPValue::ShortShortInt(2)), None);
+        assert_eq!(refusal(LEADER_LOCATOR, text("balanced")), None);
+        assert_eq!(refusal("x-nonsense", AMQPValue::LongInt(1)), None);
+        assert_eq!(refusal("x-name-prefix", text("p")), None);
+    }
+
+    #[test]
+    fn wrong_values_have_their_own_texts() {
+        let prefix = "PRECONDITION_FAILED - invalid arg";
+        for (name, value, reason) in [
+            (QUEUE_TYPE, text("foo"), "\"unsupported queue type 'foo'\""),
+            (
+                QUEUE_TYPE,
+                AMQPValue::ShortShortInt(1),
+                "{unacceptable_type,byte}",
+            ),
+            (
+                QUEUE_VERSION,
+                AMQPValue::LongInt(1),
+                "\"unsupported queue version '1'\"",
+            ),
+            (
+                QUEUE_VERSION,
+                text("2"),
+                "\"expected integer, got longstr\"",
+            ),
+            (LEADER_LOCATOR, text("here"), "invalid_queue_locator_arg"),
+        ] {
+            assert_eq!(
+                refusal(name, value),
+                Some(format!(
+                    "{prefix} '{name}' for queue 'q' in vhost '/': {reason}"
+                ))
+            );
+        }
+    }
+
+    #[test]
+    fn what_has_not_landed_is_named() {
+        for name in PENDING {
+            assert_eq!(
+                refusal(name, AMQPValue::LongInt(1)),
+                Some(format!(
+                    "NOT_IMPLEMENTED - queue argument '{name}' is not supported yet"
+                ))
+            );
+        }
+        assert_eq!(
+            refusal(QUEUE_TYPE, text("stream")).as_deref(),
+            Some(
+                "NOT_IMPLEMENTED - queue argument 'x-queue-type' with value 'stream' \
+                 is not supported yet"
+            )
+        );
+    }
+
+    #[test]
+    fn master_locator_closes_the_connection() {
+        let refused = refusal(MASTER_LOCATOR, text("min-masters")).unwrap_or_default();
+        assert!(
+            refused.starts_with("INTERNAL_ERROR - Feature `queue_master_locator` is deprecated.\n")
+        );
+    }
+
+    #[test]
+    fn the_default_type_is_filled_in() {
+        assert_eq!(
+            with_type(Arguments::default()).get(QUEUE_TYPE),
+            Some(&text("classic"))
+        );
+        let mut quorum = Arguments::default();
+        quorum.insert(QUEUE_TYPE, text("quorum"));
+        assert_eq!(with_type(quorum).get(QUEUE_TYPE), Some(&text("quorum")));
+    }
+}

@@ -1,0 +1,462 @@
+//! One connection: a task that owns both directions of a socket.
+//!
+//! A turn reads once, handles every whole frame of what was read, wakes whoever that gave work to, and writes what its own
+//! outbox holds. Work per turn is bounded, so that reading never starves writing or a neighbour.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use protocol::{Decoded, PROTOCOL_HEADER, check_protocol_header, decode_frame, frame_len, put_heartbeat};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::buffers;
+use super::heartbeat::{Heartbeat, Tick};
+use crate::broker::Broker;
+use crate::queue::signal;
+use crate::session::{Phase, Session};
+
+/// Octets encoded before they are offered to the socket.
+const WRITE_BYTES: usize = 128 * 1024;
+/// Turns before other tasks of the thread get theirs.
+const TURNS_MAX: usize = 8;
+/// How long a client may take to answer connection.close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a socket is drained after the last frame, so that the client can read it before the connection is reset.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a refused client is kept waiting.
+const REFUSAL_DELAY: Duration = Duration::from_secs(1);
+/// How long the clients have when the broker stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// A client that reads nothing for this long while we leave its socket unread is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Why a connection's task ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// By the protocol.
+    Orderly,
+    /// The client hung up.
+    Hangup,
+    /// It did not speak within the handshake's time, or did not answer a close.
+    Timeout,
+    /// No heartbeat.
+    Silence,
+    /// It does not read.
+    Stalled,
+}
+
+/// Serves one client until it is gone.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>, socket: S, peer: SocketAddr) {
+    let mut connection = Connection::new(broker, socket, peer);
+    let end = std::future::poll_fn(|context| connection.poll(context)).await;
+    let had_session = connection.session.is_some();
+    match end {
+        // A port scan or a health check is nothing to write home about.
+        Ok(_) if !had_session => tracing::debug!(%peer, "closed before the handshake"),
+        Ok(End::Orderly) => tracing::debug!(%peer, "connection closed"),
+        Ok(end) => tracing::info!(%peer, who = %connection.describe(), ?end, "connection lost"),
+        Err(error) => tracing::info!(%peer, who = %connection.describe(), %error, "connection lost"),
+    }
+}
+
+struct Connection<S> {
+    broker: Arc<Broker>,
+    socket: S,
+    peer: SocketAddr,
+    /// There once the client has sent a protocol header that we speak.
+    session: Option<Session>,
+    input: Input,
+    output: Vec<u8>,
+    /// Octets of `output` already written.
+    written: usize,
+    heartbeat: Heartbeat,
+    timer: Pin<Box<Sleep>>,
+    /// The next heartbeat tick.
+    tick_at: Option<Instant>,
+    /// When the phase we are in has lasted too long.
+    give_up_at: Option<Instant>,
+    phase: Phase,
+    shutting_down: bool,
+    write_closed: bool,
+    more_to_encode: bool,
+}
+
+/// What was read and not yet handled.
+#[derive(Default)]
+struct Input {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Octets that the next frame needs in the buffer.
+    needed: usize,
+    /// Octets still to come of a frame that was refused.
+    skip: usize,
+}
+
+impl Input {
+    fn unread(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Passes over what is left of a refused frame; true once that is done.
+    fn skip(&mut self) -> bool {
+        let here = self.skip.min(self.end - self.start);
+        self.start += here;
+        self.skip -= here;
+        self.skip == 0
+    }
+
+    /// Room to read into.
+    fn prepare(&mut self) -> &mut [u8] {
+        if self.buffer.len() < buffers::BUFFER_BYTES {
+            let mut fresh = buffers::take_read();
+            let rest = self.unread();
+            let len = rest.len();
+            if let Some(front) = fresh.get_mut(..len) {
+                front.copy_from_slice(rest);
+            }
+            self.buffer = fresh;
+            (self.start, self.end) = (0, len);
+        }
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.start > 0 && self.start + self.needed.max(buffers::BUFFER_BYTES / 2) > self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.buffer.len() {
+            // A frame larger than the buffer: grow with what has come, not with what was announced.
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+        self.buffer.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// Gives the buffer back; a started frame is kept in an allocation of its own size.
+    fn rest(&mut self) {
+        if self.buffer.len() < buffers::BUFFER_BYTES {
+            return;
+        }
+        let rest = self.unread().to_vec();
+        (self.start, self.end) = (0, rest.len());
+        buffers::give_read(std::mem::replace(&mut self.buffer, rest));
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(broker: Arc<Broker>, socket: S, peer: SocketAddr) -> Self {
+        let give_up_at = Instant::now() + broker.settings.listeners.handshake_timeout;
+        Self {
+            broker,
+            socket,
+            peer,
+            session: None,
+            input: Input::default(),
+            output: Vec::new(),
+            written: 0,
+            heartbeat: Heartbeat::default(),
+            timer: Box::pin(sleep_until(give_up_at)),
+            tick_at: None,
+            give_up_at: Some(give_up_at),
+            phase: Phase::Starting,
+            shutting_down: false,
+            write_closed: false,
+            more_to_encode: false,
+        }
+    }
+
+    fn describe(&self) -> String {
+        self.session.as_ref().map(Session::describe).unwrap_or_default()
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<End>> {
+        for _ in 0..TURNS_MAX {
+            if let Some(session) = &self.session {
+                session.signal().register(context.waker());
+            }
+            let mut progress = self.poll_signal();
+            match self.poll_read(context) {
+                Poll::Ready(Ok(Some(end))) => return Poll::Ready(Ok(end)),
+                Poll::Ready(Ok(None)) => progress = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+            match self.poll_write(context) {
+                Poll::Ready(Ok(Some(end))) => return Poll::Ready(Ok(end)),
+                Poll::Ready(Ok(None)) => progress = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+            self.follow_phase();
+            if self.timer.as_mut().poll(context).is_ready() {
+                if let Some(end) = self.on_timer() {
+                    return Poll::Ready(Ok(end));
+                }
+                progress = true;
+            }
+            let raised = self.session.as_ref().is_some_and(|s| s.signal().is_raised());
+            if !progress && !raised {
+                self.input.rest();
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// True when something was done.
+    fn poll_signal(&mut self) -> bool {
+        let Some(session) = &mut self.session else {
+            return false;
+        };
+        let flags = session.signal().take();
+        if flags & signal::CLOSE != 0 && !self.shutting_down {
+            self.shutting_down = true;
+            session.force_close("broker forced connection closure with reason 'shutdown'");
+            session.finish_batch();
+        }
+        if flags & signal::DURABLE != 0 {
+            session.on_durable();
+        }
+        flags != 0
+    }
+
+    /// Reads once and handles what came. Pending when there is nothing to read or nothing may be read.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<End>>> {
+        if self.session.as_ref().is_some_and(|session| !session.may_read()) && !self.is_draining() {
+            return Poll::Pending;
+        }
+        let mut room = ReadBuf::new(self.input.prepare());
+        ready!(Pin::new(&mut self.socket).poll_read(context, &mut room))?;
+        let len = room.filled().len();
+        if len == 0 {
+            let end = if self.is_draining() { End::Orderly } else { End::Hangup };
+            return Poll::Ready(Ok(Some(end)));
+        }
+        self.heartbeat.on_read();
+        self.input.end += len;
+        if self.is_draining() {
+            self.input.start = self.input.end;
+            return Poll::Ready(Ok(None));
+        }
+        self.handle_input();
+        Poll::Ready(Ok(None))
+    }
+
+    fn is_draining(&self) -> bool {
+        self.write_closed
+    }
+
+    fn handle_input(&mut self) {
+        if self.session.is_none() && !self.handle_protocol_header() {
+            return;
+        }
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        if !self.input.skip() {
+            return;
+        }
+        loop {
+            if matches!(session.phase(), Phase::Deaf | Phase::Refused | Phase::Closed) {
+                self.input.start = self.input.end;
+                break;
+            }
+            match decode_frame(self.input.unread(), session.frame_max()) {
+                Ok(Decoded::Frame { frame, consumed }) => {
+                    session.on_frame(&frame);
+                    self.input.start += consumed;
+                }
+                Ok(Decoded::Incomplete { needed }) => {
+                    self.input.needed = needed;
+                    break;
+                }
+                Err(error) => {
+                    session.on_frame_error(&error);
+                    // After a refused frame the client is still listened to: it has a close to answer.
+                    self.input.skip = frame_len(self.input.unread()).unwrap_or_default();
+                    if !self.input.skip() {
+                        break;
+                    }
+                }
+            }
+        }
+        session.finish_batch();
+    }
+
+    /// True once there is a session.
+    fn handle_protocol_header(&mut self) -> bool {
+        let Some(header) = self.input.unread().first_chunk::<8>() else {
+            // Whatever does not begin like AMQP never becomes it.
+            let unread = self.input.unread();
+            if !PROTOCOL_HEADER.starts_with(unread.get(..unread.len().min(4)).unwrap_or_default()) {
+                self.refuse_protocol(PROTOCOL_HEADER);
+            }
+            return false;
+        };
+        match check_protocol_header(header) {
+            Ok(()) => {
+                self.input.start += header.len();
+                let id = self.broker.new_connection_id();
+                let session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
+                self.broker.remember_connection(id, session.signal());
+                self.session = Some(session);
+                true
+            }
+            Err(answer) => {
+                self.refuse_protocol(answer);
+                false
+            }
+        }
+    }
+
+    fn refuse_protocol(&mut self, answer: [u8; 8]) {
+        self.input.start = self.input.end;
+        self.output.extend_from_slice(&answer);
+        self.phase = Phase::Closed;
+    }
+
+    /// Encodes and writes until the socket is full or nothing is left. Ready(None) when octets were written.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<End>>> {
+        let mut progress = false;
+        loop {
+            if self.written == self.output.len() {
+                self.output.clear();
+                self.written = 0;
+                if let Some(session) = &mut self.session
+                    && !self.write_closed
+                {
+                    if self.output.capacity() == 0 {
+                        self.output = buffers::take_write();
+                    }
+                    self.more_to_encode = session.write(&mut self.output, WRITE_BYTES);
+                    // Encoding settles and resumes: others may have work now.
+                    session.finish_batch();
+                }
+                if self.output.is_empty() {
+                    buffers::give_write(std::mem::take(&mut self.output));
+                    if self.is_over() {
+                        return self.poll_shutdown(context);
+                    }
+                    break;
+                }
+            }
+            let pending = self.output.get(self.written..).unwrap_or_default();
+            match Pin::new(&mut self.socket).poll_write(context, pending) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Some(End::Hangup))),
+                Poll::Ready(Ok(len)) => {
+                    self.written += len;
+                    self.heartbeat.on_written();
+                    progress = true;
+                    if self.give_up_at.is_some() && self.phase == Phase::Running {
+                        self.give_up_at = None;
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+            // Large deliveries must not keep acknowledgements waiting.
+            if progress && self.more_to_encode {
+                break;
+            }
+        }
+        if progress { Poll::Ready(Ok(None)) } else { Poll::Pending }
+    }
+
+    /// Whether everything that there is to say has been said.
+    fn is_over(&self) -> bool {
+        match &self.session {
+            Some(session) => session.phase() == Phase::Closed,
+            None => self.phase == Phase::Closed,
+        }
+    }
+
+    /// The write side is closed and what still comes is thrown away until the client closes too: closing a socket with
+    /// unread octets would reset the connection, and the last frame with it.
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<End>>> {
+        if self.write_closed {
+            return Poll::Pending;
+        }
+        if self.session.is_none() {
+            // Not an AMQP client: RabbitMQ closes at once.
+            return Poll::Ready(Ok(Some(End::Orderly)));
+        }
+        ready!(Pin::new(&mut self.socket).poll_shutdown(context))?;
+        self.write_closed = true;
+        self.give_up_at = Some(Instant::now() + DRAIN_TIMEOUT);
+        self.set_timer();
+        Poll::Ready(Ok(None))
+    }
+
+    /// Starts the clock of a phase that was entered.
+    fn follow_phase(&mut self) {
+        let Some(session) = &self.session else { return };
+        let (phase, heartbeat_s) = (session.phase(), session.limits().heartbeat_s);
+        let stalled = phase == Phase::Running && session.is_stuffed();
+        if phase == self.phase && !(stalled && self.give_up_at.is_none()) {
+            return;
+        }
+        self.phase = phase;
+        let now = Instant::now();
+        match phase {
+            // Still on the clock of the handshake.
+            Phase::Starting | Phase::Tuning => return,
+            Phase::Opening => self.tick_at = Heartbeat::period(heartbeat_s).map(|period| now + period),
+            Phase::Running => self.give_up_at = stalled.then(|| now + STALL_TIMEOUT),
+            Phase::Closing if self.shutting_down => self.give_up_at = Some(now + SHUTDOWN_TIMEOUT),
+            Phase::Deaf => self.give_up_at = Some(now + DRAIN_TIMEOUT),
+            Phase::Refused => self.give_up_at = Some(now + REFUSAL_DELAY),
+            Phase::Closing | Phase::Closed => self.give_up_at = Some(now + CLOSE_TIMEOUT),
+        }
+        self.set_timer();
+    }
+
+    fn set_timer(&mut self) {
+        let next = match (self.tick_at, self.give_up_at) {
+            (Some(tick), Some(give_up)) => tick.min(give_up),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => Instant::now() + NEVER,
+        };
+        self.timer.as_mut().reset(next);
+    }
+
+    fn on_timer(&mut self) -> Option<End> {
+        let now = Instant::now();
+        if self.give_up_at.is_some_and(|at| at <= now) {
+            return Some(match self.phase {
+                Phase::Running => End::Stalled,
+                Phase::Closed | Phase::Deaf | Phase::Refused => End::Orderly,
+                _ => End::Timeout,
+            });
+        }
+        if let (Some(at), Some(session)) = (self.tick_at, &self.session)
+            && at <= now
+        {
+            let limits = session.limits();
+            let alive = matches!(session.phase(), Phase::Opening | Phase::Running);
+            match self.heartbeat.tick(session.may_read()) {
+                Tick::Dead if alive => return Some(End::Silence),
+                Tick::Send if alive && self.output.is_empty() => put_heartbeat(&mut self.output),
+                _ => {}
+            }
+            // From now, not from the tick that is due: a machine that slept must not be met by a burst of ticks.
+            self.tick_at = Heartbeat::period(limits.heartbeat_s).map(|period| now + period);
+        }
+        self.set_timer();
+        None
+    }
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.end();
+        }
+    }
+}

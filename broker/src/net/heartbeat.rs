@@ -1,0 +1,89 @@
+//! Heartbeats in both directions, counted in ticks of half the interval.
+
+use std::time::Duration;
+
+/// Ticks without an octet after which the client counts as dead: RabbitMQ gives up between two and three intervals.
+const SILENT_TICKS_MAX: u32 = 5;
+
+/// What a tick asks for.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(super) enum Tick {
+    /// Nothing.
+    Quiet,
+    /// Nothing was written since the last tick: send a heartbeat.
+    Send,
+    /// The client is gone.
+    Dead,
+}
+
+/// Counts traffic between ticks; any octets count, not only heartbeats.
+#[derive(Default)]
+pub(super) struct Heartbeat {
+    written: bool,
+    read: bool,
+    silent_ticks: u32,
+}
+
+impl Heartbeat {
+    /// Time between ticks; `None` when the client turned heartbeats off.
+    pub(super) fn period(interval_s: u16) -> Option<Duration> {
+        (interval_s > 0).then(|| Duration::from_millis(u64::from(interval_s) * 500))
+    }
+
+    pub(super) fn on_written(&mut self) {
+        self.written = true;
+    }
+
+    pub(super) fn on_read(&mut self) {
+        self.read = true;
+    }
+
+    /// `reading` is false while we leave the socket unread ourselves: then silence is no sign of death.
+    pub(super) fn tick(&mut self, reading: bool) -> Tick {
+        if std::mem::take(&mut self.read) || !reading {
+            self.silent_ticks = 0;
+        } else {
+            self.silent_ticks += 1;
+        }
+        if self.silent_ticks >= SILENT_TICKS_MAX {
+            return Tick::Dead;
+        }
+        if std::mem::take(&mut self.written) {
+            Tick::Quiet
+        } else {
+            Tick::Send
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_answered_by_heartbeats_and_then_by_a_close() {
+        let mut heartbeat = Heartbeat::default();
+        for _ in 0..4 {
+            assert_eq!(heartbeat.tick(true), Tick::Send);
+        }
+        assert_eq!(heartbeat.tick(true), Tick::Dead);
+    }
+
+    #[test]
+    fn traffic_in_either_direction_counts() {
+        let mut heartbeat = Heartbeat::default();
+        for _ in 0..20 {
+            heartbeat.on_read();
+            heartbeat.on_written();
+            assert_eq!(heartbeat.tick(true), Tick::Quiet);
+        }
+    }
+
+    #[test]
+    fn a_held_client_is_not_dead() {
+        let mut heartbeat = Heartbeat::default();
+        for _ in 0..20 {
+            assert_eq!(heartbeat.tick(false), Tick::Send);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Sockets: listeners, one task per connection, buffers.
+
+mod buffers;
+mod connection;
+mod heartbeat;
+pub mod listener;

@@ -1,0 +1,557 @@
+//! The classic queue: messages in order, handed out to competing consumers in turn.
+//!
+//! Everything happens under the queue's lock and in this order: the sequence number is assigned, the log entry is appended
+//! to the store's pending buffer, the message is pushed to a consumer's outbox. So the log's order is the queue's order, and
+//! no settlement can precede its message in the log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use storage::{Lsn, Meta, QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, Store};
+
+use super::QueueSpec;
+use super::consumers::{Consumer, ConsumerId, Consumers};
+use super::outbox::{Outbox, Push};
+use super::ready::{Entry, Ready};
+use super::signal::WakeList;
+use crate::model::message::Message;
+
+/// Bodies that one queue keeps in memory before further durable messages stay on disk only.
+const RESIDENT_CAP_BYTES: usize = 16 << 20;
+/// When fewer messages than this are in memory, the next batch of the backlog is read.
+const READ_AHEAD_MESSAGES: usize = 1024;
+/// One read of the backlog.
+const READ_MESSAGES: usize = 2048;
+const READ_BYTES: usize = 2 << 20;
+/// Messages handed to one consumer under one hold of its outbox's lock.
+const PUSH_BATCH: usize = 128;
+/// Messages put back under one hold of the queue's lock.
+const REQUEUE_SLICE: usize = 256;
+
+/// See the module's documentation.
+pub struct Queue {
+    id: QueueId,
+    spec: QueueSpec,
+    store: Arc<Store>,
+    state: Mutex<State>,
+    closed: AtomicBool,
+    crashed: AtomicBool,
+    unacked: AtomicUsize,
+}
+
+struct State {
+    next_seq: Seq,
+    ready: Ready,
+    consumers: Consumers,
+    getters: VecDeque<Getter>,
+    /// A read of the backlog is under way; the number tells an answer that a purge has made worthless.
+    reading: Option<u64>,
+    reads: u64,
+}
+
+/// A `basic.get` that waits for the backlog.
+struct Getter {
+    outbox: Arc<Outbox>,
+    channel_slot: u32,
+    id: u64,
+    no_ack: bool,
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// Taken; durable at this position (0 when there is nothing to wait for).
+    Taken(Lsn),
+    /// The queue has crashed and takes nothing: the publisher gets a nack.
+    Refused,
+    /// The queue was deleted: its share counts as confirmed.
+    Gone,
+}
+
+/// What became of a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    /// It gets messages.
+    Attached,
+    /// One side wants to be the only consumer.
+    ExclusiveUse,
+    /// The queue was deleted.
+    Gone,
+}
+
+/// What became of a `basic.get`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Get {
+    /// Answered through the outbox, now or as soon as the message has been read.
+    Answered,
+    /// There is no message.
+    Empty,
+}
+
+/// Why a conditional delete did not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotDeleted {
+    /// `if-empty`, and there are ready messages.
+    NotEmpty,
+    /// `if-unused`, and there are consumers.
+    InUse,
+    /// Somebody else deleted it first.
+    AlreadyClosed,
+}
+
+/// The state under its lock. A panic while it is held leaves the queue in an unknown state: it is marked, and nothing more
+/// is handed out of it until the broker restarts and rebuilds it from the store.
+struct Guard<'a> {
+    state: MutexGuard<'a, State>,
+    crashed: &'a AtomicBool,
+}
+
+impl std::ops::Deref for Guard<'_> {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl std::ops::DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.crashed.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("id", &self.id)
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// A new, empty queue.
+    pub fn new(id: QueueId, spec: QueueSpec, store: Arc<Store>) -> Arc<Self> {
+        Self::with(id, spec, store, 1, Ready::default())
+    }
+
+    /// A queue found at start, with its backlog on disk.
+    pub fn recovered(id: QueueId, spec: QueueSpec, store: Arc<Store>, found: &RecoveredQueue) -> Arc<Self> {
+        let ready = Ready::recovered(found.first, found.next_seq, found.messages);
+        Self::with(id, spec, store, found.next_seq.max(1), ready)
+    }
+
+    fn with(id: QueueId, spec: QueueSpec, store: Arc<Store>, next_seq: Seq, ready: Ready) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            spec,
+            store,
+            state: Mutex::new(State {
+                next_seq,
+                ready,
+                consumers: Consumers::default(),
+                getters: VecDeque::new(),
+                reading: None,
+                reads: 0,
+            }),
+            closed: AtomicBool::new(false),
+            crashed: AtomicBool::new(false),
+            unacked: AtomicUsize::new(0),
+        })
+    }
+
+    /// Identity in the store; never reused.
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// What it was declared as.
+    pub fn spec(&self) -> &QueueSpec {
+        &self.spec
+    }
+
+    /// Ready messages.
+    pub fn message_count(&self) -> u32 {
+        u32::try_from(self.lock().ready.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Consumers.
+    pub fn consumer_count(&self) -> u32 {
+        u32::try_from(self.lock().consumers.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Deliveries that wait for an acknowledgement.
+    pub fn unacked_count(&self) -> usize {
+        self.unacked.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has been deleted.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether a publish here survives a restart.
+    pub fn stores(&self, message: &Message) -> bool {
+        self.spec.durable && message.is_persistent()
+    }
+
+    /// Takes a message.
+    pub fn publish(self: &Arc<Self>, message: &Arc<Message>, wakes: &mut WakeList) -> Published {
+        let mut state = self.lock();
+        if self.is_closed() {
+            return Published::Gone;
+        }
+        if self.crashed.load(Ordering::Relaxed) {
+            return Published::Refused;
+        }
+        let seq = state.next_seq;
+        state.next_seq += 1;
+        let stored = self.stores(message);
+        let lsn = if stored {
+            self.store
+                .enqueue(self.id, seq, Meta::default(), Arc::clone(message) as _)
+        } else {
+            Lsn(0)
+        };
+        let entry = Entry {
+            seq,
+            message: Arc::clone(message),
+            redelivered: false,
+        };
+        if !state.ready.is_empty() || state.consumers.ready() == 0 || !state.getters.is_empty() {
+            state.ready.push(entry, stored, RESIDENT_CAP_BYTES);
+        } else if let Some(entry) = self.deliver(&mut state, entry, wakes) {
+            state.ready.push(entry, stored, RESIDENT_CAP_BYTES);
+        }
+        Published::Taken(lsn)
+    }
+
+    /// Offers one message to the consumers in turn; gives it back when none has credit.
+    fn deliver(&self, state: &mut State, entry: Entry, wakes: &mut WakeList) -> Option<Entry> {
+        let mut entry = Some(entry);
+        while let Some(consumer) = state.consumers.next() {
+            let push = consumer.outbox.lock().deliver(consumer, &mut entry);
+            match push {
+                Push::Refused => state.consumers.park(),
+                sent => {
+                    if sent == Push::SentWake {
+                        wakes.push(consumer.outbox.signal());
+                    }
+                    self.unacked.fetch_add(1, Ordering::Relaxed);
+                    state.consumers.rotate();
+                    return None;
+                }
+            }
+        }
+        entry
+    }
+
+    /// Hands out what is ready, and reads ahead when memory runs low.
+    fn pump(self: &Arc<Self>, state: &mut State, wakes: &mut WakeList) {
+        if self.crashed.load(Ordering::Acquire) {
+            return;
+        }
+        while state.ready.has_front() && !state.getters.is_empty() {
+            self.answer_getter(state);
+        }
+        while state.ready.has_front() {
+            let alone = state.consumers.ready() == 1;
+            let Some(consumer) = state.consumers.next().cloned() else {
+                break;
+            };
+            let mut outbox = consumer.outbox.lock();
+            let mut sent = 0;
+            let mut refused = false;
+            while sent < if alone { PUSH_BATCH } else { 1 } {
+                let Some(entry) = state.ready.pop() else {
+                    break;
+                };
+                let stored = self.stores(&entry.message);
+                let mut entry = Some(entry);
+                match outbox.deliver(&consumer, &mut entry) {
+                    Push::Refused => {
+                        refused = true;
+                        if let Some(entry) = entry {
+                            state.ready.insert(entry, stored);
+                        }
+                        break;
+                    }
+                    Push::SentWake => wakes.push(consumer.outbox.signal()),
+                    Push::Sent => {}
+                }
+                sent += 1;
+            }
+            drop(outbox);
+            self.unacked.fetch_add(sent, Ordering::Relaxed);
+            if refused {
+                state.consumers.park();
+            } else {
+                state.consumers.rotate();
+            }
+        }
+        self.read_ahead(state);
+        if state.ready.is_empty() {
+            for getter in state.getters.drain(..) {
+                getter.outbox.resolve_empty(getter.channel_slot, getter.id);
+            }
+        }
+    }
+
+    fn answer_getter(self: &Arc<Self>, state: &mut State) {
+        let Some(getter) = state.getters.pop_front() else {
+            return;
+        };
+        let Some(entry) = state.ready.pop() else {
+            state.getters.push_front(getter);
+            return;
+        };
+        let stored = self.stores(&entry.message);
+        let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
+        let refused = getter.outbox.resolve_get(
+            getter.channel_slot,
+            getter.id,
+            self,
+            entry,
+            remaining,
+            getter.no_ack,
+        );
+        match refused {
+            Some(entry) => state.ready.insert(entry, stored),
+            None => {
+                self.unacked.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Starts a read of the backlog when somebody wants messages and few are left in memory.
+    fn read_ahead(self: &Arc<Self>, state: &mut State) {
+        if state.reading.is_some() || (state.consumers.is_empty() && state.getters.is_empty()) {
+            return;
+        }
+        let Some((next, end)) = state.ready.wants(READ_AHEAD_MESSAGES) else {
+            return;
+        };
+        state.reads += 1;
+        let number = state.reads;
+        state.reading = Some(number);
+        let queue = Arc::clone(self);
+        self.store.read(
+            self.id,
+            next,
+            READ_MESSAGES,
+            READ_BYTES,
+            Box::new(move |batch| queue.loaded(number, batch, end)),
+        );
+    }
+
+    /// The answer to [`Queue::read_ahead`], on a thread of the store.
+    fn loaded(self: &Arc<Self>, number: u64, batch: ReadBatch, end: Seq) {
+        let mut wakes = WakeList::default();
+        let mut state = self.lock();
+        if state.reading != Some(number) {
+            return;
+        }
+        state.reading = None;
+        if self.is_closed() {
+            return;
+        }
+        let damaged = batch.damaged.clone();
+        let lost = state.ready.loaded(batch, end);
+        self.pump(&mut state, &mut wakes);
+        drop(state);
+        if lost > 0 {
+            tracing::error!(
+                queue = %self.spec.name, vhost = %self.spec.vhost, messages = lost,
+                "messages of the backlog could not be read from the log and are skipped"
+            );
+            for seq in damaged {
+                self.store.settle(self.id, SeqRange { first: seq, last: seq });
+            }
+        }
+    }
+
+    /// Takes the next message for a client that asks for it.
+    pub fn get(self: &Arc<Self>, outbox: &Arc<Outbox>, channel_slot: u32, no_ack: bool) -> Get {
+        let mut state = self.lock();
+        if state.ready.is_empty() || self.is_closed() || self.crashed.load(Ordering::Acquire) {
+            return Get::Empty;
+        }
+        if let Some(entry) = state.ready.pop() {
+            let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
+            self.unacked.fetch_add(1, Ordering::Relaxed);
+            outbox.push_got(channel_slot, self, entry, remaining, no_ack);
+            return Get::Answered;
+        }
+        let Some(id) = outbox.reserve_get(channel_slot) else {
+            return Get::Empty;
+        };
+        state.getters.push_back(Getter {
+            outbox: Arc::clone(outbox),
+            channel_slot,
+            id,
+            no_ack,
+        });
+        self.read_ahead(&mut state);
+        Get::Answered
+    }
+
+    /// Adds a consumer. `announce` is called once it is clear that the consumer is taken and before anything is pushed to
+    /// it: consume-ok comes before the first delivery.
+    pub fn attach(self: &Arc<Self>, consumer: Consumer, announce: impl FnOnce(), wakes: &mut WakeList) -> Attach {
+        let mut state = self.lock();
+        if self.is_closed() {
+            return Attach::Gone;
+        }
+        let alone = state.consumers.is_empty();
+        if state.consumers.has_exclusive() || (consumer.exclusive && !alone) {
+            return Attach::ExclusiveUse;
+        }
+        announce();
+        state.consumers.add(Arc::new(consumer));
+        self.pump(&mut state, wakes);
+        Attach::Attached
+    }
+
+    /// Removes a consumer; true when it was the last one, which ends an auto-delete queue.
+    pub fn detach(&self, id: ConsumerId) -> bool {
+        let mut state = self.lock();
+        state.consumers.remove(id).is_some() && state.consumers.is_empty()
+    }
+
+    /// A consumer that was refused has credit again.
+    pub fn resume(self: &Arc<Self>, id: ConsumerId, wakes: &mut WakeList) {
+        let mut state = self.lock();
+        state.consumers.resume(id);
+        self.pump(&mut state, wakes);
+    }
+
+    /// Puts messages back at their positions; `entries` ascend.
+    pub fn requeue(self: &Arc<Self>, mut entries: Vec<Entry>, wakes: &mut WakeList) {
+        self.forget_unacked(entries.len());
+        // From the back, so that each one goes in front of those before it.
+        while !entries.is_empty() {
+            let mut state = self.lock();
+            if self.is_closed() {
+                return;
+            }
+            for entry in entries.drain(entries.len().saturating_sub(REQUEUE_SLICE)..).rev() {
+                let stored = self.stores(&entry.message);
+                state.ready.insert(entry, stored);
+            }
+            if entries.is_empty() {
+                self.pump(&mut state, wakes);
+            }
+        }
+    }
+
+    /// That many deliveries are settled or on their way back.
+    pub fn forget_unacked(&self, messages: usize) {
+        self.unacked.fetch_sub(messages, Ordering::Relaxed);
+    }
+
+    /// Tells the store that these messages are settled for good.
+    pub fn store_settled(&self, ranges: &[SeqRange]) {
+        if self.spec.durable {
+            for range in ranges {
+                self.store.settle(self.id, *range);
+            }
+        }
+    }
+
+    /// Drops the ready messages; returns how many, and the position at which that is durable.
+    pub fn purge(&self) -> (u32, Lsn) {
+        let mut state = self.lock();
+        state.reading = None;
+        let (count, ranges) = state.ready.clear();
+        let mut lsn = Lsn(0);
+        if self.spec.durable {
+            for range in ranges {
+                lsn = self.store.settle(self.id, range);
+            }
+        }
+        for getter in state.getters.drain(..) {
+            getter.outbox.resolve_empty(getter.channel_slot, getter.id);
+        }
+        (u32::try_from(count).unwrap_or(u32::MAX), lsn)
+    }
+
+    /// Sets a sequence number aside for a message of a transaction; `None` when the queue is gone.
+    pub fn reserve(&self) -> Option<Seq> {
+        let mut state = self.lock();
+        if self.is_closed() {
+            return None;
+        }
+        let seq = state.next_seq;
+        state.next_seq += 1;
+        state.ready.reserve(seq);
+        Some(seq)
+    }
+
+    /// Makes a message of a committed transaction visible at its reserved position.
+    pub fn publish_reserved(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
+        let mut state = self.lock();
+        state.ready.unreserve(seq);
+        if self.is_closed() {
+            return;
+        }
+        let stored = self.stores(message);
+        state.ready.insert(
+            Entry {
+                seq,
+                message: Arc::clone(message),
+                redelivered: false,
+            },
+            stored,
+        );
+        self.pump(&mut state, wakes);
+    }
+
+    /// Deletes it unless a condition forbids it: publishes after that are [`Published::Gone`], its messages are dropped and
+    /// its consumers are told. Returns the ready messages dropped.
+    pub fn close(&self, if_unused: bool, if_empty: bool) -> Result<u32, NotDeleted> {
+        let mut state = self.lock();
+        if self.is_closed() {
+            return Err(NotDeleted::AlreadyClosed);
+        }
+        if if_empty && !state.ready.is_empty() {
+            return Err(NotDeleted::NotEmpty);
+        }
+        if if_unused && !state.consumers.is_empty() {
+            return Err(NotDeleted::InUse);
+        }
+        self.closed.store(true, Ordering::Release);
+        state.reading = None;
+        let (count, _) = state.ready.clear();
+        let consumers = state.consumers.take();
+        let getters = std::mem::take(&mut state.getters);
+        drop(state);
+        for consumer in consumers {
+            consumer.outbox.cancel_by_server(consumer.slot);
+        }
+        for getter in getters {
+            getter.outbox.resolve_empty(getter.channel_slot, getter.id);
+        }
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    /// Ranges of ready messages that were delivered before: what a clean stop writes down.
+    pub fn redelivered(&self) -> Vec<SeqRange> {
+        self.lock().ready.redelivered()
+    }
+
+    fn lock(&self) -> Guard<'_> {
+        Guard {
+            state: self.state.lock(),
+            crashed: &self.crashed,
+        }
+    }
+}

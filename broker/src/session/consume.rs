@@ -1,0 +1,242 @@
+//! basic.qos, basic.consume, basic.cancel and basic.get.
+
+use std::sync::Arc;
+
+use protocol::amqp::{AMQPClass, basic};
+use protocol::names::short_cut;
+use protocol::{AmqpError, ReplyCode};
+
+use storage::Lsn;
+
+use super::Session;
+use super::channel::{Channel, ChannelConsumer};
+use crate::model::access::{Access, Permission, Resource};
+use crate::model::arguments::Arguments;
+use crate::model::consumer_arguments;
+use crate::queue::consumers::Consumer;
+use crate::queue::outbox::OutItem;
+use crate::queue::{Attach, Get, Queue};
+
+/// Queue names from here on belong to direct reply-to.
+const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// What a session knows of a consumer's slot in the outbox, also after the consumer is gone and until its last delivery
+/// has been written.
+pub(super) struct SlotInfo {
+    pub channel: u16,
+    pub tag: Arc<str>,
+    pub queue: Arc<Queue>,
+}
+
+impl Session {
+    pub(super) fn qos(&mut self, channel: &mut Channel, qos: &basic::Qos, prefetch_size: u32) -> Result<(), AmqpError> {
+        if prefetch_size != 0 {
+            return Err(AmqpError::new(
+                ReplyCode::NotImplemented,
+                format_args!("prefetch_size!=0 ({prefetch_size})"),
+            ));
+        }
+        let count = u32::from(qos.prefetch_count);
+        if qos.global {
+            self.outbox
+                .set_channel_prefetch(channel.slot, count, &mut self.resumable);
+            self.resume_waiting();
+        } else {
+            channel.prefetch = count;
+        }
+        self.reply(
+            channel.number,
+            &AMQPClass::Basic(basic::AMQPMethod::QosOk(basic::QosOk {})),
+        );
+        Ok(())
+    }
+
+    pub(super) fn consume(&mut self, channel: &mut Channel, consume: basic::Consume) -> Result<(), AmqpError> {
+        let name = self.queue_name(channel, consume.queue.as_str())?;
+        if name.starts_with(REPLY_TO) {
+            return Err(AmqpError::new(
+                ReplyCode::NotImplemented,
+                "direct reply-to is not supported yet",
+            ));
+        }
+        let tag: Arc<str> = match consume.consumer_tag.as_str() {
+            "" => self.broker.generated_name("amq.ctag-").into(),
+            given => given.into(),
+        };
+        if channel.consumers.contains_key(&tag) {
+            return Err(AmqpError::new(
+                ReplyCode::NotAllowed,
+                format_args!("attempt to reuse consumer tag '{tag}'"),
+            ));
+        }
+        self.grants()?.check(Permission::Read, Resource::Queue(&name))?;
+        let vhost = Arc::clone(self.vhost()?);
+        let queue = vhost.queue_for(&name, self.id)?;
+        consumer_arguments::validate(&Arguments::from(consume.arguments), &name, vhost.name())?;
+
+        let id = self.broker.new_consumer_id();
+        let slot = self.outbox.add_consumer(
+            id,
+            Arc::clone(&queue),
+            channel.slot,
+            channel.prefetch,
+            consume.no_ack,
+        );
+        // Filled before the queue can push anything: the writer looks the tag up here.
+        self.set_slot(
+            slot,
+            SlotInfo {
+                channel: channel.number,
+                tag: Arc::clone(&tag),
+                queue: Arc::clone(&queue),
+            },
+        );
+        let mut frames = Vec::new();
+        if !consume.nowait {
+            let ok = basic::ConsumeOk {
+                consumer_tag: short_cut(&tag),
+            };
+            protocol::put_method(
+                &mut frames,
+                channel.number,
+                &AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok)),
+            );
+        }
+        self.writer.reply_bytes += frames.len();
+        let consumer = Consumer {
+            id,
+            outbox: Arc::clone(&self.outbox),
+            slot,
+            exclusive: consume.exclusive,
+        };
+        let number = channel.number;
+        let outbox = Arc::clone(&self.outbox);
+        let attached = queue.attach(
+            consumer,
+            || {
+                outbox.push(OutItem::Reply {
+                    channel: number,
+                    lsn: Lsn(0),
+                    frames,
+                });
+            },
+            &mut self.wakes,
+        );
+        match attached {
+            Attach::Attached => {
+                channel.consumers.insert(tag, ChannelConsumer { id, slot, queue });
+                Ok(())
+            }
+            Attach::ExclusiveUse => {
+                self.outbox.remove_consumer(number, slot);
+                Err(AmqpError::new(
+                    ReplyCode::AccessRefused,
+                    format_args!("queue '{name}' in vhost '{}' in exclusive use", vhost.name()),
+                ))
+            }
+            Attach::Gone => {
+                self.outbox.remove_consumer(number, slot);
+                Err(AmqpError::new(
+                    ReplyCode::NotFound,
+                    format_args!("no queue '{name}' in vhost '{}'", vhost.name()),
+                ))
+            }
+        }
+    }
+
+    pub(super) fn cancel(&mut self, channel: &mut Channel, cancel: basic::Cancel) {
+        if let Some(consumer) = channel.consumers.remove(cancel.consumer_tag.as_str()) {
+            self.end_consumer(channel.number, &consumer);
+        }
+        if !cancel.nowait {
+            let ok = basic::CancelOk {
+                consumer_tag: cancel.consumer_tag,
+            };
+            self.reply(
+                channel.number,
+                &AMQPClass::Basic(basic::AMQPMethod::CancelOk(ok)),
+            );
+        }
+    }
+
+    /// Detaches a consumer. Its outstanding deliveries stay as they are; a queue that lives for its consumers ends with
+    /// the last one, before the answer is written.
+    pub(super) fn end_consumer(&mut self, number: u16, consumer: &ChannelConsumer) {
+        let last = consumer.queue.detach(consumer.id);
+        self.outbox.remove_consumer(number, consumer.slot);
+        if last
+            && consumer.queue.spec().auto_delete
+            && let Ok(vhost) = self.vhost()
+        {
+            vhost.delete_queue_object(&consumer.queue, true);
+        }
+    }
+
+    /// A queue was deleted under its consumers: they are told, if they asked to be.
+    pub(super) fn cancelled_by_server(&mut self, slot: u32) {
+        let Some(info) = self.slot(slot) else { return };
+        let (number, tag) = (info.channel, Arc::clone(&info.tag));
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
+        if channel.consumers.get(&tag).is_none_or(|consumer| consumer.slot != slot) {
+            return;
+        }
+        channel.consumers.remove(&tag);
+        let closing = channel.closing;
+        self.outbox.remove_consumer(number, slot);
+        if self.client.cancel_notify && !closing {
+            let cancel = basic::Cancel {
+                consumer_tag: short_cut(&tag),
+                nowait: true,
+            };
+            self.reply(number, &AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
+        }
+    }
+
+    pub(super) fn get(&mut self, channel: &mut Channel, get: &basic::Get) -> Result<(), AmqpError> {
+        let name = self.queue_name(channel, get.queue.as_str())?;
+        self.grants()?.check(Permission::Read, Resource::Queue(&name))?;
+        let queue = self.vhost()?.queue_for(&name, self.id)?;
+        if queue.get(&self.outbox, channel.slot, get.no_ack) == Get::Empty {
+            self.reply(
+                channel.number,
+                &AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {})),
+            );
+        }
+        Ok(())
+    }
+
+    /// What an empty queue name stands for.
+    pub(super) fn queue_name(&self, channel: &Channel, given: &str) -> Result<Arc<str>, AmqpError> {
+        if !given.is_empty() {
+            return Ok(given.into());
+        }
+        channel
+            .last_queue
+            .clone()
+            .ok_or_else(|| AmqpError::new(ReplyCode::NotFound, "no previously declared queue"))
+    }
+
+    pub(super) fn slot(&self, slot: u32) -> Option<&SlotInfo> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    fn set_slot(&mut self, slot: u32, info: SlotInfo) {
+        let at = slot as usize;
+        if self.slots.len() <= at {
+            self.slots.resize_with(at + 1, || None);
+        }
+        if let Some(place) = self.slots.get_mut(at) {
+            *place = Some(info);
+        }
+    }
+
+    /// Everything for this consumer has been written.
+    pub(super) fn consumer_written(&mut self, slot: u32) {
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = None;
+        }
+        self.outbox.consumer_written(slot);
+    }
+}

@@ -1,0 +1,81 @@
+//! How channels and connections end.
+
+
+use super::channel::{Channel, Mode, Publisher};
+use super::{Phase, Session};
+use crate::queue::outbox::Undelivered;
+use crate::queue::settle::Requeue;
+
+impl Session {
+    /// Ends a channel: consumers go, a transaction is rolled back, what was not settled returns to its queues.
+    pub(super) fn end_channel(&mut self, channel: &mut Channel) {
+        let consumers = std::mem::take(&mut channel.consumers);
+        for consumer in consumers.values() {
+            self.end_consumer(channel.number, consumer);
+        }
+        self.forget_partial(channel);
+        if let Mode::Transaction(transaction) = std::mem::take(&mut channel.publisher).mode {
+            let taken = transaction.settled.into_iter().map(|settle| settle.unacked).collect();
+            self.outbox.restore(channel.slot, taken);
+        }
+        let number = channel.number;
+        self.unconfirmed.retain(|other| *other != number);
+        let requeue: Requeue = self.outbox.close_channel(channel.slot);
+        requeue.commit(&mut self.wakes);
+    }
+
+    fn forget_partial(&mut self, channel: &mut Channel) {
+        let counted = std::mem::take(&mut channel.partial_bytes);
+        self.count_partial(counted, 0);
+        channel.assembler.reset();
+    }
+
+    /// Ends everything that belongs to the connection. Idempotent; when it returns, the connection's exclusive queues are
+    /// gone and its unsettled messages are back in their queues.
+    pub fn end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.apply_commits();
+        let mut channels: Vec<Box<Channel>> = self.channels.drain().map(|(_, channel)| channel).collect();
+        channels.extend(self.current.take());
+        for channel in &mut channels {
+            self.forget_partial(channel);
+            let Publisher { mode, .. } = std::mem::take(&mut channel.publisher);
+            if let Mode::Transaction(transaction) = mode {
+                let taken = transaction.settled.into_iter().map(|settle| settle.unacked).collect();
+                self.outbox.restore(channel.slot, taken);
+            }
+        }
+        let Undelivered { requeue, consumers } = self.outbox.close(self.writer.unwritten());
+        let mut unused = Vec::new();
+        for resume in consumers {
+            if resume.queue.detach(resume.consumer) && resume.queue.spec().auto_delete {
+                unused.push(resume.queue);
+            }
+        }
+        requeue.commit(&mut self.wakes);
+        if let Some(vhost) = self.vhost.take() {
+            for queue in &unused {
+                vhost.delete_queue_object(queue, true);
+            }
+            vhost.delete_exclusive(self.id);
+        }
+        self.unconfirmed.clear();
+        self.wakes.wake();
+        self.broker.store.kick();
+    }
+
+    /// The connection is over: nothing more is read or answered.
+    pub(super) fn finish(&mut self) {
+        self.end();
+        self.phase = Phase::Closed;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end();
+        self.broker.forget_connection(self.id);
+    }
+}

@@ -1,0 +1,197 @@
+//! From connection.start to connection.open.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use protocol::amqp::{AMQPClass, AMQPValue, FieldTable, connection};
+use protocol::names::{long, short_cut};
+use protocol::{AmqpError, FRAME_MIN_SIZE, ReplyCode, parse_amqplain, parse_plain};
+
+use super::{Phase, Session};
+use crate::auth::{AuthFailure, Grants, UserInfo};
+
+/// Announced in this order, as RabbitMQ does.
+const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
+/// What a RabbitMQ of this series announces; clients look for these before they use an extension.
+const CAPABILITIES: [&str; 9] = [
+    "authentication_failure_close",
+    "basic.nack",
+    "connection.blocked",
+    "consumer_cancel_notify",
+    "consumer_priorities",
+    "direct_reply_to",
+    "exchange_exchange_bindings",
+    "per_consumer_qos",
+    "publisher_confirms",
+];
+
+impl Session {
+    pub(super) fn send_start(&mut self) {
+        let text = |text: &str| AMQPValue::LongString(long(text));
+        let mut capabilities = FieldTable::default();
+        for name in CAPABILITIES {
+            capabilities.insert(short_cut(name), AMQPValue::Boolean(true));
+        }
+        let compatibility = &self.broker.settings.compatibility;
+        let mut properties = FieldTable::default();
+        properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+        properties.insert("cluster_name".into(), text(&self.broker.node_name));
+        properties.insert("copyright".into(), text("Copyright (c) 2026 the Warren authors"));
+        properties.insert(
+            "information".into(),
+            text(concat!("Warren ", env!("CARGO_PKG_VERSION"), ". Licensed under the Apache License 2.0.")),
+        );
+        properties.insert("platform".into(), text("Rust"));
+        properties.insert("product".into(), text(&compatibility.product));
+        properties.insert("version".into(), text(&compatibility.version));
+        let start = connection::Start {
+            version_major: 0,
+            version_minor: 9,
+            server_properties: properties,
+            mechanisms: long(MECHANISMS),
+            locales: long("en_US"),
+        };
+        self.reply(
+            0,
+            &AMQPClass::Connection(connection::AMQPMethod::Start(start)),
+        );
+    }
+
+    pub(super) fn on_start_ok(&mut self, start_ok: &connection::StartOk) {
+        let properties = &start_ok.client_properties;
+        if let Some(AMQPValue::FieldTable(capabilities)) = properties.inner().get("capabilities") {
+            let has = |name: &str| matches!(capabilities.inner().get(name), Some(AMQPValue::Boolean(true)));
+            self.client.failure_close = has("authentication_failure_close");
+            self.client.cancel_notify = has("consumer_cancel_notify");
+        }
+        if let Some(AMQPValue::LongString(name)) = properties.inner().get("connection_name") {
+            self.client.name = Some(String::from_utf8_lossy(name.as_bytes()).into_owned());
+        }
+        let mechanism = start_ok.mechanism.as_str();
+        match self.log_in(mechanism, start_ok.response.as_bytes()) {
+            Ok(user) => {
+                tracing::debug!(connection = self.id.0, user = %user.name, "logged in");
+                self.user = Some(Arc::new(user));
+                self.phase = Phase::Tuning;
+                let offered = self.limits;
+                let tune = connection::Tune {
+                    channel_max: offered.channel_max,
+                    frame_max: offered.frame_max,
+                    heartbeat: offered.heartbeat_s,
+                };
+                self.reply(0, &AMQPClass::Connection(connection::AMQPMethod::Tune(tune)));
+            }
+            Err(LoginError::Malformed) => {
+                tracing::warn!(connection = self.id.0, peer = %self.peer, mechanism, "malformed login");
+                self.finish();
+                self.phase = Phase::Refused;
+            }
+            Err(LoginError::Refused(failure)) => {
+                tracing::warn!(connection = self.id.0, peer = %self.peer, mechanism, %failure, "login refused");
+                if self.client.failure_close {
+                    self.fail(&AmqpError::new(
+                        ReplyCode::AccessRefused,
+                        format_args!(
+                            "Login was refused using authentication mechanism {mechanism}. \
+                             For details see the broker logfile."
+                        ),
+                    ));
+                } else {
+                    self.finish();
+                    self.phase = Phase::Refused;
+                }
+            }
+        }
+    }
+
+    fn log_in(&self, mechanism: &str, response: &[u8]) -> Result<UserInfo, LoginError> {
+        let auth = &self.broker.auth;
+        let peer: IpAddr = self.peer;
+        match mechanism {
+            "PLAIN" => {
+                let (user, password) = parse_plain(response).ok_or(LoginError::Malformed)?;
+                Ok(auth.authenticate(user, password, peer)?)
+            }
+            "AMQPLAIN" => {
+                let (user, password) = parse_amqplain(response).ok_or(LoginError::Malformed)?;
+                Ok(auth.authenticate(&user, &password, peer)?)
+            }
+            "ANONYMOUS" => Ok(auth.authenticate_anonymous(peer)?),
+            _ => Err(LoginError::Malformed),
+        }
+    }
+
+    /// The client may only lower what was offered.
+    pub(super) fn on_tune_ok(&mut self, tune_ok: &connection::TuneOk) -> Result<(), AmqpError> {
+        let offered = self.limits;
+        let refuse = |text: std::fmt::Arguments<'_>| Err(AmqpError::new(ReplyCode::NotAllowed, text).at(10, 31));
+        let (frame_max, channel_max) = (tune_ok.frame_max, tune_ok.channel_max);
+        if frame_max != 0 && frame_max < FRAME_MIN_SIZE {
+            return refuse(format_args!(
+                "negotiated frame_max = {frame_max} is lower than the minimum allowed value ({FRAME_MIN_SIZE})"
+            ));
+        }
+        if let Some(text) = too_high("frame_max", frame_max, offered.frame_max) {
+            return refuse(format_args!("{text}"));
+        }
+        if let Some(text) = too_high("channel_max", channel_max.into(), offered.channel_max.into()) {
+            return refuse(format_args!("{text}"));
+        }
+        self.limits.frame_max = frame_max;
+        self.limits.channel_max = channel_max;
+        self.limits.heartbeat_s = tune_ok.heartbeat;
+        self.phase = Phase::Opening;
+        Ok(())
+    }
+
+    pub(super) fn on_open(&mut self, open: &connection::Open) -> Result<(), AmqpError> {
+        let refuse = |text: std::fmt::Arguments<'_>| Err(AmqpError::new(ReplyCode::NotAllowed, text).at(10, 40));
+        let name = open.virtual_host.as_str();
+        let user = Arc::clone(self.user()?);
+        let Some(vhost) = self.broker.vhost(name) else {
+            return refuse(format_args!("vhost {name} not found"));
+        };
+        if !self.broker.auth.vhost_access(&user.name, name) {
+            return refuse(format_args!("access to vhost '{name}' refused for user '{}'", user.name));
+        }
+        self.grants = Some(Grants::new(
+            Arc::clone(&self.broker.auth),
+            Arc::clone(&user.name),
+            Arc::clone(vhost.name()),
+        ));
+        self.vhost = Some(vhost);
+        self.phase = Phase::Running;
+        self.reply(
+            0,
+            &AMQPClass::Connection(connection::AMQPMethod::OpenOk(connection::OpenOk {})),
+        );
+        Ok(())
+    }
+}
+
+/// RabbitMQ's words for a value above the one offered.
+fn too_high(what: &str, value: u32, offered: u32) -> Option<String> {
+    if offered == 0 || (value != 0 && value <= offered) {
+        return None;
+    }
+    let value = if value == 0 {
+        "0 (no limit)".to_owned()
+    } else {
+        value.to_string()
+    };
+    Some(format!(
+        "negotiated {what} = {value} is higher than the maximum allowed value ({offered})"
+    ))
+}
+
+enum LoginError {
+    /// Not a login at all: RabbitMQ closes without a word.
+    Malformed,
+    Refused(AuthFailure),
+}
+
+impl From<AuthFailure> for LoginError {
+    fn from(failure: AuthFailure) -> Self {
+        Self::Refused(failure)
+    }
+}

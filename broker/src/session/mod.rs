@@ -1,0 +1,325 @@
+//! AMQP semantics of one connection and its channels, without a socket: frames in, items for the outbox out.
+
+mod channel;
+mod confirm;
+mod connection;
+mod consume;
+mod declare;
+mod dispatch;
+mod end;
+mod handshake;
+mod publish;
+mod settle;
+mod tx;
+mod write;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use protocol::amqp::AMQPClass;
+use protocol::{AmqpError, put_method};
+use storage::Lsn;
+
+use self::channel::{Channel, Mode};
+use self::consume::SlotInfo;
+use self::tx::PendingCommit;
+use crate::auth::{Grants, UserInfo};
+use crate::broker::Broker;
+use crate::model::ConnectionId;
+use crate::queue::outbox::{OutItem, Outbox, Resume};
+use crate::queue::settle::Acked;
+use crate::queue::signal::{Signal, WakeList};
+use crate::vhost::Vhost;
+
+/// Own replies that may wait for a client that does not read before its socket is no longer read either.
+const REPLIES_MAX_BYTES: usize = 1 << 20;
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// connection.start is sent.
+    Starting,
+    /// connection.tune is sent.
+    Tuning,
+    /// Tuned; connection.open is awaited.
+    Opening,
+    /// Open.
+    Running,
+    /// connection.close is sent: what still comes is ignored until close-ok.
+    Closing,
+    /// The same, but frames can no longer be told apart: whatever comes is thrown away.
+    Deaf,
+    /// Login failed and the client did not ask to be told: the socket closes after a while without a word.
+    Refused,
+    /// The last frame is in the outbox; once it is written the socket can go.
+    Closed,
+}
+
+/// What was negotiated.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest frame in octets; 0 = unlimited.
+    pub frame_max: u32,
+    /// Open channels; 0 = unlimited.
+    pub channel_max: u16,
+    /// Heartbeat interval in seconds; 0 = none.
+    pub heartbeat_s: u16,
+    /// Largest body.
+    pub max_message_bytes: u64,
+}
+
+/// What the client said about itself.
+#[derive(Default, Debug)]
+struct Client {
+    /// Wants connection.close when its login fails.
+    failure_close: bool,
+    /// Wants basic.cancel when its queue goes.
+    cancel_notify: bool,
+    /// Its own name for the connection.
+    name: Option<String>,
+}
+
+/// See the module's documentation.
+pub struct Session {
+    broker: Arc<Broker>,
+    id: ConnectionId,
+    peer: IpAddr,
+    phase: Phase,
+    limits: Limits,
+    client: Client,
+    user: Option<Arc<UserInfo>>,
+    vhost: Option<Arc<Vhost>>,
+    grants: Option<Grants>,
+    /// The channel that was used last; all others are in `channels`. Most connections use one.
+    current: Option<Box<Channel>>,
+    channels: HashMap<u16, Box<Channel>>,
+    outbox: Arc<Outbox>,
+    /// Consumers by their slot in the outbox.
+    slots: Vec<Option<SlotInfo>>,
+    /// Connections that this batch gave work to.
+    wakes: WakeList,
+    acked: Acked,
+    resumable: Vec<Resume>,
+    commits: VecDeque<PendingCommit>,
+    /// Channels with publishes to confirm.
+    unconfirmed: Vec<u16>,
+    /// Octets of bodies that have not come whole.
+    partial_bytes: usize,
+    /// The store will raise [`crate::queue::signal::DURABLE`].
+    awaits_store: bool,
+    writer: write::WriterState,
+    ended: bool,
+}
+
+impl Session {
+    /// A session whose client has sent a protocol header that we speak; connection.start is put into the outbox.
+    pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: IpAddr) -> Self {
+        let limits = broker.offered_limits();
+        let outbox = Arc::new(Outbox::new(broker.settings.limits.outbox_bytes));
+        let mut session = Self {
+            broker,
+            id,
+            peer,
+            phase: Phase::Starting,
+            limits,
+            client: Client::default(),
+            user: None,
+            vhost: None,
+            grants: None,
+            current: None,
+            channels: HashMap::new(),
+            outbox,
+            slots: Vec::new(),
+            wakes: WakeList::default(),
+            acked: Acked::default(),
+            resumable: Vec::new(),
+            commits: VecDeque::new(),
+            unconfirmed: Vec::new(),
+            partial_bytes: 0,
+            awaits_store: false,
+            writer: write::WriterState::default(),
+            ended: false,
+        };
+        session.send_start();
+        session
+    }
+
+    /// Where the connection stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// What was negotiated so far.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The largest frame that may come now, in octets.
+    pub fn frame_max(&self) -> u32 {
+        match self.phase {
+            Phase::Starting | Phase::Tuning => protocol::FRAME_MAX_BEFORE_TUNE,
+            _ => self.limits.frame_max,
+        }
+    }
+
+    /// How others wake this connection.
+    pub fn signal(&self) -> &Arc<Signal> {
+        self.outbox.signal()
+    }
+
+    /// For the log: who this is.
+    pub fn describe(&self) -> String {
+        let user = self.user.as_ref().map_or("", |user| &user.name);
+        let name = self.client.name.as_deref().unwrap_or("");
+        format!("user '{user}' name '{name}'")
+    }
+
+    /// Whether frames may be read now. Not when the client does not read its replies, and not while more waits for the
+    /// disk than the cap allows.
+    pub fn may_read(&self) -> bool {
+        match self.phase {
+            Phase::Closing | Phase::Deaf | Phase::Refused => true,
+            Phase::Closed => false,
+            _ => !self.is_stuffed() && !self.is_held(),
+        }
+    }
+
+    /// The client does not read its replies.
+    pub fn is_stuffed(&self) -> bool {
+        self.writer.reply_bytes > REPLIES_MAX_BYTES
+    }
+
+    /// More waits for the disk than the cap allows.
+    pub fn is_held(&self) -> bool {
+        self.broker.store.pending_bytes() > self.broker.settings.limits.uncommitted_bytes as usize
+    }
+
+    /// Ends a batch of frames: confirms what is safe, sets the committer going, wakes whoever got messages, and asks to be
+    /// woken when the disk has what this connection waits for.
+    pub fn finish_batch(&mut self) {
+        self.flush_confirms();
+        self.wakes.wake();
+        self.broker.store.kick();
+        self.await_store();
+    }
+
+    /// The store has made progress.
+    pub fn on_durable(&mut self) {
+        self.awaits_store = false;
+        self.finish_commits(None);
+        self.finish_batch();
+    }
+
+    fn flush_confirms(&mut self) {
+        if self.unconfirmed.is_empty() {
+            return;
+        }
+        let durable = self.broker.store.durable();
+        let mut frames = Vec::new();
+        let mut channels = std::mem::take(&mut self.unconfirmed);
+        channels.retain(|number| {
+            let Some(channel) = self.channel_mut(*number) else {
+                return false;
+            };
+            let Mode::Confirm(confirms) = &mut channel.publisher.mode else {
+                return false;
+            };
+            confirms.flush(*number, durable, &mut frames);
+            let more = confirms.waits_for().is_some();
+            confirms.listed = more;
+            if !frames.is_empty() {
+                self.push_reply(*number, Lsn(0), std::mem::take(&mut frames));
+            }
+            more
+        });
+        self.unconfirmed = channels;
+    }
+
+    fn await_store(&mut self) {
+        if self.awaits_store {
+            return;
+        }
+        let mut first: Option<Lsn> = None;
+        let mut consider = |lsn: Option<Lsn>| {
+            if let Some(lsn) = lsn {
+                first = Some(first.map_or(lsn, |first| first.min(lsn)));
+            }
+        };
+        consider(self.commits.front().map(|commit| commit.lsn));
+        for number in &self.unconfirmed {
+            consider(self.channel(*number).and_then(|channel| match &channel.publisher.mode {
+                Mode::Confirm(confirms) => confirms.waits_for(),
+                _ => None,
+            }));
+        }
+        consider(self.writer.waits_for());
+        if self.is_held() {
+            // Any progress will do.
+            consider(Some(Lsn(self.broker.store.durable().0 + 1)));
+        }
+        if let Some(lsn) = first {
+            self.awaits_store = true;
+            self.broker
+                .store
+                .notify_at(lsn, Arc::clone(self.outbox.signal()) as _);
+        }
+    }
+
+    fn channel(&self, number: u16) -> Option<&Channel> {
+        match &self.current {
+            Some(channel) if channel.number == number => Some(channel),
+            _ => self.channels.get(&number).map(Box::as_ref),
+        }
+    }
+
+    fn channel_mut(&mut self, number: u16) -> Option<&mut Channel> {
+        match &mut self.current {
+            Some(channel) if channel.number == number => Some(channel),
+            _ => self.channels.get_mut(&number).map(Box::as_mut),
+        }
+    }
+
+    /// Queues a method for the client.
+    fn reply(&mut self, channel: u16, method: &AMQPClass) {
+        self.reply_at(channel, Lsn(0), method);
+    }
+
+    /// Queues a method that must not be seen before `lsn` is durable.
+    fn reply_at(&mut self, channel: u16, lsn: Lsn, method: &AMQPClass) {
+        let mut frames = Vec::new();
+        put_method(&mut frames, channel, method);
+        self.push_reply(channel, lsn, frames);
+    }
+
+    fn push_reply(&mut self, channel: u16, lsn: Lsn, frames: Vec<u8>) {
+        self.writer.reply_bytes += frames.len();
+        self.outbox.push(OutItem::Reply { channel, lsn, frames });
+    }
+
+    /// Visits the queues of consumers that have credit again.
+    fn resume(&mut self, list: Vec<Resume>) {
+        for Resume { queue, consumer } in list {
+            queue.resume(consumer, &mut self.wakes);
+        }
+    }
+
+    fn resume_waiting(&mut self) {
+        for Resume { queue, consumer } in self.resumable.drain(..) {
+            queue.resume(consumer, &mut self.wakes);
+        }
+    }
+
+    fn vhost(&self) -> Result<&Arc<Vhost>, AmqpError> {
+        self.vhost.as_ref().ok_or_else(declare::not_open)
+    }
+
+    fn grants(&self) -> Result<&Grants, AmqpError> {
+        self.grants.as_ref().ok_or_else(declare::not_open)
+    }
+
+    fn user(&self) -> Result<&Arc<UserInfo>, AmqpError> {
+        self.user.as_ref().ok_or_else(declare::not_open)
+    }
+}

@@ -1,0 +1,89 @@
+//! basic.ack, basic.nack, basic.reject and basic.recover.
+
+use protocol::amqp::{AMQPClass, basic};
+use protocol::{AmqpError, ReplyCode};
+
+use super::Session;
+use super::channel::{Channel, Mode};
+use super::tx::TxSettle;
+use crate::queue::settle::Requeue;
+
+const BASIC: u16 = 60;
+
+/// What to do with settled deliveries, and the method that asked for it.
+pub(super) struct Settlement {
+    pub tag: u64,
+    pub multiple: bool,
+    pub requeue: bool,
+    pub method: u16,
+}
+
+impl Session {
+    pub(super) fn settle(&mut self, channel: &mut Channel, settlement: &Settlement) -> Result<(), AmqpError> {
+        let Settlement {
+            tag,
+            multiple,
+            requeue,
+            method,
+        } = *settlement;
+        let found = if let Mode::Transaction(transaction) = &mut channel.publisher.mode {
+            self.outbox
+                .take_for_transaction(channel.slot, tag, multiple, |unacked| {
+                    transaction.settled.push(TxSettle { unacked, requeue });
+                })
+        } else {
+            let mut back = Requeue::default();
+            let acked = &mut self.acked;
+            let found = self
+                .outbox
+                .take_unacked(channel.slot, tag, multiple, &mut self.resumable, |queue, unacked| {
+                    if requeue {
+                        back.add(queue, unacked);
+                    } else {
+                        acked.add(queue, &unacked);
+                    }
+                });
+            self.acked.commit();
+            // Requeued messages first: a consumer that has credit again gets them before newer ones.
+            back.commit(&mut self.wakes);
+            self.resume_waiting();
+            found
+        };
+        if found {
+            Ok(())
+        } else {
+            Err(AmqpError::new(
+                ReplyCode::PreconditionFailed,
+                format_args!("unknown delivery tag {tag}"),
+            )
+            .at(BASIC, method))
+        }
+    }
+
+    /// Requeues everything that is outstanding on the channel. `answer` tells recover from recover-async.
+    pub(super) fn recover(
+        &mut self,
+        channel: &mut Channel,
+        requeue: bool,
+        method: u16,
+        answer: bool,
+    ) -> Result<(), AmqpError> {
+        if !requeue {
+            return Err(AmqpError::new(ReplyCode::NotImplemented, "requeue=false").at(BASIC, method));
+        }
+        let mut back = Requeue::default();
+        self.outbox
+            .take_unacked(channel.slot, 0, true, &mut self.resumable, |queue, unacked| {
+                back.add(queue, unacked);
+            });
+        if answer {
+            self.reply(
+                channel.number,
+                &AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})),
+            );
+        }
+        back.commit(&mut self.wakes);
+        self.resume_waiting();
+        Ok(())
+    }
+}

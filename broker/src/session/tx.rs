@@ -1,0 +1,229 @@
+//! Transactions: publishes and settlements that take effect together at tx.commit, also over a crash.
+
+use std::sync::Arc;
+
+use protocol::amqp::{AMQPClass, tx};
+use protocol::{AmqpError, ReplyCode};
+use smallvec::SmallVec;
+use storage::{Lsn, Meta, Seq, TxOp};
+
+use super::Session;
+use super::channel::{Channel, Mode};
+use super::confirm::Confirms;
+use super::dispatch::unimplemented;
+use crate::model::message::Message;
+use crate::queue::Queue;
+use crate::queue::settle::{Acked, Requeue};
+use crate::queue::unacked::Unacked;
+
+/// What a channel has done since the last commit.
+#[derive(Default)]
+pub(super) struct Transaction {
+    pub publishes: Vec<TxPublish>,
+    pub settled: Vec<TxSettle>,
+    /// A commit is on its way to the disk.
+    pub committing: bool,
+}
+
+/// A publish, routed when it was made.
+pub(super) struct TxPublish {
+    pub message: Arc<Message>,
+    pub queues: SmallVec<[Arc<Queue>; 1]>,
+}
+
+/// A settlement of a delivery; its tag is no longer outstanding.
+pub(super) struct TxSettle {
+    pub unacked: Unacked,
+    pub requeue: bool,
+}
+
+/// A commit whose log entries are written but not yet durable.
+pub(super) struct PendingCommit {
+    pub lsn: Lsn,
+    channel: u16,
+    publishes: Vec<(Arc<Queue>, Seq, Arc<Message>)>,
+    returns: Vec<Arc<Message>>,
+    settled: Vec<TxSettle>,
+}
+
+const TX: u16 = 90;
+const COMMIT: u16 = 20;
+
+impl Session {
+    pub(super) fn on_tx(&mut self, channel: &mut Channel, method: &tx::AMQPMethod) -> Result<(), AmqpError> {
+        match method {
+            tx::AMQPMethod::Select(_) => {
+                match channel.publisher.mode {
+                    Mode::Plain => channel.publisher.mode = Mode::Transaction(Transaction::default()),
+                    Mode::Transaction(_) => {}
+                    Mode::Confirm(_) => {
+                        return Err(AmqpError::new(
+                            ReplyCode::PreconditionFailed,
+                            "cannot switch from confirm to tx mode",
+                        )
+                        .at(TX, 10));
+                    }
+                }
+                self.reply(channel.number, &AMQPClass::Tx(tx::AMQPMethod::SelectOk(tx::SelectOk {})));
+                Ok(())
+            }
+            tx::AMQPMethod::Commit(_) => self.commit(channel),
+            tx::AMQPMethod::Rollback(_) => self.rollback(channel),
+            other => Err(unimplemented(&AMQPClass::Tx(other.clone()))),
+        }
+    }
+
+    pub(super) fn on_confirm_select(&mut self, channel: &mut Channel, nowait: bool) -> Result<(), AmqpError> {
+        use protocol::amqp::confirm;
+        match channel.publisher.mode {
+            Mode::Plain => channel.publisher.mode = Mode::Confirm(Confirms::new()),
+            Mode::Confirm(_) => {}
+            Mode::Transaction(_) => {
+                return Err(AmqpError::new(
+                    ReplyCode::PreconditionFailed,
+                    "cannot switch from tx to confirm mode",
+                )
+                .at(85, 10));
+            }
+        }
+        if !nowait {
+            self.reply(
+                channel.number,
+                &AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})),
+            );
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, channel: &mut Channel) -> Result<(), AmqpError> {
+        let Mode::Transaction(transaction) = &mut channel.publisher.mode else {
+            return Err(not_transactional(COMMIT));
+        };
+        let mut ops = Vec::new();
+        let mut publishes = Vec::new();
+        let mut returns = Vec::new();
+        for TxPublish { message, queues } in transaction.publishes.drain(..) {
+            if queues.is_empty() {
+                returns.push(message);
+                continue;
+            }
+            for queue in queues {
+                // A queue that was deleted meanwhile takes nothing, which is no error.
+                let Some(seq) = queue.reserve() else { continue };
+                if queue.stores(&message) {
+                    ops.push(TxOp::Enqueue {
+                        queue: queue.id(),
+                        seq,
+                        meta: Meta::default(),
+                        payload: Arc::clone(&message) as _,
+                    });
+                }
+                publishes.push((queue, seq, Arc::clone(&message)));
+            }
+        }
+        let settled = std::mem::take(&mut transaction.settled);
+        let mut acked = Acked::default();
+        for TxSettle { unacked, .. } in settled.iter().filter(|settle| !settle.requeue) {
+            if let Some(queue) = self.outbox.queue_of(unacked) {
+                acked.add(queue, unacked);
+            }
+        }
+        ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle {
+            queue: queue.id(),
+            range,
+        }));
+        let lsn = if ops.is_empty() {
+            Lsn(0)
+        } else {
+            self.broker.store.transaction(ops)
+        };
+        transaction.committing = true;
+        self.commits.push_back(PendingCommit {
+            lsn,
+            channel: channel.number,
+            publishes,
+            returns,
+            settled,
+        });
+        if lsn <= self.broker.store.durable() {
+            // Nothing to wait for: the channel is at hand, so that it is answered here.
+            self.finish_commits(Some(channel));
+        }
+        Ok(())
+    }
+
+    /// Lets committed transactions take effect. `current` is the channel whose method is being handled: it is not in the
+    /// table then.
+    pub(super) fn finish_commits(&mut self, mut current: Option<&mut Channel>) {
+        let durable = self.broker.store.durable();
+        while self.commits.front().is_some_and(|commit| commit.lsn <= durable) {
+            let Some(commit) = self.commits.pop_front() else {
+                break;
+            };
+            let number = commit.channel;
+            let returns = self.apply(commit);
+            let channel = match current.as_deref_mut() {
+                Some(channel) if channel.number == number => Some(channel),
+                _ => self.channels.get_mut(&number).map(Box::as_mut),
+            };
+            let Some(Channel {
+                publisher, closing: false, ..
+            }) = channel
+            else {
+                continue;
+            };
+            if let Mode::Transaction(transaction) = &mut publisher.mode {
+                transaction.committing = false;
+            }
+            for message in returns {
+                self.push_return(number, message);
+            }
+            self.reply(number, &AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+        }
+    }
+
+    /// The session ends: what has been committed takes effect all the same, for it is in the log.
+    pub(super) fn apply_commits(&mut self) {
+        while let Some(commit) = self.commits.pop_front() {
+            self.apply(commit);
+        }
+    }
+
+    fn apply(&mut self, commit: PendingCommit) -> Vec<Arc<Message>> {
+        for (queue, seq, message) in commit.publishes {
+            queue.publish_reserved(seq, &message, &mut self.wakes);
+        }
+        let mut acked = Acked::default();
+        let mut requeue = Requeue::default();
+        let mut resume = Vec::new();
+        let (back, gone): (Vec<_>, Vec<_>) = commit.settled.into_iter().partition(|settle| settle.requeue);
+        let unacked = |settles: Vec<TxSettle>| settles.into_iter().map(|s| s.unacked).collect();
+        self.outbox
+            .release(unacked(gone), &mut resume, |queue, unacked| acked.add(queue, &unacked));
+        self.outbox
+            .release(unacked(back), &mut resume, |queue, unacked| requeue.add(queue, unacked));
+        // Their settlement is part of the transaction's log entries.
+        acked.forget();
+        requeue.commit(&mut self.wakes);
+        self.resume(resume);
+        commit.returns
+    }
+
+    fn rollback(&mut self, channel: &mut Channel) -> Result<(), AmqpError> {
+        let Mode::Transaction(transaction) = &mut channel.publisher.mode else {
+            return Err(not_transactional(30));
+        };
+        transaction.publishes.clear();
+        let taken = transaction.settled.drain(..).map(|settle| settle.unacked).collect();
+        self.outbox.restore(channel.slot, taken);
+        self.reply(
+            channel.number,
+            &AMQPClass::Tx(tx::AMQPMethod::RollbackOk(tx::RollbackOk {})),
+        );
+        Ok(())
+    }
+}
+
+fn not_transactional(method: u16) -> AmqpError {
+    AmqpError::new(ReplyCode::PreconditionFailed, "channel is not transactional").at(TX, method)
+}

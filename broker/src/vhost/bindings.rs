@@ -1,0 +1,271 @@
+//! Binding and unbinding queues and exchanges.
+
+use std::sync::Arc;
+
+use protocol::error::{AmqpError, ReplyCode};
+use storage::Lsn;
+
+use super::Vhost;
+use super::exchange::{Destination, Exchange};
+use super::names::{Named, check_not_default, is_direct_reply, strip_line_breaks};
+use super::queues::check_owner;
+use super::records;
+use super::topology::Topology;
+use crate::model::ConnectionId;
+use crate::model::access::{Access, Permission, Resource};
+use crate::model::arguments::Arguments;
+use crate::routing::headers_match;
+use crate::routing::kind::ExchangeKind;
+
+/// A queue.bind or queue.unbind.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueBinding<'a> {
+    /// Name of the queue, never the empty shorthand.
+    pub queue: &'a str,
+    /// Name of the exchange.
+    pub exchange: &'a str,
+    /// The binding key.
+    pub key: &'a str,
+    /// Its arguments.
+    pub arguments: &'a Arguments,
+    /// Who asks.
+    pub connection: ConnectionId,
+}
+
+/// An exchange.bind or exchange.unbind.
+#[derive(Clone, Copy, Debug)]
+pub struct ExchangeBinding<'a> {
+    /// Where messages go.
+    pub destination: &'a str,
+    /// Where they come from.
+    pub source: &'a str,
+    /// The binding key.
+    pub key: &'a str,
+    /// Its arguments.
+    pub arguments: &'a Arguments,
+}
+
+impl Vhost {
+    /// Binds a queue and tells where that is durable.
+    pub fn bind_queue(
+        &self,
+        access: &dyn Access,
+        request: QueueBinding<'_>,
+    ) -> Result<Lsn, AmqpError> {
+        let bind = || {
+            let queue_name = strip_line_breaks(request.queue);
+            let source_name = strip_line_breaks(request.exchange);
+            check_queue_binding(access, &queue_name, &source_name)?;
+            let mut topology = self.topology.lock();
+            let source = self.existing_exchange(&source_name)?;
+            let queue = self
+                .queue(&queue_name)
+                .filter(|queue| !queue.is_closed())
+                .ok_or_else(|| Named::queue(&queue_name, &self.name).not_found())?;
+            check_owner(queue.spec(), request.connection)?;
+            check_binding_arguments(&source, request.arguments)?;
+            let destination = Destination::Queue(queue);
+            Ok(self.bind(
+                &mut topology,
+                &source,
+                &destination,
+                request.key,
+                request.arguments,
+            ))
+        };
+        bind().map_err(|error: AmqpError| error.at(50, 20))
+    }
+
+    /// Unbinds a queue and tells where that is durable. What does not exist is no error.
+    pub fn unbind_queue(
+        &self,
+        access: &dyn Access,
+        request: QueueBinding<'_>,
+    ) -> Result<Lsn, AmqpError> {
+        let unbind = || {
+            let queue_name = strip_line_breaks(request.queue);
+            let source_name = strip_line_breaks(request.exchange);
+            check_queue_binding(access, &queue_name, &source_name)?;
+            let mut topology = self.topology.lock();
+            let (Some(source), Some(queue)) =
+                (self.exchange(&source_name), self.queue(&queue_name))
+            else {
+                return Ok(self.logged());
+            };
+            let destination = Destination::Queue(queue.clone());
+            let table = source.table().read();
+            let known = table.contains(&destination, request.key, request.arguments);
+            drop(table);
+            if !known {
+                return Ok(self.logged());
+            }
+            check_owner(queue.spec(), request.connection)?;
+            Ok(self.unbind(
+                &mut topology,
+                &source,
+                &destination,
+                request.key,
+                request.arguments,
+            ))
+        };
+        unbind().map_err(|error: AmqpError| error.at(50, 50))
+    }
+
+    /// Binds an exchange to another and tells where that is durable.
+    pub fn bind_exchange(
+        &self,
+        access: &dyn Access,
+        request: ExchangeBinding<'_>,
+    ) -> Result<Lsn, AmqpError> {
+        let bind = || {
+            let destination_name = strip_line_breaks(request.destination);
+            let source_name = strip_line_breaks(request.source);
+            check_exchange_binding(access, &destination_name, &source_name)?;
+            let mut topology = self.topology.lock();
+            let source = self.existing_exchange(&source_name)?;
+            let destination = self.existing_exchange(&destination_name)?;
+            check_binding_arguments(&source, request.arguments)?;
+            let destination = Destination::Exchange(destination);
+            Ok(self.bind(
+                &mut topology,
+                &source,
+                &destination,
+                request.key,
+                request.arguments,
+            ))
+        };
+        bind().map_err(|error: AmqpError| error.at(40, 30))
+    }
+
+    /// Unbinds an exchange from another and tells where that is durable. What does not exist is no
+    /// error.
+    pub fn unbind_exchange(
+        &self,
+        access: &dyn Access,
+        request: ExchangeBinding<'_>,
+    ) -> Result<Lsn, AmqpError> {
+        let unbind = || {
+            let destination_name = strip_line_breaks(request.destination);
+            let source_name = strip_line_breaks(request.source);
+            check_exchange_binding(access, &destination_name, &source_name)?;
+            let mut topology = self.topology.lock();
+            let (Some(source), Some(destination)) = (
+                self.exchange(&source_name),
+                self.exchange(&destination_name),
+            ) else {
+                return Ok(self.logged());
+            };
+            let destination = Destination::Exchange(destination);
+            Ok(self.unbind(
+                &mut topology,
+                &source,
+                &destination,
+                request.key,
+                request.arguments,
+            ))
+        };
+        unbind().map_err(|error: AmqpError| error.at(40, 40))
+    }
+
+    fn existing_exchange(&self, name: &str) -> Result<Arc<Exchange>, AmqpError> {
+        self.exchange(name)
+            .ok_or_else(|| Named::exchange(name, &self.name).not_found())
+    }
+
+    fn bind(
+        &self,
+        topology: &mut Topology,
+        source: &Arc<Exchange>,
+        destination: &Destination,
+        key: &str,
+        arguments: &Arguments,
+    ) -> Lsn {
+        let durable = source.durable() && destination.durable();
+        let added = source.change(&self.version, |table| {
+            table.bind(destination, key, arguments)
+        });
+        match added {
+            Some(binding) => {
+                topology.note_source(destination, source);
+                if !durable {
+                    return Lsn(0);
+                }
+                self.log(vec![records::put_binding(
+                    &self.name,
+                    source,
+                    destination,
+                    &binding,
+                )])
+            }
+            None if durable => self.logged(),
+            None => Lsn(0),
+        }
+    }
+
+    fn unbind(
+        &self,
+        topology: &mut Topology,
+        source: &Arc<Exchange>,
+        destination: &Destination,
+        key: &str,
+        arguments: &Arguments,
+    ) -> Lsn {
+        let removed = source.change(&self.version, |table| {
+            let binding = table.unbind(destination, key, arguments)?;
+            Some((
+                binding,
+                table.has_destination(destination),
+                table.is_empty(),
+            ))
+        });
+        let Some((binding, still_bound, now_unused)) = removed else {
+            return self.logged();
+        };
+        if !still_bound {
+            topology.forget_source(destination, source);
+        }
+        let mut changes = Vec::new();
+        if source.durable() && destination.durable() {
+            changes.push(records::delete_binding(
+                &self.name,
+                source,
+                destination,
+                &binding,
+            ));
+        }
+        if now_unused && source.auto_delete() {
+            self.remove_exchanges(topology, vec![source.clone()], &mut changes);
+        }
+        self.log(changes)
+    }
+}
+
+fn check_queue_binding(access: &dyn Access, queue: &str, exchange: &str) -> Result<(), AmqpError> {
+    if is_direct_reply(queue) {
+        return Err(AmqpError::new(
+            ReplyCode::AccessRefused,
+            "cannot bind or unbind to a volatile (direct reply-to) queue",
+        ));
+    }
+    access.check(Permission::Write, Resource::Queue(queue))?;
+    check_not_default(exchange)?;
+    access.check(Permission::Read, Resource::Exchange(exchange))
+}
+
+fn check_exchange_binding(
+    access: &dyn Access,
+    destination: &str,
+    source: &str,
+) -> Result<(), AmqpError> {
+    access.check(Permission::Write, Resource::Exchange(destination))?;
+    check_not_default(destination)?;
+    check_not_default(source)?;
+    access.check(Permission::Read, Resource::Exchange(source))
+}
+
+fn check_binding_arguments(source: &Exchange, arguments: &Arguments) -> Result<(), AmqpError> {
+    match source.kind() {
+        ExchangeKind::Headers => headers_match::validate(arguments),
+        _ => Ok(()),
+    }
+}

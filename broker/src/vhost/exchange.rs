@@ -1,0 +1,227 @@
+//! One exchange, and what it can lead to.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use storage::QueueId;
+
+use crate::model::arguments::{Arguments, string};
+use crate::queue::Queue;
+use crate::routing::binding::BindingKey;
+use crate::routing::kind::ExchangeKind;
+use crate::routing::table::Table;
+
+/// The argument that names where messages go that lead nowhere.
+pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
+/// What an exchange is declared as.
+#[derive(Clone, Debug)]
+pub struct ExchangeSpec {
+    /// Its name; empty for the default exchange.
+    pub name: Arc<str>,
+    /// How it selects destinations.
+    pub kind: ExchangeKind,
+    /// Whether it survives a restart.
+    pub durable: bool,
+    /// Whether it goes when the last binding from it goes.
+    pub auto_delete: bool,
+    /// Whether clients may not publish to it.
+    pub internal: bool,
+    /// Its arguments.
+    pub arguments: Arguments,
+}
+
+/// An exchange with its bindings.
+#[derive(Debug)]
+pub struct Exchange {
+    id: u64,
+    spec: ExchangeSpec,
+    alternate: Option<Arc<str>>,
+    table: RwLock<Table<Destination>>,
+    version: AtomicU64,
+    deleted: AtomicBool,
+}
+
+impl Exchange {
+    pub(super) fn new(id: u64, spec: ExchangeSpec) -> Self {
+        let alternate = spec
+            .arguments
+            .get(ALTERNATE_EXCHANGE)
+            .and_then(string)
+            .map(Arc::from);
+        Self {
+            id,
+            table: RwLock::new(Table::new(spec.kind)),
+            alternate,
+            spec,
+            version: AtomicU64::new(0),
+            deleted: AtomicBool::new(false),
+        }
+    }
+
+    /// Its number, unique in the vhost while the broker runs.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its name; empty for the default exchange.
+    pub fn name(&self) -> &Arc<str> {
+        &self.spec.name
+    }
+
+    /// How it selects destinations.
+    pub fn kind(&self) -> ExchangeKind {
+        self.spec.kind
+    }
+
+    /// Whether it survives a restart.
+    pub fn durable(&self) -> bool {
+        self.spec.durable
+    }
+
+    /// Whether it goes when the last binding from it goes.
+    pub fn auto_delete(&self) -> bool {
+        self.spec.auto_delete
+    }
+
+    /// Whether clients may not publish to it.
+    pub fn internal(&self) -> bool {
+        self.spec.internal
+    }
+
+    /// What it was declared as.
+    pub fn spec(&self) -> &ExchangeSpec {
+        &self.spec
+    }
+
+    /// Where messages go that lead nowhere from here.
+    pub fn alternate(&self) -> Option<&Arc<str>> {
+        self.alternate.as_ref()
+    }
+
+    /// Whether it is the one without a name, which routes by queue name.
+    pub fn is_default(&self) -> bool {
+        self.spec.name.is_empty()
+    }
+
+    /// Changes whenever what [`RouteInfo::simple`] routing through this exchange gives may change.
+    /// Read it before routing; a result is good for as long as it stays.
+    ///
+    /// [`RouteInfo::simple`]: super::RouteInfo::simple
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Whether it was deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// The bindings from here, in no particular order.
+    pub fn bindings(&self) -> Vec<(Destination, BindingKey)> {
+        let table = self.table.read();
+        table
+            .iter()
+            .map(|(destination, binding)| (destination.clone(), binding.clone()))
+            .collect()
+    }
+
+    pub(super) fn table(&self) -> &RwLock<Table<Destination>> {
+        &self.table
+    }
+
+    /// Changes the bindings; `None` means that nothing changed. Both versions move while the table
+    /// is still locked: who reads a new version can no longer read the old table.
+    pub(super) fn change<R>(
+        &self,
+        vhost_version: &AtomicU64,
+        change: impl FnOnce(&mut Table<Destination>) -> Option<R>,
+    ) -> Option<R> {
+        let mut table = self.table.write();
+        let changed = change(&mut table);
+        if changed.is_some() {
+            self.bump(vhost_version);
+        }
+        changed
+    }
+
+    /// Takes all bindings out and marks the exchange deleted; `None` when it was before.
+    pub(super) fn take_for_delete(&self, vhost_version: &AtomicU64) -> Option<Table<Destination>> {
+        let mut table = self.table.write();
+        if self.deleted.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let taken = std::mem::replace(&mut *table, Table::new(self.spec.kind));
+        self.bump(vhost_version);
+        Some(taken)
+    }
+
+    pub(super) fn bump(&self, vhost_version: &AtomicU64) {
+        self.version.fetch_add(1, Ordering::Release);
+        vhost_version.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// What a binding leads to. Compared by identity, not by name.
+#[derive(Clone)]
+pub enum Destination {
+    /// A queue.
+    Queue(Arc<Queue>),
+    /// Another exchange.
+    Exchange(Arc<Exchange>),
+}
+
+/// Identity of a [`Destination`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum DestinationId {
+    Queue(QueueId),
+    Exchange(u64),
+}
+
+impl Destination {
+    pub(super) fn id(&self) -> DestinationId {
+        match self {
+            Self::Queue(queue) => DestinationId::Queue(queue.id()),
+            Self::Exchange(exchange) => DestinationId::Exchange(exchange.id),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Queue(queue) => &queue.spec().name,
+            Self::Exchange(exchange) => &exchange.spec.name,
+        }
+    }
+
+    /// Whether it survives a restart.
+    pub fn durable(&self) -> bool {
+        match self {
+            Self::Queue(queue) => queue.spec().durable,
+            Self::Exchange(exchange) => exchange.spec.durable,
+        }
+    }
+}
+
+impl PartialEq for Destination {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Destination {}
+
+impl Hash for Destination {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id().hash(state);
+    }
+}
+
+// Not derived: exchanges can lead to each other in circles.
+impl std::fmt::Debug for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Destination").field(&self.id()).finish()
+    }
+}

@@ -1,0 +1,166 @@
+//! One virtual host: its exchanges, bindings and queues, and the operations that change them.
+//!
+//! Changes are serialised by one lock, are applied in memory, and go to the log while the lock is
+//! held; each operation tells the log position at which it is durable. Publishing takes no part in
+//! that lock: it reads the maps and the exchanges' tables.
+//!
+//! Lock order: topology, then one exchange's table or one queue, never two of those at once. The
+//! store only appends to its buffer, so it may be called under the topology lock.
+
+mod bindings;
+mod exchange;
+mod exchanges;
+mod names;
+mod queues;
+mod records;
+mod recover;
+mod route;
+mod shards;
+#[cfg(test)]
+mod tests;
+mod topology;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use storage::{Lsn, Store};
+
+pub use bindings::{ExchangeBinding, QueueBinding};
+pub use exchange::{ALTERNATE_EXCHANGE, Destination, Exchange, ExchangeSpec};
+pub use exchanges::ExchangeRequest;
+pub use queues::{Declared, QueueRequest};
+pub use recover::{Recovery, recover};
+pub use route::RouteInfo;
+
+use crate::model::arguments::Arguments;
+use crate::queue::Queue;
+use crate::routing::binding::BindingKey;
+use crate::routing::kind::ExchangeKind;
+use shards::Shards;
+use topology::Topology;
+
+/// Exchanges that every vhost has from the start.
+const PREDECLARED: [(&str, ExchangeKind, bool); 6] = [
+    ("amq.direct", ExchangeKind::Direct, false),
+    ("amq.fanout", ExchangeKind::Fanout, false),
+    ("amq.topic", ExchangeKind::Topic, false),
+    ("amq.headers", ExchangeKind::Headers, false),
+    ("amq.match", ExchangeKind::Headers, false),
+    ("amq.rabbitmq.trace", ExchangeKind::Topic, true),
+];
+
+/// A virtual host.
+pub struct Vhost {
+    name: Arc<str>,
+    store: Arc<Store>,
+    queues: Shards<Queue>,
+    exchanges: Shards<Exchange>,
+    default_exchange: Arc<Exchange>,
+    topology: Mutex<Topology>,
+    version: AtomicU64,
+    logged: AtomicU64,
+}
+
+impl Vhost {
+    /// A new vhost, written to the log, and where it is durable.
+    pub fn create(name: &str, store: Arc<Store>) -> (Arc<Self>, Lsn) {
+        let vhost = Self::empty(name, store);
+        let lsn = vhost.log(vec![records::put_vhost(name)]);
+        (Arc::new(vhost), lsn)
+    }
+
+    fn empty(name: &str, store: Arc<Store>) -> Self {
+        let mut topology = Topology::default();
+        let mut exchange = |name: &str, kind, internal| {
+            Arc::new(Exchange::new(
+                topology.new_exchange_id(),
+                ExchangeSpec {
+                    name: name.into(),
+                    kind,
+                    durable: true,
+                    auto_delete: false,
+                    internal,
+                    arguments: Arguments::default(),
+                },
+            ))
+        };
+        let default_exchange = exchange("", ExchangeKind::Direct, false);
+        let exchanges = Shards::new();
+        exchanges.insert(default_exchange.name().clone(), default_exchange.clone());
+        for (name, kind, internal) in PREDECLARED {
+            let predeclared = exchange(name, kind, internal);
+            exchanges.insert(predeclared.name().clone(), predeclared);
+        }
+        Self {
+            name: name.into(),
+            store,
+            queues: Shards::new(),
+            exchanges,
+            default_exchange,
+            topology: Mutex::new(topology),
+            version: AtomicU64::new(0),
+            logged: AtomicU64::new(0),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Changes whenever any exchange or binding does; see [`RouteInfo::simple`].
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// An exchange by its exact name; empty for the default one.
+    pub fn exchange(&self, name: &str) -> Option<Arc<Exchange>> {
+        self.exchanges.get(name)
+    }
+
+    /// A queue by its exact name.
+    pub fn queue(&self, name: &str) -> Option<Arc<Queue>> {
+        self.queues.get(name)
+    }
+
+    /// All exchanges, in no particular order.
+    pub fn exchanges(&self) -> Vec<Arc<Exchange>> {
+        self.exchanges.all()
+    }
+
+    /// All queues, in no particular order.
+    pub fn queues(&self) -> Vec<Arc<Queue>> {
+        self.queues.all()
+    }
+
+    /// Number of queues.
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// The bindings to a destination, with their sources, in no particular order.
+    pub fn bindings_to(&self, destination: &Destination) -> Vec<(Arc<Exchange>, BindingKey)> {
+        let sources = self.topology.lock().sources_of(destination);
+        let mut bindings = Vec::new();
+        for source in sources {
+            let table = source.table().read();
+            let keys = table.bindings_of(destination);
+            bindings.extend(keys.map(|key| (source.clone(), key.clone())));
+        }
+        bindings
+    }
+}
+
+impl Drop for Vhost {
+    /// Exchanges bound in a circle keep each other alive, and a long chain of them would be dropped
+    /// by recursion: the tables are taken apart first.
+    fn drop(&mut self) {
+        let exchanges = self.exchanges.all();
+        let tables: Vec<_> = exchanges
+            .iter()
+            .map(|exchange| exchange.take_for_delete(&self.version))
+            .collect();
+        drop(tables);
+    }
+}

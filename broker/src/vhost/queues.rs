@@ -1,0 +1,304 @@
+//! Declaring, finding and deleting queues.
+
+use std::sync::Arc;
+
+use protocol::error::{AmqpError, ReplyCode};
+use storage::Lsn;
+
+use super::Vhost;
+use super::names::{Named, generated_queue_name, strip_line_breaks};
+use super::records;
+use super::topology::Topology;
+use crate::model::ConnectionId;
+use crate::model::access::{Access, Permission, Resource};
+use crate::model::arguments::{Arguments, inequivalent};
+use crate::model::queue_arguments;
+use crate::queue::{NotDeleted, Queue, QueueSpec};
+
+/// A queue.declare that is not passive.
+#[derive(Clone, Debug)]
+pub struct QueueRequest<'a> {
+    /// Name as the client wrote it; empty leaves the choice to the broker.
+    pub name: &'a str,
+    /// Whether it shall survive a restart.
+    pub durable: bool,
+    /// Whether it belongs to the connection and goes with it.
+    pub exclusive: bool,
+    /// Whether it shall go with its last consumer.
+    pub auto_delete: bool,
+    /// Its arguments.
+    pub arguments: Arguments,
+    /// Who declares it.
+    pub connection: ConnectionId,
+}
+
+/// Answer to a queue.declare.
+#[derive(Clone)]
+pub struct Declared {
+    /// The queue.
+    pub queue: Arc<Queue>,
+    /// Whether it is new.
+    pub created: bool,
+    /// Where the declaration is durable.
+    pub lsn: Lsn,
+    /// Messages ready for delivery.
+    pub message_count: u32,
+    /// Consumers.
+    pub consumer_count: u32,
+}
+
+impl Declared {
+    fn existing(queue: Arc<Queue>, logged: Lsn) -> Self {
+        Self {
+            created: false,
+            lsn: if queue.spec().durable { logged } else { Lsn(0) },
+            message_count: queue.message_count(),
+            consumer_count: queue.consumer_count(),
+            queue,
+        }
+    }
+}
+
+impl Vhost {
+    /// Declares a queue.
+    pub fn declare_queue(
+        &self,
+        access: &dyn Access,
+        request: QueueRequest<'_>,
+    ) -> Result<Declared, AmqpError> {
+        self.declare_queue_unplaced(access, request)
+            .map_err(|error| error.at(50, 10))
+    }
+
+    fn declare_queue_unplaced(
+        &self,
+        access: &dyn Access,
+        request: QueueRequest<'_>,
+    ) -> Result<Declared, AmqpError> {
+        let mut name = strip_line_breaks(request.name);
+        let generated = name.is_empty();
+        if !generated {
+            Named::queue(&name, &self.name).check_reserved()?;
+        }
+        while generated && (name.is_empty() || self.queue(&name).is_some()) {
+            name = generated_queue_name().into();
+        }
+        access.check(Permission::Configure, Resource::Queue(&name))?;
+        let mut topology = self.topology.lock();
+        let spec = QueueSpec {
+            vhost: self.name.clone(),
+            name: name.as_ref().into(),
+            durable: request.durable && !request.exclusive,
+            exclusive: request.exclusive.then_some(request.connection),
+            auto_delete: request.auto_delete,
+            arguments: Arc::new(queue_arguments::with_type(request.arguments)),
+        };
+        if let Some(existing) = self.queue(&name) {
+            if !existing.is_closed() {
+                check_queue_equivalence(existing.spec(), &spec)?;
+                return Ok(Declared::existing(existing, self.logged()));
+            }
+            // It ended by itself and nobody has tidied up after it yet.
+            self.delete_closed_queue(&mut topology, &existing);
+        }
+        queue_arguments::validate(&spec.arguments, &name, &self.name)?;
+        let queue = Queue::new(self.store.new_queue_id(), spec, self.store.clone());
+        let mut lsn = Lsn(0);
+        if queue.spec().durable {
+            lsn = self.log(vec![records::put_queue(&queue)]);
+        }
+        self.add_queue(&mut topology, &queue);
+        Ok(Declared {
+            queue,
+            created: true,
+            lsn,
+            message_count: 0,
+            consumer_count: 0,
+        })
+    }
+
+    /// Makes a queue known. Whoever finds it finds its declaration in the log.
+    pub(super) fn add_queue(&self, topology: &mut Topology, queue: &Arc<Queue>) {
+        if let Some(owner) = queue.spec().exclusive {
+            topology.note_exclusive(owner, queue);
+        }
+        self.queues.insert(queue.spec().name.clone(), queue.clone());
+        self.default_exchange.bump(&self.version);
+    }
+
+    /// Checks that a queue exists and may be used by this connection.
+    pub fn declare_queue_passive(
+        &self,
+        access: &dyn Access,
+        name: &str,
+        connection: ConnectionId,
+    ) -> Result<Declared, AmqpError> {
+        let name = strip_line_breaks(name);
+        access
+            .check_any(Resource::Queue(&name))
+            .and_then(|()| self.queue_for(&name, connection))
+            .map(|queue| Declared::existing(queue, self.logged()))
+            .map_err(|error| error.at(50, 10))
+    }
+
+    /// A queue that this connection may use: 404 when there is none, 405 when it is another's. The
+    /// name is taken as it is; the caller adds the ids of its method to the error.
+    pub fn queue_for(&self, name: &str, connection: ConnectionId) -> Result<Arc<Queue>, AmqpError> {
+        match self.queue(name) {
+            Some(queue) if !queue.is_closed() => {
+                check_owner(queue.spec(), connection)?;
+                Ok(queue)
+            }
+            _ => Err(Named::queue(name, &self.name).not_found()),
+        }
+    }
+
+    /// Deletes a queue; gives the number of ready messages that went with it and where the deletion
+    /// is durable. One that does not exist is no error.
+    pub fn delete_queue(
+        &self,
+        access: &dyn Access,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+        connection: ConnectionId,
+    ) -> Result<(u32, Lsn), AmqpError> {
+        self.delete_queue_unplaced(
+            access,
+            &strip_line_breaks(name),
+            if_unused,
+            if_empty,
+            connection,
+        )
+        .map_err(|error| error.at(50, 40))
+    }
+
+    fn delete_queue_unplaced(
+        &self,
+        access: &dyn Access,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+        connection: ConnectionId,
+    ) -> Result<(u32, Lsn), AmqpError> {
+        access.check(Permission::Configure, Resource::Queue(name))?;
+        let mut topology = self.topology.lock();
+        let Some(queue) = self.queue(name) else {
+            return Ok((0, self.logged()));
+        };
+        check_owner(queue.spec(), connection)?;
+        let dropped = match queue.close(if_unused, if_empty) {
+            Ok(dropped) => dropped,
+            Err(NotDeleted::AlreadyClosed) => 0,
+            Err(reason) => return Err(not_deleted(&reason, Named::queue(name, &self.name))),
+        };
+        Ok((dropped, self.delete_closed_queue(&mut topology, &queue)))
+    }
+
+    /// Deletes this very queue: when its last consumer left (`if_unused`, so that a consumer who
+    /// came meanwhile keeps it) or when it ended in another way. Doing it again changes nothing.
+    pub fn delete_queue_object(&self, queue: &Arc<Queue>, if_unused: bool) -> Lsn {
+        let mut topology = self.topology.lock();
+        match queue.close(if_unused, false) {
+            Ok(_) | Err(NotDeleted::AlreadyClosed) => {}
+            Err(NotDeleted::InUse | NotDeleted::NotEmpty) => return Lsn(0),
+        }
+        let known = self.queue(&queue.spec().name);
+        if !known.is_some_and(|known| Arc::ptr_eq(&known, queue)) {
+            return Lsn(0);
+        }
+        self.delete_closed_queue(&mut topology, queue)
+    }
+
+    /// Deletes the exclusive queues of a connection that ended.
+    pub fn delete_exclusive(&self, connection: ConnectionId) -> Lsn {
+        let mut topology = self.topology.lock();
+        let mut changes = Vec::new();
+        for queue in topology.exclusive_of(connection) {
+            // Closed already or not: it goes.
+            let _ = queue.close(false, false);
+            self.remove_queue(&mut topology, &queue, &mut changes);
+        }
+        self.log(changes)
+    }
+
+    fn delete_closed_queue(&self, topology: &mut Topology, queue: &Arc<Queue>) -> Lsn {
+        let mut changes = Vec::new();
+        self.remove_queue(topology, queue, &mut changes);
+        self.log(changes)
+    }
+}
+
+/// 405 unless the queue is shared or belongs to this connection.
+pub(super) fn check_owner(spec: &QueueSpec, connection: ConnectionId) -> Result<(), AmqpError> {
+    match spec.exclusive {
+        Some(owner) if owner != connection => Err(locked(spec)),
+        _ => Ok(()),
+    }
+}
+
+fn check_queue_equivalence(existing: &QueueSpec, request: &QueueSpec) -> Result<(), AmqpError> {
+    if existing.exclusive != request.exclusive {
+        return Err(locked(existing));
+    }
+    let named = Named::queue(&existing.name, &existing.vhost);
+    for (field, received, current) in [
+        ("durable", request.durable, existing.durable),
+        ("auto_delete", request.auto_delete, existing.auto_delete),
+    ] {
+        if received != current {
+            return Err(inequivalent(
+                field,
+                &named,
+                &format_args!("'{received}'"),
+                &format_args!("'{current}'"),
+            ));
+        }
+    }
+    let compared = queue_arguments::compared();
+    request
+        .arguments
+        .check_equivalence(&existing.arguments, compared, &named)
+}
+
+/// 406 for a condition of a delete that does not hold.
+fn not_deleted(reason: &NotDeleted, named: Named<'_>) -> AmqpError {
+    let state = match reason {
+        NotDeleted::NotEmpty => "not empty",
+        NotDeleted::InUse | NotDeleted::AlreadyClosed => "in use",
+    };
+    AmqpError::new(
+        ReplyCode::PreconditionFailed,
+        format_args!("{named} {state}"),
+    )
+}
+
+fn locked(spec: &QueueSpec) -> AmqpError {
+    let named = Named::queue(&spec.name, &spec.vhost);
+    AmqpError::new(
+        ReplyCode::ResourceLocked,
+        format_args!(
+            "cannot obtain exclusive access to locked {named}. It could be originally declared on \
+             another connection or the exclusive property value does not match that of the \
+             original declaration."
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_conditions_that_do_not_hold() {
+        let text = |reason| not_deleted(&reason, Named::queue("q", "/")).text;
+        assert_eq!(
+            text(NotDeleted::NotEmpty),
+            "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty"
+        );
+        assert_eq!(
+            text(NotDeleted::InUse),
+            "PRECONDITION_FAILED - queue 'q' in vhost '/' in use"
+        );
+    }
+}

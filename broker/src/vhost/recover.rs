@@ -1,0 +1,171 @@
+//! Rebuilding the vhosts from what the store kept.
+
+use std::sync::Arc;
+
+use storage::{QueueId, RecoveredQueue, Store};
+
+use super::Vhost;
+use super::exchange::{Destination, Exchange, ExchangeSpec};
+use super::records::{self, BindingRecord, DestinationType, ExchangeRecord, QueueRecord};
+use crate::model::arguments::Arguments;
+use crate::model::collections::Map;
+use crate::queue::{Queue, QueueSpec};
+use crate::routing::kind::ExchangeKind;
+
+/// What was rebuilt.
+pub struct Recovery {
+    /// The vhosts with everything in them, sorted by name.
+    pub vhosts: Vec<Arc<Vhost>>,
+    /// Records that are not topology of a vhost: users and permissions.
+    pub other: Vec<(Vec<u8>, Vec<u8>)>,
+    /// One line for each record that could not be used.
+    pub damage: Vec<String>,
+}
+
+/// Rebuilds the vhosts from the store's records and the queues it has messages for. A record that
+/// cannot be used is named and left out; nothing in the store is deleted for it.
+pub fn recover(
+    store: &Arc<Store>,
+    topology: Vec<(Vec<u8>, Vec<u8>)>,
+    queues: Vec<RecoveredQueue>,
+) -> Recovery {
+    let mut rebuild = Rebuild {
+        store,
+        vhosts: Map::default(),
+        messages: queues.into_iter().map(|queue| (queue.id, queue)).collect(),
+        damage: Vec::new(),
+    };
+    let mut other = Vec::new();
+    let (mut vhosts, mut exchanges, mut queues, mut bindings) = (vec![], vec![], vec![], vec![]);
+    for record in topology {
+        let key = record.0.as_slice();
+        if key.starts_with(records::VHOST_PREFIX) {
+            vhosts.push(record);
+        } else if key.starts_with(records::EXCHANGE_PREFIX) {
+            exchanges.push(record);
+        } else if key.starts_with(records::QUEUE_PREFIX) {
+            queues.push(record);
+        } else if key.starts_with(records::BINDING_PREFIX) {
+            bindings.push(record);
+        } else {
+            other.push(record);
+        }
+    }
+    // Each kind needs those before it.
+    rebuild.each(vhosts, Rebuild::vhost);
+    rebuild.each(exchanges, Rebuild::exchange);
+    rebuild.each(queues, Rebuild::queue);
+    rebuild.each(bindings, Rebuild::binding);
+    for (id, orphan) in &rebuild.messages {
+        let count = orphan.messages;
+        rebuild.damage.push(format!(
+            "{count} messages of queue id {id}: no queue has it"
+        ));
+    }
+    let mut vhosts: Vec<_> = rebuild.vhosts.into_values().map(Arc::new).collect();
+    vhosts.sort_by(|a, b| a.name.cmp(&b.name));
+    Recovery {
+        vhosts,
+        other,
+        damage: rebuild.damage,
+    }
+}
+
+struct Rebuild<'s> {
+    store: &'s Arc<Store>,
+    vhosts: Map<String, Vhost>,
+    messages: Map<QueueId, RecoveredQueue>,
+    damage: Vec<String>,
+}
+
+impl Rebuild<'_> {
+    fn each(
+        &mut self,
+        entries: Vec<(Vec<u8>, Vec<u8>)>,
+        apply: fn(&mut Self, &[u8]) -> Result<(), String>,
+    ) {
+        for (key, value) in entries {
+            if let Err(reason) = apply(self, &value) {
+                let key = key.escape_ascii();
+                self.damage.push(format!("record {key}: {reason}"));
+            }
+        }
+    }
+
+    fn vhost(&mut self, value: &[u8]) -> Result<(), String> {
+        let record: records::VhostRecord = records::parse(value)?;
+        let vhost = Vhost::empty(&record.name, self.store.clone());
+        self.vhosts.insert(record.name, vhost);
+        Ok(())
+    }
+
+    fn exchange(&mut self, value: &[u8]) -> Result<(), String> {
+        let record: ExchangeRecord = records::parse(value)?;
+        let vhost = self.known_vhost(&record.vhost)?;
+        let kind = ExchangeKind::from_name(&record.kind)
+            .ok_or_else(|| format!("no exchange type '{}'", record.kind))?;
+        let exchange = Exchange::new(
+            vhost.topology.lock().new_exchange_id(),
+            ExchangeSpec {
+                name: record.name.into(),
+                kind,
+                durable: true,
+                auto_delete: record.auto_delete,
+                internal: record.internal,
+                arguments: records::parse_arguments(&record.arguments)?,
+            },
+        );
+        vhost.add_exchange(Arc::new(exchange));
+        Ok(())
+    }
+
+    fn queue(&mut self, value: &[u8]) -> Result<(), String> {
+        let record: QueueRecord = records::parse(value)?;
+        let vhost = self.known_vhost(&record.vhost)?;
+        let spec = QueueSpec {
+            vhost: vhost.name.clone(),
+            name: record.name.into(),
+            durable: true,
+            exclusive: None,
+            auto_delete: record.auto_delete,
+            arguments: Arc::new(records::parse_arguments(&record.arguments)?),
+        };
+        let store = self.store.clone();
+        let queue = match self.messages.get(&record.id) {
+            Some(state) => Queue::recovered(record.id, spec, store, state),
+            None => Queue::new(record.id, spec, store),
+        };
+        vhost.add_queue(&mut vhost.topology.lock(), &queue);
+        self.messages.remove(&record.id);
+        Ok(())
+    }
+
+    fn binding(&mut self, value: &[u8]) -> Result<(), String> {
+        let record: BindingRecord = records::parse(value)?;
+        let vhost = self.known_vhost(&record.vhost)?;
+        let arguments: Arguments = records::parse_arguments(&record.arguments)?;
+        let source = vhost
+            .exchange(&record.source)
+            .ok_or_else(|| format!("no exchange '{}'", record.source))?;
+        let name = &record.destination;
+        let destination = match record.destination_type {
+            DestinationType::Queue => vhost.queue(name).map(Destination::Queue),
+            DestinationType::Exchange => vhost.exchange(name).map(Destination::Exchange),
+        }
+        .ok_or_else(|| format!("nothing named '{name}' to bind"))?;
+        let added = source.change(&vhost.version, |table| {
+            table.bind(&destination, &record.routing_key, &arguments)
+        });
+        if added.is_some() {
+            let mut topology = vhost.topology.lock();
+            topology.note_source(&destination, &source);
+        }
+        Ok(())
+    }
+
+    fn known_vhost(&self, name: &str) -> Result<&Vhost, String> {
+        self.vhosts
+            .get(name)
+            .ok_or_else(|| format!("no vhost '{name}'"))
+    }
+}

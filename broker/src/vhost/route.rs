@@ -1,0 +1,129 @@
+//! From an exchange to queues: through bindings, other exchanges and alternates.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::Vhost;
+use super::exchange::{Destination, Exchange};
+use crate::queue::Queue;
+use crate::routing::kind::ExchangeKind;
+use crate::routing::visited::Visited;
+
+/// How far a routing result can be reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// Only the exchange's own table decided: good while [`Exchange::version`] stays. Otherwise
+    /// good while [`Vhost::version`] stays.
+    pub simple: bool,
+    /// The message's headers had a say: not good for another message with the same keys.
+    pub by_headers: bool,
+}
+
+/// Queues found so far, each once.
+struct Found<'o> {
+    queues: &'o mut Vec<Arc<Queue>>,
+    seen: Option<Visited<u64>>,
+}
+
+impl Found<'_> {
+    /// Adds a queue that cannot have been found before.
+    fn push(&mut self, queue: &Arc<Queue>) {
+        self.queues.push(queue.clone());
+    }
+
+    fn add(&mut self, queue: &Arc<Queue>) {
+        let queues = &*self.queues;
+        let seen = self.seen.get_or_insert_with(|| {
+            let mut seen = Visited::default();
+            for queue in queues {
+                seen.insert(queue.id());
+            }
+            seen
+        });
+        if seen.insert(queue.id()) {
+            self.queues.push(queue.clone());
+        }
+    }
+}
+
+impl Vhost {
+    /// Finds the queues a message goes to: `keys` is its routing key followed by those of CC and
+    /// BCC, `headers` the body of its header table. `out` is cleared first; it gets each queue once.
+    pub fn route(
+        &self,
+        exchange: &Arc<Exchange>,
+        keys: &[&str],
+        headers: Option<&[u8]>,
+        out: &mut Vec<Arc<Queue>>,
+    ) -> RouteInfo {
+        out.clear();
+        let mut info = RouteInfo {
+            simple: true,
+            by_headers: false,
+        };
+        let mut found = Found {
+            queues: out,
+            seen: None,
+        };
+        let mut visited = Visited::default();
+        let mut pending: SmallVec<[Arc<Exchange>; 4]> = SmallVec::new();
+        visited.insert(exchange.id());
+        let mut next = Some(exchange.clone());
+        while let Some(exchange) = next {
+            let hit = self.visit(&exchange, keys, headers, &mut found, |further| {
+                if visited.insert(further.id()) {
+                    pending.push(further.clone());
+                }
+                info.simple = false;
+            });
+            info.by_headers |= exchange.kind() == ExchangeKind::Headers;
+            if !hit && let Some(alternate) = exchange.alternate() {
+                info.simple = false;
+                if let Some(alternate) = self.exchange(alternate)
+                    && visited.insert(alternate.id())
+                {
+                    pending.push(alternate);
+                }
+            }
+            next = pending.pop();
+        }
+        info
+    }
+
+    /// Follows the bindings of one exchange; false when there was no destination.
+    fn visit(
+        &self,
+        exchange: &Exchange,
+        keys: &[&str],
+        headers: Option<&[u8]>,
+        found: &mut Found<'_>,
+        mut further: impl FnMut(&Arc<Exchange>),
+    ) -> bool {
+        let mut hit = false;
+        if exchange.is_default() {
+            for queue in keys.iter().filter_map(|key| self.queue(key)) {
+                hit = true;
+                found.add(&queue);
+            }
+            return hit;
+        }
+        let relevant = match exchange.kind() {
+            ExchangeKind::Fanout | ExchangeKind::Headers => keys.get(..1).unwrap_or_default(),
+            ExchangeKind::Direct | ExchangeKind::Topic => keys,
+        };
+        let once = found.queues.is_empty() && relevant.len() == 1 && exchange.kind().reports_once();
+        let table = exchange.table().read();
+        for key in relevant {
+            table.route(key, headers, &mut |destination| {
+                hit = true;
+                match destination {
+                    Destination::Queue(queue) if once => found.push(queue),
+                    Destination::Queue(queue) => found.add(queue),
+                    Destination::Exchange(exchange) => further(exchange),
+                }
+            });
+        }
+        hit
+    }
+}
