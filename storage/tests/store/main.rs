@@ -1,4 +1,11 @@
 //! Tests of the store through its public interface, one file per subject.
 
 mod append;
+mod checkpoint;
 mod common;
+mod concurrency;
+mod crash;
+mod large;
+mod model;
+mod recycle;
+mod transaction;

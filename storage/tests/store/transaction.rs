@@ -1,0 +1,111 @@
+//! Transactions are whole or nothing, wherever the log ends.
+
+use crate::common::{body, copy_dir, payload, put, range, seqs, small, wait};
+use crate::crash::{groups, segments};
+use storage::{Meta, Store, TxOp};
+
+fn enqueue(queue: u64, seq: u64, len: usize) -> TxOp {
+    TxOp::Enqueue {
+        queue,
+        seq,
+        meta: Meta::default(),
+        payload: payload(body(queue, seq, len)),
+    }
+}
+
+#[test]
+fn a_transaction_is_whole_or_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut options = small(dir.path());
+    options.checkpoint_interval = std::time::Duration::from_secs(3600);
+    let (store, _) = Store::open(options).expect("it opens");
+    for seq in 1..=10 {
+        put(&store, 1, seq, 100);
+    }
+    // Bigger than a segment, so that it takes several groups and segments.
+    let mut ops: Vec<TxOp> = (1..=40).map(|seq| enqueue(2, seq, 5000)).collect();
+    ops.push(TxOp::Settle {
+        queue: 1,
+        range: range(3, 8),
+    });
+    let last = store.transaction(ops);
+    wait(&store, last);
+    let last = put(&store, 3, 1, 10);
+    wait(&store, last);
+    assert_eq!(seqs(&store, 1), [1, 2, 9, 10]);
+    assert_eq!(seqs(&store, 2), (1..=40).collect::<Vec<_>>());
+    drop(store);
+
+    let all = segments(dir.path());
+    assert!(all.len() > 3, "the transaction spans segments");
+    let (mut nothing, mut whole) = (0, 0);
+    for (index, segment) in all.iter().enumerate() {
+        for begin in groups(segment) {
+            let copy = tempfile::tempdir().expect("a directory");
+            copy_dir(dir.path(), copy.path());
+            let copied = |path: &std::path::Path| {
+                copy.path()
+                    .join("log")
+                    .join(path.file_name().expect("a name"))
+            };
+            for later in &all[index + 1..] {
+                std::fs::remove_file(copied(later)).expect("it can be removed");
+            }
+            let file = std::fs::File::options()
+                .write(true)
+                .open(copied(segment))
+                .expect("it opens");
+            file.set_len(begin as u64).expect("it can be cut");
+            drop(file);
+            let (store, _) = Store::open(small(copy.path())).expect("it opens");
+            let (first, second) = (seqs(&store, 1), seqs(&store, 2));
+            if second.is_empty() {
+                assert!(
+                    first.is_empty() || first == (1..=10).collect::<Vec<_>>(),
+                    "{first:?}"
+                );
+                nothing += 1;
+            } else {
+                assert_eq!(first, [1, 2, 9, 10]);
+                assert_eq!(second, (1..=40).collect::<Vec<_>>());
+                whole += 1;
+            }
+        }
+    }
+    assert!(nothing > 3 && whole >= 1, "{nothing} {whole}");
+}
+
+#[test]
+fn an_empty_transaction_is_durable_with_what_was_before() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (store, _) = Store::open(small(dir.path())).expect("it opens");
+    let before = put(&store, 1, 1, 10);
+    let last = store.transaction(Vec::new());
+    assert_eq!(last, before);
+    wait(&store, last);
+}
+
+#[test]
+fn transactions_and_checkpoints() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut expected = Vec::new();
+    for round in 0..6u64 {
+        let mut options = small(dir.path());
+        options.checkpoint_interval = std::time::Duration::ZERO;
+        let (store, recovered) = Store::open(options).expect("it opens");
+        assert_eq!(recovered.damage, Vec::<String>::new());
+        assert_eq!(seqs(&store, 1), expected);
+        let base = (round + 1) * 100_000;
+        for n in 0..20 {
+            let seq = base + n * 10;
+            let ops = (0..5).map(|i| enqueue(1, seq + i, 3000)).collect();
+            store.transaction(ops);
+            let last = store.transaction(vec![TxOp::Settle {
+                queue: 1,
+                range: range(seq, seq + 2),
+            }]);
+            expected.extend([seq + 3, seq + 4]);
+            wait(&store, last);
+        }
+    }
+}
