@@ -176,7 +176,7 @@ impl Session {
     pub(super) fn cancelled_by_server(&mut self, slot: u32) {
         let Some(info) = self.slot(slot) else { return };
         let (number, tag) = (info.channel, Arc::clone(&info.tag));
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channel_mut(number) else {
             return;
         };
         if channel.consumers.get(&tag).is_none_or(|consumer| consumer.slot != slot) {

@@ -164,7 +164,7 @@ impl Session {
             let returns = self.apply(commit);
             let channel = match current.as_deref_mut() {
                 Some(channel) if channel.number == number => Some(channel),
-                _ => self.channels.get_mut(&number).map(Box::as_mut),
+                _ => self.channel_mut(number),
             };
             let Some(Channel {
                 publisher, closing: false, ..
