@@ -61,12 +61,7 @@ impl Broker {
             store,
             auth,
             node_name,
-            vhosts: RwLock::new(
-                vhosts
-                    .into_iter()
-                    .map(|vhost| (Arc::clone(vhost.name()), vhost))
-                    .collect(),
-            ),
+            vhosts: RwLock::new(vhosts.into_iter().map(|vhost| (Arc::clone(vhost.name()), vhost)).collect()),
             next_connection: AtomicU64::new(1),
             next_consumer: AtomicU64::new(1),
             connections: Mutex::default(),

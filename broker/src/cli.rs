@@ -37,8 +37,7 @@ mod tests {
 
     #[test]
     fn flags_or_a_subcommand() {
-        let parse =
-            |line: &str| Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string());
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string());
         let broker = parse("warren --data-dir d").ok().unwrap();
         assert!(broker.command.is_none());
         assert_eq!(broker.flags.data_dir, Some("d".into()));
@@ -48,9 +47,6 @@ mod tests {
         };
         assert_eq!(options.size, 1024);
         assert!(parse("warren --data-dir d bench").is_err());
-        assert_eq!(
-            parse("warren --version").err(),
-            Some(format!("warren {}\n", env!("CARGO_PKG_VERSION")))
-        );
+        assert_eq!(parse("warren --version").err(), Some(format!("warren {}\n", env!("CARGO_PKG_VERSION"))));
     }
 }

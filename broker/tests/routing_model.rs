@@ -17,16 +17,13 @@ struct Model {
 
 impl Model {
     fn position(&self, destination: u8, key: &str, arguments: &Arguments) -> Option<usize> {
-        self.bindings
-            .iter()
-            .position(|(d, k, a)| *d == destination && k == key && a == arguments)
+        self.bindings.iter().position(|(d, k, a)| *d == destination && k == key && a == arguments)
     }
 
     fn bind(&mut self, destination: u8, key: &str, arguments: &Arguments) -> bool {
         let new = self.position(destination, key, arguments).is_none();
         if new {
-            self.bindings
-                .push((destination, key.to_owned(), arguments.clone()));
+            self.bindings.push((destination, key.to_owned(), arguments.clone()));
         }
         new
     }
@@ -63,20 +60,16 @@ impl Model {
 }
 
 fn words(key: &str) -> Vec<&str> {
-    if key.is_empty() {
-        Vec::new()
-    } else {
-        key.split('.').collect()
-    }
+    if key.is_empty() { Vec::new() } else { key.split('.').collect() }
 }
 
 fn topic_matches(pattern: &[&str], key: &[&str]) -> bool {
     match pattern.split_first() {
         None => key.is_empty(),
         Some((&"#", rest)) => (0..=key.len()).any(|skipped| topic_matches(rest, &key[skipped..])),
-        Some((&word, rest)) => key.split_first().is_some_and(|(first, key)| {
-            (word == "*" || word == *first) && topic_matches(rest, key)
-        }),
+        Some((&word, rest)) => {
+            key.split_first().is_some_and(|(first, key)| (word == "*" || word == *first) && topic_matches(rest, key))
+        }
     }
 }
 
@@ -94,11 +87,7 @@ fn headers_match(binding: &Arguments, headers: &Arguments) -> bool {
             (AMQPValue::Void, Some(_)) => true,
             (wanted, Some(given)) => same_value(wanted, given),
         });
-    if mode.starts_with("all") {
-        conditions.all(|holds| holds)
-    } else {
-        conditions.any(|holds| holds)
-    }
+    if mode.starts_with("all") { conditions.all(|holds| holds) } else { conditions.any(|holds| holds) }
 }
 
 fn same_value(a: &AMQPValue, b: &AMQPValue) -> bool {
@@ -241,15 +230,10 @@ fn check(kind: ExchangeKind, ops: &[Op], messages: &[(String, Arguments)]) {
             }
         }
     }
-    let mut listed: Vec<_> = table
-        .iter()
-        .map(|(d, binding)| (*d, binding.key.to_string(), binding.arguments.to_vec()))
-        .collect();
-    let mut expected: Vec<_> = model
-        .bindings
-        .iter()
-        .map(|(d, key, arguments)| (*d, key.clone(), arguments.to_wire()))
-        .collect();
+    let mut listed: Vec<_> =
+        table.iter().map(|(d, binding)| (*d, binding.key.to_string(), binding.arguments.to_vec())).collect();
+    let mut expected: Vec<_> =
+        model.bindings.iter().map(|(d, key, arguments)| (*d, key.clone(), arguments.to_wire())).collect();
     listed.sort();
     expected.sort();
     assert_eq!(listed, expected);
@@ -307,26 +291,13 @@ proptest! {
 /// With many bindings everything still works, in time that a test can afford.
 #[test]
 fn a_hundred_thousand_bindings() {
-    for kind in [
-        ExchangeKind::Direct,
-        ExchangeKind::Fanout,
-        ExchangeKind::Topic,
-        ExchangeKind::Headers,
-    ] {
+    for kind in [ExchangeKind::Direct, ExchangeKind::Fanout, ExchangeKind::Topic, ExchangeKind::Headers] {
         let mut table = Table::new(kind);
-        let arguments = |n: u32| {
-            collect(vec![
-                ("common", AMQPValue::Boolean(true)),
-                ("number", AMQPValue::LongUInt(n)),
-            ])
-        };
+        let arguments =
+            |n: u32| collect(vec![("common", AMQPValue::Boolean(true)), ("number", AMQPValue::LongUInt(n))]);
         let key = |n: u32| format!("region{}.*.device{n}.#", n % 10);
         for n in 0..100_000 {
-            let headers = if kind == ExchangeKind::Headers {
-                arguments(n)
-            } else {
-                Arguments::default()
-            };
+            let headers = if kind == ExchangeKind::Headers { arguments(n) } else { Arguments::default() };
             assert!(table.bind(&n, &key(n), &headers).is_some());
         }
         let mut hits = 0;

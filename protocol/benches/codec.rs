@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use protocol::amqp::{BasicProperties, FieldTable};
 use protocol::{
-    AmqpError, Assembler, Content, Decoded, FrameKind, Method, address, decode_frame,
-    decode_method, encode_properties, lookup, put_ack, put_deliver, put_publish,
+    AmqpError, Assembler, Content, Decoded, FrameKind, Method, address, decode_frame, decode_method, encode_properties,
+    lookup, put_ack, put_deliver, put_publish,
 };
 
 const MESSAGES: usize = 1_000;
@@ -28,10 +28,7 @@ fn run() -> Result<(), AmqpError> {
     let address = address("amq.topic", "orders.eu.created");
     let plain = encode_properties(&BasicProperties::default().with_delivery_mode(2));
     let mut table = FieldTable::default();
-    table.insert(
-        "source".into(),
-        protocol::amqp::AMQPValue::LongString("web".into()),
-    );
+    table.insert("source".into(), protocol::amqp::AMQPValue::LongString("web".into()));
     table.insert("attempt".into(), protocol::amqp::AMQPValue::LongInt(3));
     let rich = encode_properties(
         &BasicProperties::default()
@@ -40,17 +37,10 @@ fn run() -> Result<(), AmqpError> {
             .with_delivery_mode(2)
             .with_message_id("5f1c6c1e-6b0e-4b7e".into()),
     );
-    for (name, properties) in [
-        ("delivery mode only", &plain),
-        ("headers and four more", &rich),
-    ] {
+    for (name, properties) in [("delivery mode only", &plain), ("headers and four more", &rich)] {
         for body_len in [16, 1024] {
             let body = vec![b'x'; body_len];
-            let content = Content {
-                address: &address,
-                properties,
-                body: &body,
-            };
+            let content = Content { address: &address, properties, body: &body };
             publish_in(name, &content)?;
             delivery_out(name, &content);
         }
@@ -77,51 +67,37 @@ fn publish_in(name: &str, content: &Content<'_>) -> Result<(), AmqpError> {
         put_publish(&mut wire, 1, content, false, FRAME_MAX);
     }
     let mut assembler = Assembler::new();
-    report(
-        &format!("publish in, {} octets, {name}", content.body.len()),
-        || {
-            let mut rest = black_box(&wire[..]);
-            while let Decoded::Frame { frame, consumed } = decode_frame(rest, FRAME_MAX)? {
-                rest = &rest[consumed..];
-                let assembled = match frame.kind {
-                    FrameKind::Method => {
-                        if let Method::Publish(publish) = decode_method(frame.payload)? {
-                            assembler.begin(&publish)?;
-                        }
-                        None
+    report(&format!("publish in, {} octets, {name}", content.body.len()), || {
+        let mut rest = black_box(&wire[..]);
+        while let Decoded::Frame { frame, consumed } = decode_frame(rest, FRAME_MAX)? {
+            rest = &rest[consumed..];
+            let assembled = match frame.kind {
+                FrameKind::Method => {
+                    if let Method::Publish(publish) = decode_method(frame.payload)? {
+                        assembler.begin(&publish)?;
                     }
-                    FrameKind::Header => assembler.on_header(frame.payload)?,
-                    FrameKind::Body => assembler.on_body(frame.payload)?,
-                    FrameKind::Heartbeat => None,
-                };
-                black_box(assembled);
-            }
-            Ok(())
-        },
-    )
+                    None
+                }
+                FrameKind::Header => assembler.on_header(frame.payload)?,
+                FrameKind::Body => assembler.on_body(frame.payload)?,
+                FrameKind::Heartbeat => None,
+            };
+            black_box(assembled);
+        }
+        Ok(())
+    })
 }
 
 fn delivery_out(name: &str, content: &Content<'_>) {
     let mut out = Vec::new();
-    let _ = report(
-        &format!("delivery out, {} octets, {name}", content.body.len()),
-        || {
-            out.clear();
-            for tag in 0..MESSAGES as u64 {
-                put_deliver(
-                    &mut out,
-                    1,
-                    "amq.ctag-1234567890123456789012",
-                    tag,
-                    false,
-                    black_box(content),
-                    FRAME_MAX,
-                );
-            }
-            black_box(&out);
-            Ok(())
-        },
-    );
+    let _ = report(&format!("delivery out, {} octets, {name}", content.body.len()), || {
+        out.clear();
+        for tag in 0..MESSAGES as u64 {
+            put_deliver(&mut out, 1, "amq.ctag-1234567890123456789012", tag, false, black_box(content), FRAME_MAX);
+        }
+        black_box(&out);
+        Ok(())
+    });
 }
 
 fn acks() -> Result<(), AmqpError> {

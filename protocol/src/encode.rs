@@ -72,15 +72,7 @@ pub fn put_deliver(
     content: &Content<'_>,
     frame_max: u32,
 ) {
-    put_deliver_head(
-        out,
-        channel,
-        consumer_tag,
-        delivery_tag,
-        redelivered,
-        content,
-        content.body.len(),
-    );
+    put_deliver_head(out, channel, consumer_tag, delivery_tag, redelivered, content, content.body.len());
     put_body(out, channel, content.body, frame_max);
 }
 
@@ -130,14 +122,7 @@ pub fn put_get_ok(
 }
 
 /// A message that goes back to its publisher.
-pub fn put_return(
-    out: &mut Vec<u8>,
-    channel: u16,
-    code: u16,
-    text: &str,
-    content: &Content<'_>,
-    frame_max: u32,
-) {
+pub fn put_return(out: &mut Vec<u8>, channel: u16, code: u16, text: &str, content: &Content<'_>, frame_max: u32) {
     let text = names::cut(text);
     let arguments = 2 + 1 + text.len() + content.address.len();
     reserve_message(out, arguments, content, content.body.len());
@@ -152,13 +137,7 @@ pub fn put_return(
 
 /// A message from a client.
 #[inline]
-pub fn put_publish(
-    out: &mut Vec<u8>,
-    channel: u16,
-    content: &Content<'_>,
-    mandatory: bool,
-    frame_max: u32,
-) {
+pub fn put_publish(out: &mut Vec<u8>, channel: u16, content: &Content<'_>, mandatory: bool, frame_max: u32) {
     let arguments = 2 + content.address.len() + 1;
     reserve_message(out, arguments, content, content.body.len());
     put_method_header(out, channel, PUBLISH, arguments);
@@ -179,13 +158,7 @@ pub fn put_ack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: boo
 /// basic.nack
 #[inline]
 pub fn put_nack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: bool, requeue: bool) {
-    put_settlement(
-        out,
-        channel,
-        NACK,
-        delivery_tag,
-        u8::from(multiple) | u8::from(requeue) << 1,
-    );
+    put_settlement(out, channel, NACK, delivery_tag, u8::from(multiple) | u8::from(requeue) << 1);
 }
 
 /// The seven octets before a part of a body; the part and [`FRAME_END`] must follow.
@@ -217,17 +190,9 @@ fn put_body(out: &mut Vec<u8>, channel: u16, body: &[u8], frame_max: u32) {
 /// One growth for the whole message instead of one per field.
 #[inline]
 fn reserve_message(out: &mut Vec<u8>, arguments: usize, content: &Content<'_>, body_len: usize) {
-    let heads =
-        arguments + METHOD_MIN + CONTENT_HEADER_MIN + content.properties.len() + 3 * FRAME_OVERHEAD;
+    let heads = arguments + METHOD_MIN + CONTENT_HEADER_MIN + content.properties.len() + 3 * FRAME_OVERHEAD;
     // A head alone is followed by a body from elsewhere, which needs no room here.
-    out.reserve(
-        heads
-            + if content.body.len() == body_len {
-                body_len
-            } else {
-                0
-            },
-    );
+    out.reserve(heads + if content.body.len() == body_len { body_len } else { 0 });
 }
 
 #[inline]
@@ -243,19 +208,7 @@ fn put_method_header(out: &mut Vec<u8>, channel: u16, method_id: u16, arguments:
     let [l0, l1, l2, l3] = frame_len(arguments + METHOD_MIN).to_be_bytes();
     let [b0, b1] = BASIC.to_be_bytes();
     let [m0, m1] = method_id.to_be_bytes();
-    out.extend_from_slice(&[
-        FrameKind::Method.as_u8(),
-        c0,
-        c1,
-        l0,
-        l1,
-        l2,
-        l3,
-        b0,
-        b1,
-        m0,
-        m1,
-    ]);
+    out.extend_from_slice(&[FrameKind::Method.as_u8(), c0, c1, l0, l1, l2, l3, b0, b1, m0, m1]);
 }
 
 #[inline]
@@ -335,18 +288,11 @@ mod tests {
 
     fn bodies(body_len: usize, frame_max: u32) -> Vec<usize> {
         let body = vec![7; body_len];
-        let content = Content {
-            address: &address("", "q"),
-            properties: &[0, 0],
-            body: &body,
-        };
+        let content = Content { address: &address("", "q"), properties: &[0, 0], body: &body };
         let mut out = Vec::new();
         put_publish(&mut out, 1, &content, false, frame_max);
         let frames = payloads(&out, 0);
-        assert_eq!(
-            frames[..2],
-            [(FrameKind::Method, 10), (FrameKind::Header, 14)]
-        );
+        assert_eq!(frames[..2], [(FrameKind::Method, 10), (FrameKind::Header, 14)]);
         frames[2..].iter().map(|(_, len)| *len).collect()
     }
 
@@ -363,26 +309,11 @@ mod tests {
     #[test]
     fn a_head_and_its_body_are_the_whole() {
         let address = address("e", "k");
-        let content = Content {
-            address: &address,
-            properties: b"\x10\x00\x02",
-            body: b"hello",
-        };
+        let content = Content { address: &address, properties: b"\x10\x00\x02", body: b"hello" };
         let mut whole = Vec::new();
         put_deliver(&mut whole, 9, "tag", 5, true, &content, 4096);
         let mut parts = Vec::new();
-        put_deliver_head(
-            &mut parts,
-            9,
-            "tag",
-            5,
-            true,
-            &Content {
-                body: &[],
-                ..content
-            },
-            5,
-        );
+        put_deliver_head(&mut parts, 9, "tag", 5, true, &Content { body: &[], ..content }, 5);
         put_body_frame_header(&mut parts, 9, 5);
         parts.extend_from_slice(b"hello");
         parts.push(FRAME_END);
@@ -392,11 +323,7 @@ mod tests {
     #[test]
     fn long_names_are_cut() {
         let long = "x".repeat(1_000);
-        let content = Content {
-            address: &address(&long, &long),
-            properties: &[0, 0],
-            body: &[],
-        };
+        let content = Content { address: &address(&long, &long), properties: &[0, 0], body: &[] };
         assert_eq!(content.address.len(), 512);
         let mut out = Vec::new();
         put_deliver(&mut out, 1, &long, 1, false, &content, 0);
@@ -406,10 +333,7 @@ mod tests {
 
     #[test]
     fn addresses_are_split_again() {
-        assert_eq!(
-            shortstrs(&address("amq.topic", "a.b")),
-            ("amq.topic", "a.b")
-        );
+        assert_eq!(shortstrs(&address("amq.topic", "a.b")), ("amq.topic", "a.b"));
         assert_eq!(shortstrs(&address("", "")), ("", ""));
         assert_eq!(shortstrs(b""), ("", ""));
         assert_eq!(shortstrs(b"\x02e"), ("", ""));

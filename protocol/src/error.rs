@@ -125,10 +125,7 @@ impl AmqpError {
     /// 541 without an explanation, for failures whose cause is nobody's business outside.
     #[must_use]
     pub fn internal() -> Self {
-        Self::with_text(
-            ReplyCode::InternalError,
-            ReplyCode::InternalError.name().to_owned(),
-        )
+        Self::with_text(ReplyCode::InternalError, ReplyCode::InternalError.name().to_owned())
     }
 
     /// The same error, blamed on a method.
@@ -148,10 +145,7 @@ impl AmqpError {
     /// 505 for a well-formed frame where none of its kind may be.
     #[must_use]
     pub fn unexpected_frame(frame_type: u8, payload: &[u8]) -> Self {
-        Self::new(
-            ReplyCode::UnexpectedFrame,
-            format_args!("type {frame_type}, {}", Snippet(payload)),
-        )
+        Self::new(ReplyCode::UnexpectedFrame, format_args!("type {frame_type}, {}", Snippet(payload)))
     }
 
     /// 503 for a method this side does not serve.
@@ -162,19 +156,12 @@ impl AmqpError {
 
     /// 501 for a frame that is wrong in itself; `reason` follows the octets.
     pub(crate) fn bad_frame(frame_type: u8, payload: &[u8], reason: impl Display) -> Self {
-        Self::new(
-            ReplyCode::FrameError,
-            format_args!("type {frame_type}, {}: {reason}", Snippet(payload)),
-        )
+        Self::new(ReplyCode::FrameError, format_args!("type {frame_type}, {}: {reason}", Snippet(payload)))
     }
 
     /// 501 for arguments that do not have the shape of their method.
     pub(crate) fn cannot_decode(arguments: &[u8], class_id: u16, method_id: u16) -> Self {
-        Self::new(
-            ReplyCode::FrameError,
-            format_args!("cannot decode {}", Numbers(arguments)),
-        )
-        .at(class_id, method_id)
+        Self::new(ReplyCode::FrameError, format_args!("cannot decode {}", Numbers(arguments))).at(class_id, method_id)
     }
 
     /// 501 for a short string that is not UTF-8.
@@ -184,10 +171,7 @@ impl AmqpError {
 
     /// 501 for a field table that is not one.
     pub(crate) fn malformed_table(error: TableError) -> Self {
-        Self::new(
-            ReplyCode::FrameError,
-            format_args!("malformed field table: {error}"),
-        )
+        Self::new(ReplyCode::FrameError, format_args!("malformed field table: {error}"))
     }
 
     pub(crate) fn losing_stream(mut self) -> Self {
@@ -196,13 +180,7 @@ impl AmqpError {
     }
 
     fn with_text(code: ReplyCode, text: String) -> Self {
-        Self {
-            code,
-            text,
-            class_id: 0,
-            method_id: 0,
-            stream_lost: false,
-        }
+        Self { code, text, class_id: 0, method_id: 0, stream_lost: false }
     }
 }
 
@@ -231,15 +209,9 @@ mod tests {
     fn text_starts_with_the_name() {
         let error = AmqpError::new(ReplyCode::NotFound, "no queue 'q' in vhost '/'").at(50, 10);
         assert_eq!(error.text, "NOT_FOUND - no queue 'q' in vhost '/'");
-        assert_eq!(
-            (error.code.as_u16(), error.class_id, error.method_id),
-            (404, 50, 10)
-        );
+        assert_eq!((error.code.as_u16(), error.class_id, error.method_id), (404, 50, 10));
         assert!(!error.is_connection_error());
-        assert_eq!(
-            error.to_string(),
-            "404 NOT_FOUND - no queue 'q' in vhost '/'"
-        );
+        assert_eq!(error.to_string(), "404 NOT_FOUND - no queue 'q' in vhost '/'");
     }
 
     #[test]
@@ -255,15 +227,8 @@ mod tests {
     #[test]
     fn text_is_never_cut_inside_a_character() {
         for padding in 0..4 {
-            let error = AmqpError::new(
-                ReplyCode::NotFound,
-                format!("{}{}", "x".repeat(padding), "ü€".repeat(200)),
-            );
-            assert!(
-                error.text.len() <= 255 && error.text.len() > 248,
-                "{}",
-                error.text.len()
-            );
+            let error = AmqpError::new(ReplyCode::NotFound, format!("{}{}", "x".repeat(padding), "ü€".repeat(200)));
+            assert!(error.text.len() <= 255 && error.text.len() > 248, "{}", error.text.len());
             assert!(error.text.ends_with("..."));
         }
     }
@@ -291,15 +256,8 @@ mod tests {
         ] {
             assert!(code.is_connection_error(), "{code:?}");
         }
-        for code in [
-            ContentTooLarge,
-            NoRoute,
-            NoConsumers,
-            AccessRefused,
-            NotFound,
-            ResourceLocked,
-            PreconditionFailed,
-        ] {
+        for code in [ContentTooLarge, NoRoute, NoConsumers, AccessRefused, NotFound, ResourceLocked, PreconditionFailed]
+        {
             assert!(!code.is_connection_error(), "{code:?}");
         }
     }

@@ -12,11 +12,7 @@ const EARLY_HEADER: [u8; 8] = *b"AMQP\x01\x01\x00\x09";
 ///
 /// The octets to answer before the connection is closed.
 pub fn check_protocol_header(first: &[u8; 8]) -> Result<(), [u8; 8]> {
-    if *first == PROTOCOL_HEADER || *first == EARLY_HEADER {
-        Ok(())
-    } else {
-        Err(PROTOCOL_HEADER)
-    }
+    if *first == PROTOCOL_HEADER || *first == EARLY_HEADER { Ok(()) } else { Err(PROTOCOL_HEADER) }
 }
 
 #[cfg(test)]

@@ -35,30 +35,28 @@ mod snippet;
 /// The generated AMQP classes, methods and values, for building replies.
 pub mod amqp {
     pub use amq_protocol::protocol::{
-        AMQPClass, BasicProperties, access, basic, channel, confirm, connection, exchange, queue,
-        tx,
+        AMQPClass, BasicProperties, access, basic, channel, confirm, connection, exchange, queue, tx,
     };
     pub use amq_protocol::types::{
-        AMQPType, AMQPValue, ByteArray, DecimalValue, FieldArray, FieldTable, LongString,
-        ShortString,
+        AMQPType, AMQPValue, ByteArray, DecimalValue, FieldArray, FieldTable, LongString, ShortString,
     };
 }
 
 pub use amqp::AMQPClass;
 pub use assemble::{Assembled, Assembler};
 pub use content::{
-    ContentHeader, Properties, Property, decode_header, encode_properties, replace_headers,
-    replace_property, without_header,
+    ContentHeader, Properties, Property, decode_header, encode_properties, replace_headers, replace_property,
+    without_header,
 };
 pub use encode::{
-    Content, address, put_ack, put_body_frame_header, put_deliver, put_deliver_head, put_frame,
-    put_get_ok, put_heartbeat, put_method, put_nack, put_publish, put_return, shortstrs,
+    Content, address, put_ack, put_body_frame_header, put_deliver, put_deliver_head, put_frame, put_get_ok,
+    put_heartbeat, put_method, put_nack, put_publish, put_return, shortstrs,
 };
 pub use error::{AmqpError, ReplyCode};
 pub use fast::{Ack, Deliver, GetOk, Nack, Publish, Reject, Return};
 pub use frame::{
-    Decoded, FRAME_END, FRAME_MAX_BEFORE_TUNE, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameKind,
-    decode_frame, frame_len,
+    Decoded, FRAME_END, FRAME_MAX_BEFORE_TUNE, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameKind, decode_frame,
+    frame_len,
 };
 pub use handshake::{PROTOCOL_HEADER, check_protocol_header};
 pub use method::{Method, decode_method, method_ids};

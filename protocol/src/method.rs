@@ -113,100 +113,35 @@ mod tests {
 
     #[test]
     fn too_short_for_its_ids() {
-        refused(
-            b"\x00\x3c",
-            501,
-            "FRAME_ERROR - type 1, all octets = <<0,60>>: unknown_frame",
-            (0, 0),
-        );
-        refused(
-            b"",
-            501,
-            "FRAME_ERROR - type 1, all octets = <<>>: unknown_frame",
-            (0, 0),
-        );
+        refused(b"\x00\x3c", 501, "FRAME_ERROR - type 1, all octets = <<0,60>>: unknown_frame", (0, 0));
+        refused(b"", 501, "FRAME_ERROR - type 1, all octets = <<>>: unknown_frame", (0, 0));
     }
 
     #[test]
     fn arguments_must_fill_the_frame_exactly() {
         // queue.declare with one octet; basic.publish cut and with one octet too many; tx.select with an argument.
-        refused(
-            b"\x00\x32\x00\x0a\x00",
-            501,
-            "FRAME_ERROR - cannot decode <<0>>",
-            (50, 10),
-        );
-        refused(
-            b"\x00\x3c\x00\x28\x00\x00\x01a",
-            501,
-            "FRAME_ERROR - cannot decode <<0,0,1,97>>",
-            (60, 40),
-        );
+        refused(b"\x00\x32\x00\x0a\x00", 501, "FRAME_ERROR - cannot decode <<0>>", (50, 10));
+        refused(b"\x00\x3c\x00\x28\x00\x00\x01a", 501, "FRAME_ERROR - cannot decode <<0,0,1,97>>", (60, 40));
         let text = "FRAME_ERROR - cannot decode <<0,0,0,0,0,0>>";
-        refused(
-            b"\x00\x3c\x00\x28\x00\x00\x00\x00\x00\x00",
-            501,
-            text,
-            (60, 40),
-        );
-        refused(
-            b"\x00\x5a\x00\x0a\x01",
-            501,
-            "FRAME_ERROR - cannot decode <<1>>",
-            (90, 10),
-        );
-        refused(
-            b"\x00\x3c\x00\x50\x01",
-            501,
-            "FRAME_ERROR - cannot decode <<1>>",
-            (60, 80),
-        );
-        refused(
-            b"\x00\x3c\x00\x78",
-            501,
-            "FRAME_ERROR - cannot decode <<>>",
-            (60, 120),
-        );
-        refused(
-            b"\x00\x3c\x00\x5a\x01",
-            501,
-            "FRAME_ERROR - cannot decode <<1>>",
-            (60, 90),
-        );
+        refused(b"\x00\x3c\x00\x28\x00\x00\x00\x00\x00\x00", 501, text, (60, 40));
+        refused(b"\x00\x5a\x00\x0a\x01", 501, "FRAME_ERROR - cannot decode <<1>>", (90, 10));
+        refused(b"\x00\x3c\x00\x50\x01", 501, "FRAME_ERROR - cannot decode <<1>>", (60, 80));
+        refused(b"\x00\x3c\x00\x78", 501, "FRAME_ERROR - cannot decode <<>>", (60, 120));
+        refused(b"\x00\x3c\x00\x5a\x01", 501, "FRAME_ERROR - cannot decode <<1>>", (60, 90));
     }
 
     #[test]
     fn short_strings_are_utf8() {
         let text = "FRAME_ERROR - Malformed UTF-8 in shortstr";
-        refused(
-            b"\x00\x3c\x00\x28\x00\x00\x01\xff\x00\x00",
-            501,
-            text,
-            (0, 0),
-        );
-        refused(
-            b"\x00\x3c\x00\x28\x00\x00\x00\x01\xff\x00",
-            501,
-            text,
-            (0, 0),
-        );
-        refused(
-            b"\x00\x32\x00\x0a\x00\x00\x01\xff\x00\x00\x00\x00\x00",
-            501,
-            text,
-            (0, 0),
-        );
+        refused(b"\x00\x3c\x00\x28\x00\x00\x01\xff\x00\x00", 501, text, (0, 0));
+        refused(b"\x00\x3c\x00\x28\x00\x00\x00\x01\xff\x00", 501, text, (0, 0));
+        refused(b"\x00\x32\x00\x0a\x00\x00\x01\xff\x00\x00\x00\x00\x00", 501, text, (0, 0));
     }
 
     #[test]
     fn tables_are_checked_before_they_are_parsed() {
         let text = "FRAME_ERROR - malformed field table: unknown field type 85";
-        refused(
-            b"\x00\x32\x00\x0a\x00\x00\x00\x00\x00\x00\x00\x05\x01aU\x00\x01",
-            501,
-            text,
-            (50, 10),
-        );
+        refused(b"\x00\x32\x00\x0a\x00\x00\x00\x00\x00\x00\x00\x05\x01aU\x00\x01", 501, text, (50, 10));
         let mut bomb = Vec::new();
         for level in (0..100_000u32).rev() {
             bomb.extend_from_slice(&[0, b'F']);
@@ -215,11 +150,7 @@ mod tests {
         let table = [&(bomb.len() as u32).to_be_bytes()[..], &bomb].concat();
         let text = "FRAME_ERROR - malformed field table: more than 128 levels of nesting";
         for (before, after, ids) in [
-            (
-                &b""[..],
-                &b"\x05PLAIN\x00\x00\x00\x00\x00"[..],
-                (10u16, 11u16),
-            ),
+            (&b""[..], &b"\x05PLAIN\x00\x00\x00\x00\x00"[..], (10u16, 11u16)),
             (b"\x00\x00\x01e\x06direct\x00", b"", (40, 10)),
             (b"\x00\x00\x01e\x01f\x01k\x00", b"", (40, 30)),
             (b"\x00\x00\x01e\x01f\x01k\x00", b"", (40, 40)),
@@ -262,12 +193,7 @@ mod tests {
     #[test]
     fn a_prefetch_in_octets_is_not_implemented() {
         let text = "NOT_IMPLEMENTED - prefetch_size!=0 (7)";
-        refused(
-            b"\x00\x3c\x00\x0a\x00\x00\x00\x07\x00\x01\x00",
-            540,
-            text,
-            (60, 10),
-        );
+        refused(b"\x00\x3c\x00\x0a\x00\x00\x00\x07\x00\x01\x00", 540, text, (60, 10));
         assert!(decode_method(b"\x00\x3c\x00\x0a\x00\x00\x00\x00\x00\x01\x00").is_ok());
         let text = "FRAME_ERROR - cannot decode <<0,0,0,7,0>>";
         refused(b"\x00\x3c\x00\x0a\x00\x00\x00\x07\x00", 501, text, (60, 10));
@@ -275,25 +201,15 @@ mod tests {
 
     #[test]
     fn connection_methods_are_left_to_the_session() {
-        for payload in [
-            &b"\x00\x0a\x00\x3d"[..],
-            b"\x00\x0a\x00\x47",
-            b"\x00\x0a\x00\x33",
-            b"\x00\x0a\x00\x29\x00",
-        ] {
-            assert!(
-                matches!(decode_method(payload), Ok(Method::Other(_))),
-                "{payload:?}"
-            );
+        for payload in [&b"\x00\x0a\x00\x3d"[..], b"\x00\x0a\x00\x47", b"\x00\x0a\x00\x33", b"\x00\x0a\x00\x29\x00"] {
+            assert!(matches!(decode_method(payload), Ok(Method::Other(_))), "{payload:?}");
         }
     }
 
     #[test]
     fn the_method_is_the_one_of_the_ids() {
         use amq_protocol::protocol::AMQPClass;
-        let Ok(Method::Other(class)) = decode_method(b"\x00\x5a\x00\x14") else {
-            panic!("tx.commit")
-        };
+        let Ok(Method::Other(class)) = decode_method(b"\x00\x5a\x00\x14") else { panic!("tx.commit") };
         assert!(matches!(*class, AMQPClass::Tx(_)));
         assert_eq!(method_ids(b"\x00\x5a\x00\x14"), Some((90, 20)));
         assert_eq!(method_ids(b"\x00\x5a\x00"), None);

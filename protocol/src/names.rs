@@ -49,9 +49,7 @@ pub(crate) fn cut_at(text: &str, max: usize) -> &str {
         return text;
     }
     // A character has at most four octets, so one of these is a boundary.
-    (0..4)
-        .find_map(|back| text.get(..max.checked_sub(back)?))
-        .unwrap_or_default()
+    (0..4).find_map(|back| text.get(..max.checked_sub(back)?)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -7,8 +7,7 @@ pub(crate) fn octet(buf: &[u8]) -> Option<(u8, &[u8])> {
 
 /// `N` octets.
 pub(crate) fn chunk<const N: usize>(buf: &[u8]) -> Option<([u8; N], &[u8])> {
-    buf.split_first_chunk::<N>()
-        .map(|(head, rest)| (*head, rest))
+    buf.split_first_chunk::<N>().map(|(head, rest)| (*head, rest))
 }
 
 /// A 16-bit number.

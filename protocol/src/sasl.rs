@@ -15,9 +15,7 @@ pub fn parse_plain(response: &[u8]) -> Option<(&str, &str)> {
 pub fn parse_amqplain(response: &[u8]) -> Option<(String, String)> {
     table::check(response).ok()?;
     let text = |name: &[u8]| {
-        let octets = table::lookup(response, name)
-            .as_ref()
-            .and_then(ValueRef::as_bytes)?;
+        let octets = table::lookup(response, name).as_ref().and_then(ValueRef::as_bytes)?;
         std::str::from_utf8(octets).ok().map(str::to_owned)
     };
     Some((text(b"LOGIN")?, text(b"PASSWORD")?))
@@ -35,15 +33,9 @@ mod tests {
 
     #[test]
     fn plain_refuses_everything_else() {
-        for response in [
-            &b""[..],
-            b"\0",
-            b"guest\0guest",
-            b"\0guest",
-            b"id\0guest\0guest",
-            b"\0guest\0guest\0",
-            b"\0\xff\0guest",
-        ] {
+        for response in
+            [&b""[..], b"\0", b"guest\0guest", b"\0guest", b"id\0guest\0guest", b"\0guest\0guest\0", b"\0\xff\0guest"]
+        {
             assert_eq!(parse_plain(response), None, "{response:?}");
         }
     }
@@ -51,15 +43,9 @@ mod tests {
     #[test]
     fn amqplain_is_a_table_without_length() {
         let strings = b"\x05LOGINS\0\0\0\x05guest\x08PASSWORDS\0\0\0\x02pw";
-        assert_eq!(
-            parse_amqplain(strings),
-            Some(("guest".to_owned(), "pw".to_owned()))
-        );
+        assert_eq!(parse_amqplain(strings), Some(("guest".to_owned(), "pw".to_owned())));
         let octets = b"\x08PASSWORDx\0\0\0\x02pw\x05LOGINx\0\0\0\x05guest";
-        assert_eq!(
-            parse_amqplain(octets),
-            Some(("guest".to_owned(), "pw".to_owned()))
-        );
+        assert_eq!(parse_amqplain(octets), Some(("guest".to_owned(), "pw".to_owned())));
     }
 
     #[test]

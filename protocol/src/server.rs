@@ -41,9 +41,7 @@ pub fn decode_server_method(payload: &[u8]) -> Result<ServerMethod<'_>, AmqpErro
         (fast::BASIC, fast::RETURN) => Return::decode(arguments).map(ServerMethod::Return),
         (fast::BASIC, fast::ACK) => Ack::decode(arguments).map(ServerMethod::Ack),
         (fast::BASIC, fast::NACK) => Nack::decode(arguments).map(ServerMethod::Nack),
-        _ => decode_other(class_id, method_id, payload, arguments, |sender| {
-            sender != Sender::Client
-        })
-        .map(ServerMethod::Other),
+        _ => decode_other(class_id, method_id, payload, arguments, |sender| sender != Sender::Client)
+            .map(ServerMethod::Other),
     }
 }

@@ -105,17 +105,11 @@ impl Signature {
     }
 
     /// Checks that the arguments are exactly those of the method; then what is in them.
-    pub(crate) fn check(
-        &self,
-        class_id: u16,
-        method_id: u16,
-        arguments: &[u8],
-    ) -> Result<(), AmqpError> {
+    pub(crate) fn check(&self, class_id: u16, method_id: u16, arguments: &[u8]) -> Result<(), AmqpError> {
         // All lengths first: RabbitMQ matches the shape of the whole method before it looks into a string.
         let mut rest = arguments;
         for field in self.fields {
-            rest = skip(*field, rest)
-                .ok_or_else(|| AmqpError::cannot_decode(arguments, class_id, method_id))?;
+            rest = skip(*field, rest).ok_or_else(|| AmqpError::cannot_decode(arguments, class_id, method_id))?;
         }
         if !rest.is_empty() {
             return Err(AmqpError::cannot_decode(arguments, class_id, method_id));
@@ -124,9 +118,7 @@ impl Signature {
         for field in self.fields {
             check_value(*field, rest).map_err(|error| match error {
                 ValueError::Utf8 => AmqpError::malformed_utf8(),
-                ValueError::Table(error) => {
-                    AmqpError::malformed_table(error).at(class_id, method_id)
-                }
+                ValueError::Table(error) => AmqpError::malformed_table(error).at(class_id, method_id),
             })?;
             rest = skip(*field, rest).unwrap_or_default();
         }
@@ -154,9 +146,7 @@ fn check_value(field: Field, buf: &[u8]) -> Result<(), ValueError> {
     match field {
         Field::ShortStr => {
             let (octets, _) = read::short_str(buf).unwrap_or_default();
-            std::str::from_utf8(octets)
-                .map(drop)
-                .map_err(|_| ValueError::Utf8)
+            std::str::from_utf8(octets).map(drop).map_err(|_| ValueError::Utf8)
         }
         Field::Table => {
             let (body, _) = read::long_str(buf).unwrap_or_default();

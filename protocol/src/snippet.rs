@@ -77,32 +77,20 @@ mod tests {
     #[test]
     fn printable_octets_are_text() {
         assert_eq!(Snippet(b"abc").to_string(), r#"all octets = <<"abc">>"#);
-        assert_eq!(
-            Snippet(b"a\"\\\n").to_string(),
-            r#"all octets = <<"a\"\\\n">>"#
-        );
+        assert_eq!(Snippet(b"a\"\\\n").to_string(), r#"all octets = <<"a\"\\\n">>"#);
     }
 
     #[test]
     fn other_octets_are_numbers() {
         assert_eq!(Snippet(b"").to_string(), "all octets = <<>>");
-        assert_eq!(
-            Snippet(&[0, 20, 0, 10, 1, 48]).to_string(),
-            "all octets = <<0,20,0,10,1,48>>"
-        );
+        assert_eq!(Snippet(&[0, 20, 0, 10, 1, 48]).to_string(), "all octets = <<0,20,0,10,1,48>>");
         assert_eq!(Numbers(b"ab").to_string(), "<<97,98>>");
     }
 
     #[test]
     fn sixteen_octets_are_all_and_seventeen_are_not() {
-        assert_eq!(
-            Snippet(&[b'x'; 16]).to_string(),
-            r#"all octets = <<"xxxxxxxxxxxxxxxx">>"#
-        );
-        assert_eq!(
-            Snippet(&[b'x'; 17]).to_string(),
-            r#"first 16 octets = <<"xxxxxxxxxxxxxxxx">>"#
-        );
+        assert_eq!(Snippet(&[b'x'; 16]).to_string(), r#"all octets = <<"xxxxxxxxxxxxxxxx">>"#);
+        assert_eq!(Snippet(&[b'x'; 17]).to_string(), r#"first 16 octets = <<"xxxxxxxxxxxxxxxx">>"#);
     }
 
     #[test]

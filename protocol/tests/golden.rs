@@ -3,25 +3,20 @@
 
 use protocol::amqp::{AMQPClass, AMQPValue, FieldTable, basic, channel, connection, queue};
 use protocol::{
-    Ack, Assembler, Content, Decoded, Frame, FrameKind, GetOk, Method, Nack, PROTOCOL_HEADER,
-    Publish, Reject, Return, ServerMethod, address, check_protocol_header, decode_frame,
-    decode_method, decode_server_method, names, put_ack, put_deliver, put_get_ok, put_heartbeat,
-    put_method, put_nack, put_publish, put_return,
+    Ack, Assembler, Content, Decoded, Frame, FrameKind, GetOk, Method, Nack, PROTOCOL_HEADER, Publish, Reject, Return,
+    ServerMethod, address, check_protocol_header, decode_frame, decode_method, decode_server_method, names, put_ack,
+    put_deliver, put_get_ok, put_heartbeat, put_method, put_nack, put_publish, put_return,
 };
 
 /// Octets from hex digits; blanks are for the reader.
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).expect("hex digits"))
-        .collect()
+    digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).expect("hex digits")).collect()
 }
 
 fn frames(mut wire: &[u8]) -> Vec<Frame<'_>> {
     let mut found = Vec::new();
-    while let Decoded::Frame { frame, consumed } = decode_frame(wire, 4096).expect("a sound frame")
-    {
+    while let Decoded::Frame { frame, consumed } = decode_frame(wire, 4096).expect("a sound frame") {
         found.push(frame);
         wire = &wire[consumed..];
     }
@@ -37,10 +32,7 @@ fn check_method(channel: u16, method: AMQPClass, wire: &str) {
     put_method(&mut out, channel, &method);
     assert_eq!(out, wire);
     let frames = frames(&wire);
-    assert_eq!(
-        (frames.len(), frames[0].kind, frames[0].channel),
-        (1, FrameKind::Method, channel)
-    );
+    assert_eq!((frames.len(), frames[0].kind, frames[0].channel), (1, FrameKind::Method, channel));
     let client = decode_method(frames[0].payload);
     let server = decode_server_method(frames[0].payload);
     let found = match (client, server) {
@@ -61,14 +53,7 @@ fn heartbeat() {
     let mut out = Vec::new();
     put_heartbeat(&mut out);
     assert_eq!(out, hex("08 0000 00000000 ce"));
-    assert_eq!(
-        frames(&out),
-        [Frame {
-            kind: FrameKind::Heartbeat,
-            channel: 0,
-            payload: &[]
-        }]
-    );
+    assert_eq!(frames(&out), [Frame { kind: FrameKind::Heartbeat, channel: 0, payload: &[] }]);
 }
 
 #[test]
@@ -129,9 +114,7 @@ fn handshake() {
     // connection.open "/"
     check_method(
         0,
-        AMQPClass::Connection(connection::AMQPMethod::Open(connection::Open {
-            virtual_host: names::short_cut("/"),
-        })),
+        AMQPClass::Connection(connection::AMQPMethod::Open(connection::Open { virtual_host: names::short_cut("/") })),
         "01 0000 00000008 000a 0028 01 2f 00 00 ce",
     );
     // connection.open-ok ""
@@ -211,11 +194,7 @@ fn publish() {
          03 0002 00000005 68656c6c6f ce");
     let properties = hex(PROPERTIES);
     let address = address("logs", "a.b");
-    let content = Content {
-        address: &address,
-        properties: &properties,
-        body: b"hello",
-    };
+    let content = Content { address: &address, properties: &properties, body: b"hello" };
     let mut out = Vec::new();
     put_publish(&mut out, 2, &content, true, 4096);
     assert_eq!(out, wire);
@@ -228,31 +207,18 @@ fn publish() {
         mandatory: true,
         immediate: false,
     };
-    assert_eq!(
-        decode_method(frames[0].payload),
-        Ok(Method::Publish(publish))
-    );
+    assert_eq!(decode_method(frames[0].payload), Ok(Method::Publish(publish)));
     let mut assembler = Assembler::new();
     assembler.begin(&publish).expect("nothing is unfinished");
     assert_eq!(assembler.on_header(frames[1].payload), Ok(None));
-    let message = assembler
-        .on_body(frames[2].payload)
-        .expect("a body")
-        .expect("all of it");
-    assert_eq!(
-        (message.address, message.properties, &*message.body),
-        (&address[..], &properties[..], &b"hello"[..])
-    );
+    let message = assembler.on_body(frames[2].payload).expect("a body").expect("all of it");
+    assert_eq!((message.address, message.properties, &*message.body), (&address[..], &properties[..], &b"hello"[..]));
 }
 
 #[test]
 fn publish_of_nothing() {
     // basic.publish "", "q"; content header without properties; no body frame
-    let content = Content {
-        address: &address("", "q"),
-        properties: &[0, 0],
-        body: &[],
-    };
+    let content = Content { address: &address("", "q"), properties: &[0, 0], body: &[] };
     let mut out = Vec::new();
     put_publish(&mut out, 1, &content, false, 4096);
     assert_eq!(
@@ -265,47 +231,27 @@ fn publish_of_nothing() {
 #[test]
 fn deliver() {
     // basic.deliver "ctag", 258, redelivered, "logs", "a.b"; content header; body "hello"
-    let wire = hex(
-        "01 0002 0000001b 003c 003c 04 63746167 0000000000000102 01 04 6c6f6773 03 612e62 ce
+    let wire = hex("01 0002 0000001b 003c 003c 04 63746167 0000000000000102 01 04 6c6f6773 03 612e62 ce
          02 0002 0000001a 003c 0000 0000000000000005 9000 0a 746578742f706c61696e 02 ce
-         03 0002 00000005 68656c6c6f ce",
-    );
-    let content = Content {
-        address: &address("logs", "a.b"),
-        properties: &hex(PROPERTIES),
-        body: b"hello",
-    };
+         03 0002 00000005 68656c6c6f ce");
+    let content = Content { address: &address("logs", "a.b"), properties: &hex(PROPERTIES), body: b"hello" };
     let mut out = Vec::new();
     put_deliver(&mut out, 2, "ctag", 258, true, &content, 4096);
     assert_eq!(out, wire);
     let frames = frames(&wire);
-    let Ok(ServerMethod::Deliver(found)) = decode_server_method(frames[0].payload) else {
-        panic!("{frames:?}")
-    };
-    assert_eq!(
-        (found.consumer_tag, found.delivery_tag, found.redelivered),
-        ("ctag", 258, true)
-    );
-    assert_eq!(
-        (found.exchange, found.routing_key, found.address),
-        ("logs", "a.b", content.address)
-    );
+    let Ok(ServerMethod::Deliver(found)) = decode_server_method(frames[0].payload) else { panic!("{frames:?}") };
+    assert_eq!((found.consumer_tag, found.delivery_tag, found.redelivered), ("ctag", 258, true));
+    assert_eq!((found.exchange, found.routing_key, found.address), ("logs", "a.b", content.address));
 }
 
 #[test]
 fn get_ok() {
     // basic.get-ok 1, not redelivered, "", "q", 7 left; content header without properties; body "x"
-    let wire = hex(
-        "01 0001 00000014 003c 0047 0000000000000001 00 00 01 71 00000007 ce
+    let wire = hex("01 0001 00000014 003c 0047 0000000000000001 00 00 01 71 00000007 ce
          02 0001 0000000e 003c 0000 0000000000000001 0000 ce
-         03 0001 00000001 78 ce",
-    );
+         03 0001 00000001 78 ce");
     let address = address("", "q");
-    let content = Content {
-        address: &address,
-        properties: &[0, 0],
-        body: b"x",
-    };
+    let content = Content { address: &address, properties: &[0, 0], body: b"x" };
     let mut out = Vec::new();
     put_get_ok(&mut out, 1, 1, false, 7, &content, 4096);
     assert_eq!(out, wire);
@@ -317,40 +263,22 @@ fn get_ok() {
         address: &address,
         message_count: 7,
     };
-    assert_eq!(
-        decode_server_method(frames(&wire)[0].payload),
-        Ok(ServerMethod::GetOk(expected))
-    );
+    assert_eq!(decode_server_method(frames(&wire)[0].payload), Ok(ServerMethod::GetOk(expected)));
 }
 
 #[test]
 fn basic_return() {
     // basic.return 312 "NO_ROUTE", "e", "k"; content header without properties; body "x"
-    let wire = hex(
-        "01 0001 00000013 003c 0032 0138 08 4e4f5f524f555445 01 65 01 6b ce
+    let wire = hex("01 0001 00000013 003c 0032 0138 08 4e4f5f524f555445 01 65 01 6b ce
          02 0001 0000000e 003c 0000 0000000000000001 0000 ce
-         03 0001 00000001 78 ce",
-    );
+         03 0001 00000001 78 ce");
     let address = address("e", "k");
-    let content = Content {
-        address: &address,
-        properties: &[0, 0],
-        body: b"x",
-    };
+    let content = Content { address: &address, properties: &[0, 0], body: b"x" };
     let mut out = Vec::new();
     put_return(&mut out, 1, 312, "NO_ROUTE", &content, 4096);
     assert_eq!(out, wire);
-    let expected = Return {
-        code: 312,
-        text: "NO_ROUTE",
-        exchange: "e",
-        routing_key: "k",
-        address: &address,
-    };
-    assert_eq!(
-        decode_server_method(frames(&wire)[0].payload),
-        Ok(ServerMethod::Return(expected))
-    );
+    let expected = Return { code: 312, text: "NO_ROUTE", exchange: "e", routing_key: "k", address: &address };
+    assert_eq!(decode_server_method(frames(&wire)[0].payload), Ok(ServerMethod::Return(expected)));
 }
 
 #[test]
@@ -360,48 +288,23 @@ fn settlements() {
     let mut out = Vec::new();
     put_ack(&mut out, 1, 5, true);
     assert_eq!(out, wire);
-    let ack = Ack {
-        delivery_tag: 5,
-        multiple: true,
-    };
-    assert_eq!(
-        decode_method(frames(&wire)[0].payload),
-        Ok(Method::Ack(ack))
-    );
-    assert_eq!(
-        decode_server_method(frames(&wire)[0].payload),
-        Ok(ServerMethod::Ack(ack))
-    );
+    let ack = Ack { delivery_tag: 5, multiple: true };
+    assert_eq!(decode_method(frames(&wire)[0].payload), Ok(Method::Ack(ack)));
+    assert_eq!(decode_server_method(frames(&wire)[0].payload), Ok(ServerMethod::Ack(ack)));
 
     // basic.nack 5, not multiple, requeue
     let wire = hex("01 0001 0000000d 003c 0078 0000000000000005 02 ce");
     out.clear();
     put_nack(&mut out, 1, 5, false, true);
     assert_eq!(out, wire);
-    let nack = Nack {
-        delivery_tag: 5,
-        multiple: false,
-        requeue: true,
-    };
-    assert_eq!(
-        decode_method(frames(&wire)[0].payload),
-        Ok(Method::Nack(nack))
-    );
-    assert_eq!(
-        decode_server_method(frames(&wire)[0].payload),
-        Ok(ServerMethod::Nack(nack))
-    );
+    let nack = Nack { delivery_tag: 5, multiple: false, requeue: true };
+    assert_eq!(decode_method(frames(&wire)[0].payload), Ok(Method::Nack(nack)));
+    assert_eq!(decode_server_method(frames(&wire)[0].payload), Ok(ServerMethod::Nack(nack)));
 
     // basic.reject 5, requeue
     let wire = hex("01 0001 0000000d 003c 005a 0000000000000005 01 ce");
-    let reject = Reject {
-        delivery_tag: 5,
-        requeue: true,
-    };
-    assert_eq!(
-        decode_method(frames(&wire)[0].payload),
-        Ok(Method::Reject(reject))
-    );
+    let reject = Reject { delivery_tag: 5, requeue: true };
+    assert_eq!(decode_method(frames(&wire)[0].payload), Ok(Method::Reject(reject)));
 }
 
 #[test]

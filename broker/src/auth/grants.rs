@@ -57,13 +57,7 @@ fn bit(permission: Permission) -> u64 {
 impl Grants {
     /// The rights of `user` in `vhost`, as they are at each check.
     pub fn new(store: Arc<AuthStore>, user: Arc<str>, vhost: Arc<str>) -> Self {
-        Self {
-            store,
-            user,
-            vhost,
-            unlimited: AtomicU64::new(0),
-            decisions: Mutex::new(Decisions::default()),
-        }
+        Self { store, user, vhost, unlimited: AtomicU64::new(0), decisions: Mutex::new(Decisions::default()) }
     }
 
     /// The vhost.
@@ -78,11 +72,8 @@ impl Grants {
         }
         let mut decisions = self.decisions.lock();
         if decisions.version != version {
-            *decisions = Decisions {
-                version,
-                patterns: self.store.permission(&self.user, &self.vhost),
-                ..Decisions::default()
-            };
+            *decisions =
+                Decisions { version, patterns: self.store.permission(&self.user, &self.vhost), ..Decisions::default() };
             self.note_unlimited(version, decisions.patterns.as_deref());
         }
         decisions.decide(permission, name)
@@ -109,19 +100,12 @@ impl Decisions {
         let Some(patterns) = &self.patterns else {
             return false;
         };
-        let known = self
-            .remembered
-            .iter()
-            .find(|known| known.permission == permission && *known.name == *name);
+        let known = self.remembered.iter().find(|known| known.permission == permission && *known.name == *name);
         if let Some(known) = known {
             return known.is_allowed;
         }
         let is_allowed = patterns.allows(permission, name);
-        let decision = Decision {
-            permission,
-            name: name.into(),
-            is_allowed,
-        };
+        let decision = Decision { permission, name: name.into(), is_allowed };
         match self.remembered.get_mut(self.oldest) {
             Some(oldest) => *oldest = decision,
             None => self.remembered.push(decision),
@@ -149,9 +133,7 @@ impl Access for Grants {
         let (vhost, user) = (&self.vhost, &self.user);
         Err(AmqpError::new(
             ReplyCode::AccessRefused,
-            format_args!(
-                "{access} access to {kind} '{name}' in vhost '{vhost}' refused for user '{user}'"
-            ),
+            format_args!("{access} access to {kind} '{name}' in vhost '{vhost}' refused for user '{user}'"),
         ))
     }
 
@@ -162,10 +144,7 @@ impl Access for Grants {
 
 impl fmt::Debug for Grants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grants")
-            .field("user", &self.user)
-            .field("vhost", &self.vhost)
-            .finish_non_exhaustive()
+        f.debug_struct("Grants").field("user", &self.user).field("vhost", &self.vhost).finish_non_exhaustive()
     }
 }
 
@@ -177,9 +156,7 @@ mod tests {
 
     fn store(configure: &str, write: &str, read: &str) -> Arc<AuthStore> {
         let store = Arc::new(Memory::default()).open();
-        store
-            .put_user("ann", Credentials::Password("a"), &[])
-            .unwrap();
+        store.put_user("ann", Credentials::Password("a"), &[]).unwrap();
         permit(&store, configure, write, read);
         store
     }
@@ -204,11 +181,7 @@ mod tests {
     fn a_refusal_says_what_was_refused_to_whom() {
         let grants = grants(&store("", "^w", ""));
         assert_eq!(grants.user(), "ann");
-        assert!(
-            grants
-                .check(Permission::Write, Resource::Exchange("w1"))
-                .is_ok()
-        );
+        assert!(grants.check(Permission::Write, Resource::Exchange("w1")).is_ok());
         assert_eq!(
             refusal(&grants, Permission::Write, Resource::Exchange("x")),
             "ACCESS_REFUSED - write access to exchange 'x' in vhost 'v' refused for user 'ann'"
@@ -226,20 +199,12 @@ mod tests {
     #[test]
     fn the_default_exchange_is_amq_default() {
         let grants = grants(&store("", "^amq\\.default$", ""));
-        assert!(
-            grants
-                .check(Permission::Write, Resource::Exchange(""))
-                .is_ok()
-        );
+        assert!(grants.check(Permission::Write, Resource::Exchange("")).is_ok());
         assert_eq!(
             refusal(&grants, Permission::Configure, Resource::Exchange("")),
             "ACCESS_REFUSED - configure access to exchange 'amq.default' in vhost 'v' refused for user 'ann'"
         );
-        assert!(
-            grants
-                .check(Permission::Write, Resource::Queue(""))
-                .is_err()
-        );
+        assert!(grants.check(Permission::Write, Resource::Queue("")).is_err());
     }
 
     #[test]
@@ -254,9 +219,7 @@ mod tests {
         assert!(may(Permission::Read, "b") && !may(Permission::Read, "a"));
         store.delete_user("ann").unwrap();
         assert!(!may(Permission::Configure, "q") && !may(Permission::Read, "b"));
-        store
-            .put_user("ann", Credentials::Password("a"), &[])
-            .unwrap();
+        store.put_user("ann", Credentials::Password("a"), &[]).unwrap();
         assert!(!may(Permission::Configure, "q"));
         permit(&store, ".*", "", "");
         assert!(may(Permission::Configure, "q"));
@@ -266,11 +229,7 @@ mod tests {
     fn rights_are_those_of_one_vhost() {
         let store = store(".*", ".*", ".*");
         let elsewhere = Grants::new(store, "ann".into(), "other".into());
-        assert!(
-            elsewhere
-                .check(Permission::Read, Resource::Queue("q"))
-                .is_err()
-        );
+        assert!(elsewhere.check(Permission::Read, Resource::Queue("q")).is_err());
         assert_eq!(elsewhere.vhost(), "other");
     }
 
@@ -280,15 +239,9 @@ mod tests {
         for round in 0..3 {
             for i in 0..100_u32 {
                 let name = format!("q{i}");
-                let allowed = grants
-                    .check(Permission::Write, Resource::Queue(&name))
-                    .is_ok();
+                let allowed = grants.check(Permission::Write, Resource::Queue(&name)).is_ok();
                 assert_eq!(allowed, i % 2 == 0, "round {round}, {name}");
-                assert!(
-                    grants
-                        .check(Permission::Read, Resource::Queue(&name))
-                        .is_err()
-                );
+                assert!(grants.check(Permission::Read, Resource::Queue(&name)).is_err());
             }
         }
         assert_eq!(grants.decisions.lock().remembered.len(), REMEMBERED_MAX);

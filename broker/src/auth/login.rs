@@ -43,12 +43,7 @@ static NOBODY: LazyLock<PasswordHash> = LazyLock::new(|| PasswordHash::new("nobo
 
 impl AuthStore {
     /// Checks a user's password and where they connect from, whatever mechanism it came by.
-    pub fn authenticate(
-        &self,
-        user: &str,
-        password: &str,
-        peer: IpAddr,
-    ) -> Result<UserInfo, AuthFailure> {
+    pub fn authenticate(&self, user: &str, password: &str, peer: IpAddr) -> Result<UserInfo, AuthFailure> {
         let name = || user.to_owned();
         let found = self.with_user(user, |user| (user.info.clone(), user.hash.clone()));
         let stored = match &found {
@@ -67,13 +62,8 @@ impl AuthStore {
 
     /// Logs in the anonymous user.
     pub fn authenticate_anonymous(&self, peer: IpAddr) -> Result<UserInfo, AuthFailure> {
-        let name = self
-            .anonymous_user
-            .as_deref()
-            .ok_or(AuthFailure::AnonymousOff)?;
-        let info = self
-            .user(name)
-            .ok_or_else(|| AuthFailure::UnknownUser(name.to_owned()))?;
+        let name = self.anonymous_user.as_deref().ok_or(AuthFailure::AnonymousOff)?;
+        let info = self.user(name).ok_or_else(|| AuthFailure::UnknownUser(name.to_owned()))?;
         self.check_peer(info, peer)
     }
 
@@ -111,46 +101,27 @@ mod tests {
 
     #[test]
     fn the_right_password_logs_in() {
-        let info = store()
-            .authenticate("ann", "00123", peer("10.1.2.3"))
-            .unwrap();
+        let info = store().authenticate("ann", "00123", peer("10.1.2.3")).unwrap();
         assert_eq!(&*info.name, "ann");
     }
 
     #[test]
     fn anything_else_does_not() {
         let store = store();
-        let login = |user, password| {
-            store
-                .authenticate(user, password, peer("127.0.0.1"))
-                .unwrap_err()
-                .to_string()
-        };
+        let login = |user, password| store.authenticate(user, password, peer("127.0.0.1")).unwrap_err().to_string();
         assert_eq!(login("ann", "123"), "user 'ann': wrong password");
-        assert_eq!(
-            login("ann", ""),
-            "user 'ann': an empty password is not allowed"
-        );
+        assert_eq!(login("ann", ""), "user 'ann': an empty password is not allowed");
         assert_eq!(login("eve", "nobody"), "user 'eve' does not exist");
         assert_eq!(login("", "nobody"), "user '' does not exist");
-        assert_eq!(
-            login("certificate", "nobody"),
-            "user 'certificate' has no password"
-        );
-        assert_eq!(
-            login("certificate", ""),
-            "user 'certificate' has no password"
-        );
+        assert_eq!(login("certificate", "nobody"), "user 'certificate' has no password");
+        assert_eq!(login("certificate", ""), "user 'certificate' has no password");
     }
 
     #[test]
     fn guest_connects_from_this_machine_only() {
         let store = store();
         for here in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
-            assert!(
-                store.authenticate("guest", "guest", peer(here)).is_ok(),
-                "{here}"
-            );
+            assert!(store.authenticate("guest", "guest", peer(here)).is_ok(), "{here}");
         }
         for elsewhere in ["10.0.0.1", "0.0.0.0", "::", "::ffff:10.0.0.1", "fe80::1"] {
             assert_eq!(
@@ -174,14 +145,8 @@ mod tests {
         let store = store();
         let info = store.authenticate_anonymous(peer("::1")).unwrap();
         assert_eq!(&*info.name, "guest");
-        assert_eq!(
-            store.authenticate_anonymous(peer("10.0.0.1")),
-            Err(AuthFailure::LoopbackOnly("guest".into()))
-        );
+        assert_eq!(store.authenticate_anonymous(peer("10.0.0.1")), Err(AuthFailure::LoopbackOnly("guest".into())));
         store.delete_user("guest").unwrap();
-        assert_eq!(
-            store.authenticate_anonymous(peer("::1")),
-            Err(AuthFailure::UnknownUser("guest".into()))
-        );
+        assert_eq!(store.authenticate_anonymous(peer("::1")), Err(AuthFailure::UnknownUser("guest".into())));
     }
 }

@@ -24,24 +24,15 @@ impl PasswordHash {
     }
 
     fn with_salt(salt: [u8; SALT_BYTES], password: &str) -> Self {
-        let hash = Sha256::new()
-            .chain_update(salt)
-            .chain_update(password)
-            .finalize();
-        Self {
-            salt,
-            hash: hash.into(),
-        }
+        let hash = Sha256::new().chain_update(salt).chain_update(password).finalize();
+        Self { salt, hash: hash.into() }
     }
 
     /// Reads the base64 form; `None` when it is not one.
     pub fn from_base64(text: &str) -> Option<Self> {
         let bytes = STANDARD.decode(text).ok()?;
         let (salt, hash) = bytes.split_at_checked(SALT_BYTES)?;
-        Some(Self {
-            salt: salt.try_into().ok()?,
-            hash: hash.try_into().ok()?,
-        })
+        Some(Self { salt: salt.try_into().ok()?, hash: hash.try_into().ok()? })
     }
 
     /// The base64 form, as RabbitMQ exports it.
@@ -99,22 +90,13 @@ mod tests {
 
     #[test]
     fn other_lengths_and_alphabets_are_refused() {
-        for text in [
-            "",
-            "AAAA",
-            "!",
-            &STANDARD.encode([0; 35]),
-            &STANDARD.encode([0; 37]),
-        ] {
+        for text in ["", "AAAA", "!", &STANDARD.encode([0; 35]), &STANDARD.encode([0; 37])] {
             assert!(PasswordHash::from_base64(text).is_none(), "{text}");
         }
     }
 
     #[test]
     fn debug_hides_it() {
-        assert_eq!(
-            format!("{:?}", PasswordHash::new("x")),
-            "PasswordHash(<hidden>)"
-        );
+        assert_eq!(format!("{:?}", PasswordHash::new("x")), "PasswordHash(<hidden>)");
     }
 }

@@ -86,28 +86,20 @@ impl Pattern {
                 problem,
             })?),
         };
-        Ok(Self {
-            text: text.to_owned(),
-            matcher,
-        })
+        Ok(Self { text: text.to_owned(), matcher })
     }
 }
 
 fn compile(text: &str) -> Result<Regex, String> {
-    RegexBuilder::new(text)
-        .size_limit(COMPILED_BYTES_MAX)
-        .dfa_size_limit(COMPILED_BYTES_MAX)
-        .build()
-        .map_err(|error| match error {
+    RegexBuilder::new(text).size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).build().map_err(|error| {
+        match error {
             // A syntax error is drawn over several lines, the last of which says what is wrong.
-            regex::Error::Syntax(text) => text
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .trim_start_matches("error: ")
-                .to_owned(),
+            regex::Error::Syntax(text) => {
+                text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+            }
             other => other.to_string(),
-        })
+        }
+    })
 }
 
 #[cfg(test)]
@@ -115,9 +107,7 @@ mod tests {
     use super::*;
 
     fn write(pattern: &str, name: &str) -> bool {
-        Patterns::new("", pattern, "")
-            .unwrap()
-            .allows(Permission::Write, name)
+        Patterns::new("", pattern, "").unwrap().allows(Permission::Write, name)
     }
 
     #[test]

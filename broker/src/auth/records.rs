@@ -26,18 +26,8 @@ pub(super) struct PermissionRecord {
 
 /// A stored pair that concerns users.
 pub(super) enum Stored {
-    User {
-        name: String,
-        password_hash: Option<String>,
-        tags: Vec<String>,
-    },
-    Permission {
-        user: String,
-        vhost: String,
-        configure: String,
-        write: String,
-        read: String,
-    },
+    User { name: String, password_hash: Option<String>, tags: Vec<String> },
+    Permission { user: String, vhost: String, configure: String, write: String, read: String },
 }
 
 pub(super) fn user_key(name: &str) -> Vec<u8> {
@@ -45,31 +35,14 @@ pub(super) fn user_key(name: &str) -> Vec<u8> {
 }
 
 pub(super) fn permission_key(user: &str, vhost: &str) -> Vec<u8> {
-    [
-        PERMISSION_PREFIX,
-        user.as_bytes(),
-        &[SEPARATOR],
-        vhost.as_bytes(),
-    ]
-    .concat()
+    [PERMISSION_PREFIX, user.as_bytes(), &[SEPARATOR], vhost.as_bytes()].concat()
 }
 
-pub(super) fn user_value(
-    password_hash: Option<String>,
-    tags: &[String],
-) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&UserRecord {
-        v: VERSION,
-        password_hash,
-        tags: tags.to_vec(),
-    })
+pub(super) fn user_value(password_hash: Option<String>, tags: &[String]) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&UserRecord { v: VERSION, password_hash, tags: tags.to_vec() })
 }
 
-pub(super) fn permission_value(
-    configure: &str,
-    write: &str,
-    read: &str,
-) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn permission_value(configure: &str, write: &str, read: &str) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&PermissionRecord {
         v: VERSION,
         configure: configure.to_owned(),
@@ -84,18 +57,13 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Result<Stored, String>> {
     if let Some(name) = key.strip_prefix(USER_PREFIX) {
         return Some(read_user(name, value));
     }
-    key.strip_prefix(PERMISSION_PREFIX)
-        .map(|names| read_permission(names, value))
+    key.strip_prefix(PERMISSION_PREFIX).map(|names| read_permission(names, value))
 }
 
 fn read_user(name: &[u8], value: &[u8]) -> Result<Stored, String> {
     let record: UserRecord = parse(value)?;
     check_version(record.v)?;
-    Ok(Stored::User {
-        name: text(name)?,
-        password_hash: record.password_hash,
-        tags: record.tags,
-    })
+    Ok(Stored::User { name: text(name)?, password_hash: record.password_hash, tags: record.tags })
 }
 
 fn read_permission(names: &[u8], value: &[u8]) -> Result<Stored, String> {
@@ -116,22 +84,15 @@ fn read_permission(names: &[u8], value: &[u8]) -> Result<Stored, String> {
 
 fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
     // serde_json quotes the text it could not use; that may be a hash, so only the place is passed on.
-    serde_json::from_slice(value).map_err(|error| {
-        format!(
-            "unreadable JSON (line {}, column {})",
-            error.line(),
-            error.column()
-        )
-    })
+    serde_json::from_slice(value)
+        .map_err(|error| format!("unreadable JSON (line {}, column {})", error.line(), error.column()))
 }
 
 fn check_version(version: u32) -> Result<(), String> {
     if version == VERSION {
         return Ok(());
     }
-    Err(format!(
-        "written by another version of warren (format {version}, this one reads {VERSION})"
-    ))
+    Err(format!("written by another version of warren (format {version}, this one reads {VERSION})"))
 }
 
 fn text(name: &[u8]) -> Result<String, String> {

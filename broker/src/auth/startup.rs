@@ -18,10 +18,7 @@ pub struct StartupError {
 
 impl StartupError {
     fn new(context: &str, problem: impl std::fmt::Display) -> Self {
-        Self {
-            context: context.to_owned(),
-            problem: problem.to_string(),
-        }
+        Self { context: context.to_owned(), problem: problem.to_string() }
     }
 }
 
@@ -41,10 +38,7 @@ pub fn prepare(
     }
     // A declared user of the same name is the operator's explicit word, so it comes first.
     if is_first_start && store.user(&default_user.name).is_none() {
-        last = last.max(
-            first_user(store, default_user)
-                .map_err(|error| StartupError::new("[default_user]", error))?,
-        );
+        last = last.max(first_user(store, default_user).map_err(|error| StartupError::new("[default_user]", error))?);
     }
     for entry in &topology.permissions {
         if !vhost_exists(&entry.vhost) {
@@ -90,10 +84,7 @@ fn user(store: &AuthStore, entry: &UserEntry) -> Result<Lsn, StartupError> {
         return Err(conflict(&format!("{field} differs from the stored user's")));
     }
     if *info.tags != *entry.tags {
-        return Err(conflict(&format!(
-            "tags = {:?} differs from the stored user's {:?}",
-            entry.tags, info.tags
-        )));
+        return Err(conflict(&format!("tags = {:?} differs from the stored user's {:?}", entry.tags, info.tags)));
     }
     Ok(Lsn::default())
 }
@@ -101,11 +92,9 @@ fn user(store: &AuthStore, entry: &UserEntry) -> Result<Lsn, StartupError> {
 fn permission(store: &AuthStore, entry: &PermissionEntry) -> Result<Lsn, StartupError> {
     let wrong = |error: AuthError| StartupError::new(&entry.context, error);
     let Some(stored) = store.permission(&entry.user, &entry.vhost) else {
-        let patterns = Patterns::new(&entry.configure, &entry.write, &entry.read)
-            .map_err(|error| wrong(error.into()))?;
-        return store
-            .put_permission(&entry.user, &entry.vhost, patterns)
-            .map_err(wrong);
+        let patterns =
+            Patterns::new(&entry.configure, &entry.write, &entry.read).map_err(|error| wrong(error.into()))?;
+        return store.put_permission(&entry.user, &entry.vhost, patterns).map_err(wrong);
     };
     for (field, given, permission) in [
         ("configure", &entry.configure, Permission::Configure),
@@ -137,10 +126,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("w.toml");
         std::fs::write(&path, file).unwrap();
-        let flags = Flags {
-            config: Some(path),
-            ..Flags::default()
-        };
+        let flags = Flags { config: Some(path), ..Flags::default() };
         Settings::load(&flags, []).unwrap()
     }
 
@@ -148,8 +134,7 @@ mod tests {
         let settings = settings(file);
         let store = memory.open();
         let exists = |vhost: &str| vhost == "/";
-        prepare(&store, &settings.default_user, &settings.topology, exists)
-            .map_err(|error| error.to_string())?;
+        prepare(&store, &settings.default_user, &settings.topology, exists).map_err(|error| error.to_string())?;
         Ok(store)
     }
 
@@ -160,9 +145,7 @@ mod tests {
         assert!(store.authenticate("guest", "guest", HERE).is_ok());
         assert_eq!(&*store.user("guest").unwrap().tags, ["administrator"]);
         assert!(store.vhost_access("guest", "/"));
-        store
-            .put_user("ann", Credentials::Password("a"), &[])
-            .unwrap();
+        store.put_user("ann", Credentials::Password("a"), &[]).unwrap();
         store.delete_user("guest").unwrap();
         let store = start(&memory, "").unwrap();
         assert!(store.user("guest").is_none());
@@ -194,10 +177,7 @@ read = "^q$"
         start(&memory, DECLARED).unwrap();
         let store = start(&memory, DECLARED).unwrap();
         assert!(store.authenticate("ann", "sesame", HERE).is_ok());
-        assert_eq!(
-            store.permission("ann", "/").unwrap().text(Permission::Read),
-            "^q$"
-        );
+        assert_eq!(store.permission("ann", "/").unwrap().text(Permission::Read), "^q$");
         assert!(store.user("guest").is_some());
     }
 
@@ -231,16 +211,8 @@ read = "^q$"
         start(&memory, DECLARED).unwrap();
         for (old, new, problem) in [
             ("sesame", "other", "password differs from the stored user's"),
-            (
-                "\"monitoring\"",
-                "\"a\"",
-                "tags = [\"a\"] differs from the stored user's [\"monitoring\"]",
-            ),
-            (
-                "write = \".*\"",
-                "write = \"w\"",
-                "write = \"w\" differs from the stored permission's \".*\"",
-            ),
+            ("\"monitoring\"", "\"a\"", "tags = [\"a\"] differs from the stored user's [\"monitoring\"]"),
+            ("write = \".*\"", "write = \"w\"", "write = \"w\" differs from the stored permission's \".*\""),
         ] {
             let error = start(&memory, &DECLARED.replace(old, new)).unwrap_err();
             assert!(error.ends_with(problem), "{error}");
@@ -252,19 +224,12 @@ read = "^q$"
     #[test]
     fn permissions_need_a_user_a_vhost_and_usable_patterns() {
         let permission = |user: &str, rest: &str| {
-            let file =
-                format!("[[permission]]\nuser = \"{user}\"\nwrite = \"\"\nread = \"\"\n{rest}");
+            let file = format!("[[permission]]\nuser = \"{user}\"\nwrite = \"\"\nread = \"\"\n{rest}");
             start(&Arc::new(Memory::default()), &file).unwrap_err()
         };
         assert!(permission("eve", "configure = \"\"").ends_with("no such user \"eve\""));
-        assert!(
-            permission("eve", "configure = \"\"\nvhost = \"v\"")
-                .ends_with("there is no vhost \"v\"")
-        );
+        assert!(permission("eve", "configure = \"\"\nvhost = \"v\"").ends_with("there is no vhost \"v\""));
         let broken = permission("eve", "configure = \"(\"");
-        assert!(
-            broken.contains("configure = \"(\" is not a usable"),
-            "{broken}"
-        );
+        assert!(broken.contains("configure = \"(\" is not a usable"), "{broken}");
     }
 }

@@ -40,9 +40,7 @@ pub enum AuthError {
     #[error("the password of user {0:?} may not be empty")]
     EmptyPassword(String),
     /// Not the base64 of salt and hash.
-    #[error(
-        "the password hash of user {0:?} is not the base64 of a 4-byte salt and a SHA-256 hash"
-    )]
+    #[error("the password hash of user {0:?} is not the base64 of a 4-byte salt and a SHA-256 hash")]
     InvalidHash(String),
     /// There is no such user.
     #[error("no such user {0:?}")]
@@ -105,16 +103,9 @@ impl AuthStore {
             let Some(stored) = records::read(key, value) else {
                 continue;
             };
-            let problem = |problem| AuthError::Record {
-                key: String::from_utf8_lossy(key).into_owned(),
-                problem,
-            };
+            let problem = |problem| AuthError::Record { key: String::from_utf8_lossy(key).into_owned(), problem };
             match stored.map_err(problem)? {
-                Stored::User {
-                    name,
-                    password_hash,
-                    tags,
-                } => {
+                Stored::User { name, password_hash, tags } => {
                     let hash = match password_hash {
                         None => None,
                         Some(text) => Some(
@@ -122,19 +113,11 @@ impl AuthStore {
                                 .ok_or_else(|| problem("not a password hash".to_owned()))?,
                         ),
                     };
-                    state
-                        .users
-                        .insert(name.clone(), User::new(&name, hash, &tags));
+                    state.users.insert(name.clone(), User::new(&name, hash, &tags));
                 }
-                Stored::Permission {
-                    user,
-                    vhost,
-                    configure,
-                    write,
-                    read,
-                } => {
-                    let patterns = Patterns::new(&configure, &write, &read)
-                        .map_err(|error| problem(error.to_string()))?;
+                Stored::Permission { user, vhost, configure, write, read } => {
+                    let patterns =
+                        Patterns::new(&configure, &write, &read).map_err(|error| problem(error.to_string()))?;
                     permissions.push((user, vhost, patterns));
                 }
             }
@@ -166,8 +149,7 @@ impl AuthStore {
 
     /// What a user may do in a vhost.
     pub fn permission(&self, user: &str, vhost: &str) -> Option<Arc<Patterns>> {
-        self.with_user(user, |user| user.permissions.get(vhost).cloned())
-            .flatten()
+        self.with_user(user, |user| user.permissions.get(vhost).cloned()).flatten()
     }
 
     /// Whether a user may open a vhost: any permission record will do, even one that allows nothing.
@@ -176,61 +158,43 @@ impl AuthStore {
     }
 
     /// Creates a user, or replaces the credentials and tags of one. Permissions stay.
-    pub fn put_user(
-        &self,
-        name: &str,
-        credentials: Credentials<'_>,
-        tags: &[String],
-    ) -> Result<Lsn, AuthError> {
+    pub fn put_user(&self, name: &str, credentials: Credentials<'_>, tags: &[String]) -> Result<Lsn, AuthError> {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
             return Err(AuthError::InvalidName(name.to_owned()));
         }
         let hash = match credentials {
             Credentials::Password("") => return Err(AuthError::EmptyPassword(name.to_owned())),
             Credentials::Password(password) => Some(PasswordHash::new(password)),
-            Credentials::Hash(text) => Some(
-                PasswordHash::from_base64(text)
-                    .ok_or_else(|| AuthError::InvalidHash(name.to_owned()))?,
-            ),
+            Credentials::Hash(text) => {
+                Some(PasswordHash::from_base64(text).ok_or_else(|| AuthError::InvalidHash(name.to_owned()))?)
+            }
             Credentials::None => None,
         };
         let key = records::user_key(name);
         let value = records::user_value(hash.as_ref().map(PasswordHash::to_base64), tags)
             .map_err(|error| unwritable(&key, &error))?;
-        Ok(
-            self.change(vec![TopologyChange::Put { key, value }], |state| {
-                let mut user = User::new(name, hash, tags);
-                if let Some(old) = state.users.remove(name) {
-                    user.permissions = old.permissions;
-                }
-                state.users.insert(name.to_owned(), user);
-            }),
-        )
+        Ok(self.change(vec![TopologyChange::Put { key, value }], |state| {
+            let mut user = User::new(name, hash, tags);
+            if let Some(old) = state.users.remove(name) {
+                user.permissions = old.permissions;
+            }
+            state.users.insert(name.to_owned(), user);
+        }))
     }
 
     /// Deletes a user with all permissions. Open connections stay, without any rights.
     pub fn delete_user(&self, name: &str) -> Result<Lsn, AuthError> {
         let mut state = self.state.write();
-        let user = state
-            .users
-            .remove(name)
-            .ok_or_else(|| AuthError::NoSuchUser(name.to_owned()))?;
-        let mut changes = vec![TopologyChange::Delete {
-            key: records::user_key(name),
-        }];
-        changes.extend(user.permissions.keys().map(|vhost| TopologyChange::Delete {
-            key: records::permission_key(name, vhost),
-        }));
+        let user = state.users.remove(name).ok_or_else(|| AuthError::NoSuchUser(name.to_owned()))?;
+        let mut changes = vec![TopologyChange::Delete { key: records::user_key(name) }];
+        changes.extend(
+            user.permissions.keys().map(|vhost| TopologyChange::Delete { key: records::permission_key(name, vhost) }),
+        );
         Ok(self.commit(changes))
     }
 
     /// Sets what a user may do in a vhost. Whether there is such a vhost is the caller's to know.
-    pub fn put_permission(
-        &self,
-        user: &str,
-        vhost: &str,
-        patterns: Patterns,
-    ) -> Result<Lsn, AuthError> {
+    pub fn put_permission(&self, user: &str, vhost: &str, patterns: Patterns) -> Result<Lsn, AuthError> {
         let key = records::permission_key(user, vhost);
         let value = records::permission_value(
             patterns.text(Permission::Configure),
@@ -239,13 +203,8 @@ impl AuthStore {
         )
         .map_err(|error| unwritable(&key, &error))?;
         let mut state = self.state.write();
-        let entry = state
-            .users
-            .get_mut(user)
-            .ok_or_else(|| AuthError::NoSuchUser(user.to_owned()))?;
-        entry
-            .permissions
-            .insert(vhost.to_owned(), Arc::new(patterns));
+        let entry = state.users.get_mut(user).ok_or_else(|| AuthError::NoSuchUser(user.to_owned()))?;
+        entry.permissions.insert(vhost.to_owned(), Arc::new(patterns));
         Ok(self.commit(vec![TopologyChange::Put { key, value }]))
     }
 
@@ -293,14 +252,7 @@ impl AuthStore {
 
 impl User {
     fn new(name: &str, hash: Option<PasswordHash>, tags: &[String]) -> Self {
-        Self {
-            info: UserInfo {
-                name: name.into(),
-                tags: tags.into(),
-            },
-            hash,
-            permissions: BTreeMap::new(),
-        }
+        Self { info: UserInfo { name: name.into(), tags: tags.into() }, hash, permissions: BTreeMap::new() }
     }
 }
 
@@ -314,8 +266,5 @@ impl fmt::Debug for AuthStore {
 }
 
 fn unwritable(key: &[u8], error: &serde_json::Error) -> AuthError {
-    AuthError::Record {
-        key: String::from_utf8_lossy(key).into_owned(),
-        problem: error.to_string(),
-    }
+    AuthError::Record { key: String::from_utf8_lossy(key).into_owned(), problem: error.to_string() }
 }

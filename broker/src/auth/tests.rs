@@ -39,19 +39,14 @@ impl Memory {
     pub(super) fn open(self: &Arc<Self>) -> Arc<AuthStore> {
         let settings = crate::config::Settings::defaults().unwrap().auth;
         let pairs = self.pairs.lock().clone();
-        let pairs = pairs
-            .iter()
-            .map(|(key, value)| (key.as_slice(), value.as_slice()));
+        let pairs = pairs.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         let journal: Arc<dyn Journal> = self.clone();
         Arc::new(AuthStore::open(journal, &settings, pairs).unwrap())
     }
 
     fn keys(&self) -> Vec<String> {
         let pairs = self.pairs.lock();
-        pairs
-            .keys()
-            .map(|key| String::from_utf8(key.clone()).unwrap())
-            .collect()
+        pairs.keys().map(|key| String::from_utf8(key.clone()).unwrap()).collect()
     }
 }
 
@@ -68,16 +63,8 @@ fn users_and_permissions_are_recovered() {
     let memory = Arc::new(Memory::default());
     let store = memory.open();
     assert!(store.is_empty());
-    store
-        .put_user(
-            "ann",
-            Credentials::Password("00123"),
-            &tags(&["monitoring"]),
-        )
-        .unwrap();
-    store
-        .put_permission("ann", "/", patterns("", "^w", ".*"))
-        .unwrap();
+    store.put_user("ann", Credentials::Password("00123"), &tags(&["monitoring"])).unwrap();
+    store.put_permission("ann", "/", patterns("", "^w", ".*")).unwrap();
     assert_eq!(memory.keys(), ["permission/ann\0/", "user/ann"]);
 
     let store = memory.open();
@@ -93,9 +80,7 @@ fn users_and_permissions_are_recovered() {
 fn records_have_a_version_and_no_password() {
     let memory = Arc::new(Memory::default());
     let store = memory.open();
-    store
-        .put_user("ann", Credentials::Password("sesame"), &[])
-        .unwrap();
+    store.put_user("ann", Credentials::Password("sesame"), &[]).unwrap();
     let value = memory.pairs.lock()[&b"user/ann".to_vec()].clone();
     let json: serde_json::Value = serde_json::from_slice(&value).unwrap();
     assert_eq!(json["v"], 1);
@@ -108,9 +93,7 @@ fn a_record_from_the_future_or_a_broken_one_is_named() {
     let settings = crate::config::Settings::defaults().unwrap().auth;
     let open = |key: &'static [u8], value: &'static str| {
         let journal: Arc<dyn Journal> = Arc::new(Memory::default());
-        AuthStore::open(journal, &settings, [(key, value.as_bytes())])
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+        AuthStore::open(journal, &settings, [(key, value.as_bytes())]).map(|_| ()).map_err(|error| error.to_string())
     };
     assert_eq!(
         open(b"user/ann", r#"{"v":2,"password_hash":null,"tags":[]}"#),
@@ -120,13 +103,7 @@ fn a_record_from_the_future_or_a_broken_one_is_named() {
     assert!(broken.ends_with("not a password hash") && !broken.contains("SECRET"));
     let broken = open(b"user/ann", r#"{"v":"SECRET"}"#).unwrap_err();
     assert!(broken.contains("unreadable JSON") && !broken.contains("SECRET"));
-    assert!(
-        open(
-            b"permission/ann",
-            r#"{"v":1,"configure":"","write":"","read":""}"#
-        )
-        .is_err()
-    );
+    assert!(open(b"permission/ann", r#"{"v":1,"configure":"","write":"","read":""}"#).is_err());
     assert!(open(b"queue/x", "whatever").is_ok());
 }
 
@@ -139,22 +116,10 @@ fn what_can_not_be_a_user_is_refused() {
         let error = put(name, Credentials::Password("x"));
         assert_eq!(error, AuthError::InvalidName(name.to_owned()));
     }
-    assert_eq!(
-        put("ann", Credentials::Password("")),
-        AuthError::EmptyPassword("ann".into())
-    );
-    assert_eq!(
-        put("ann", Credentials::Hash("c2hvcnQ=")),
-        AuthError::InvalidHash("ann".into())
-    );
-    assert_eq!(
-        store.put_permission("ann", "/", patterns("", "", "")),
-        Err(AuthError::NoSuchUser("ann".into()))
-    );
-    assert_eq!(
-        store.delete_user("ann"),
-        Err(AuthError::NoSuchUser("ann".into()))
-    );
+    assert_eq!(put("ann", Credentials::Password("")), AuthError::EmptyPassword("ann".into()));
+    assert_eq!(put("ann", Credentials::Hash("c2hvcnQ=")), AuthError::InvalidHash("ann".into()));
+    assert_eq!(store.put_permission("ann", "/", patterns("", "", "")), Err(AuthError::NoSuchUser("ann".into())));
+    assert_eq!(store.delete_user("ann"), Err(AuthError::NoSuchUser("ann".into())));
     assert!(store.is_empty());
 }
 
@@ -162,13 +127,9 @@ fn what_can_not_be_a_user_is_refused() {
 fn changing_a_user_keeps_permissions_and_deleting_takes_them() {
     let memory = Arc::new(Memory::default());
     let store = memory.open();
-    store
-        .put_user("ann", Credentials::Password("a"), &[])
-        .unwrap();
+    store.put_user("ann", Credentials::Password("a"), &[]).unwrap();
     for vhost in ["/", "v"] {
-        store
-            .put_permission("ann", vhost, patterns("", "", ""))
-            .unwrap();
+        store.put_permission("ann", vhost, patterns("", "", "")).unwrap();
     }
     store.put_user("ann", Credentials::None, &[]).unwrap();
     assert!(store.vhost_access("ann", "v"));
@@ -184,30 +145,15 @@ fn permissions_can_be_taken_away_one_by_one_and_with_a_vhost() {
     let memory = Arc::new(Memory::default());
     let store = memory.open();
     for user in ["ann", "bob"] {
-        store
-            .put_user(user, Credentials::Password("a"), &[])
-            .unwrap();
-        store
-            .put_permission(user, "v", patterns("", "", ""))
-            .unwrap();
-        store
-            .put_permission(user, "w", patterns("", "", ""))
-            .unwrap();
+        store.put_user(user, Credentials::Password("a"), &[]).unwrap();
+        store.put_permission(user, "v", patterns("", "", "")).unwrap();
+        store.put_permission(user, "w", patterns("", "", "")).unwrap();
     }
     assert!(store.delete_permission("ann", "w").is_some());
     assert!(store.delete_permission("ann", "w").is_none());
     assert!(store.delete_permission("eve", "w").is_none());
-    store.delete_vhost(
-        "v",
-        vec![TopologyChange::Put {
-            key: b"vhost/marker".to_vec(),
-            value: Vec::new(),
-        }],
-    );
-    assert_eq!(
-        memory.keys(),
-        ["permission/bob\0w", "user/ann", "user/bob", "vhost/marker"]
-    );
+    store.delete_vhost("v", vec![TopologyChange::Put { key: b"vhost/marker".to_vec(), value: Vec::new() }]);
+    assert_eq!(memory.keys(), ["permission/bob\0w", "user/ann", "user/bob", "vhost/marker"]);
     assert!(!store.vhost_access("bob", "v") && store.vhost_access("bob", "w"));
 }
 
@@ -219,20 +165,14 @@ fn the_real_store_brings_users_back() {
         let mut options = storage::Options::new(directory.path());
         options.segment_bytes = 64 * 1024;
         let (log, recovered) = storage::Store::open(options).unwrap();
-        let pairs = recovered
-            .topology
-            .iter()
-            .map(|(key, value)| (key.as_slice(), value.as_slice()));
+        let pairs = recovered.topology.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         let auth = AuthStore::open(log.clone(), &settings, pairs).unwrap();
         (log, auth)
     };
     let (log, auth) = open();
-    auth.put_user("ann", Credentials::Password("a"), &tags(&["x"]))
-        .unwrap();
-    auth.put_permission("ann", "/", patterns("", "^w", ""))
-        .unwrap();
-    auth.put_user("bob", Credentials::Password("b"), &[])
-        .unwrap();
+    auth.put_user("ann", Credentials::Password("a"), &tags(&["x"])).unwrap();
+    auth.put_permission("ann", "/", patterns("", "^w", "")).unwrap();
+    auth.put_user("bob", Credentials::Password("b"), &[]).unwrap();
     auth.delete_user("bob").unwrap();
     log.close(Vec::new()).unwrap();
     drop((log, auth));

@@ -17,6 +17,5 @@ pub(super) fn now_ns() -> u64 {
 
 /// Reads the timestamp at the start of a body.
 pub(super) fn read_stamp(body: &[u8]) -> Option<u64> {
-    body.first_chunk::<STAMP_BYTES>()
-        .map(|bytes| u64::from_be_bytes(*bytes))
+    body.first_chunk::<STAMP_BYTES>().map(|bytes| u64::from_be_bytes(*bytes))
 }

@@ -19,12 +19,7 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn new(limit: u64) -> Self {
         let slots = (0..limit.max(1)).map(|_| AtomicU64::new(0)).collect();
-        Self {
-            slots,
-            limit: limit.max(1),
-            sent: AtomicU64::new(0),
-            settled: AtomicU64::new(0),
-        }
+        Self { slots, limit: limit.max(1), sent: AtomicU64::new(0), settled: AtomicU64::new(0) }
     }
 
     fn slot(&self, number: u64) -> &AtomicU64 {
@@ -66,10 +61,7 @@ pub(super) struct Confirms {
 
 impl Confirms {
     pub(super) fn new(window: Arc<Window>) -> anyhow::Result<Self> {
-        Ok(Self {
-            window,
-            latencies: Latencies::new()?,
-        })
+        Ok(Self { window, latencies: Latencies::new()? })
     }
 
     /// Takes a confirm and returns how many messages it settled. Tags from outside the window settle nothing.

@@ -6,9 +6,7 @@ use std::net::TcpStream;
 use amq_protocol::uri::AMQPUri;
 use anyhow::{Context, anyhow, bail};
 use protocol::amqp::{FieldTable, LongString, ShortString, channel, connection};
-use protocol::{
-    AMQPClass, FrameKind, PROTOCOL_HEADER, ServerMethod, decode_server_method, put_method,
-};
+use protocol::{AMQPClass, FrameKind, PROTOCOL_HEADER, ServerMethod, decode_server_method, put_method};
 
 use super::incoming::Incoming;
 
@@ -34,33 +32,22 @@ impl Connection {
     /// Connects, logs in and opens the channel.
     pub(super) fn open(uri: &AMQPUri) -> anyhow::Result<Self> {
         let address = (uri.authority.host.as_str(), uri.authority.port);
-        let mut stream = TcpStream::connect(address)
-            .with_context(|| format!("no connection to {}:{}", address.0, address.1))?;
+        let mut stream =
+            TcpStream::connect(address).with_context(|| format!("no connection to {}:{}", address.0, address.1))?;
         stream.set_nodelay(true)?;
         stream.write_all(&PROTOCOL_HEADER)?;
-        let mut open = Self {
-            incoming: Incoming::new(stream.try_clone()?, FRAME_MAX),
-            stream,
-            frame_max: FRAME_MAX,
-        };
+        let mut open = Self { incoming: Incoming::new(stream.try_clone()?, FRAME_MAX), stream, frame_max: FRAME_MAX };
         open.log_in(uri)?;
-        open.call(
-            CHANNEL,
-            AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})),
-        )?;
+        open.call(CHANNEL, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})))?;
         Ok(open)
     }
 
     fn log_in(&mut self, uri: &AMQPUri) -> anyhow::Result<()> {
         use connection::AMQPMethod;
 
-        let refused =
-            "the broker did not let this user in (wrong password, or a user limited to localhost?)";
+        let refused = "the broker did not let this user in (wrong password, or a user limited to localhost?)";
         let user = &uri.authority.userinfo;
-        match self
-            .receive(0)
-            .context("the other side does not speak AMQP 0-9-1")?
-        {
+        match self.receive(0).context("the other side does not speak AMQP 0-9-1")? {
             AMQPClass::Connection(AMQPMethod::Start(_)) => {}
             other => bail!("expected connection.start, not {other:?}"),
         }
@@ -80,15 +67,9 @@ impl Connection {
             limit => limit.min(FRAME_MAX),
         };
         self.incoming.set_frame_max(self.frame_max);
-        let tune_ok = connection::TuneOk {
-            channel_max: tune.channel_max,
-            frame_max: self.frame_max,
-            heartbeat: 0,
-        };
+        let tune_ok = connection::TuneOk { channel_max: tune.channel_max, frame_max: self.frame_max, heartbeat: 0 };
         self.send(0, &AMQPClass::Connection(AMQPMethod::TuneOk(tune_ok)))?;
-        let open = connection::Open {
-            virtual_host: short(&uri.vhost)?,
-        };
+        let open = connection::Open { virtual_host: short(&uri.vhost)? };
         match self.call(0, AMQPClass::Connection(AMQPMethod::Open(open)))? {
             AMQPClass::Connection(AMQPMethod::OpenOk(_)) => Ok(()),
             other => bail!("expected connection.open-ok, not {other:?}"),
@@ -135,16 +116,12 @@ pub(super) fn check_not_closed(method: &AMQPClass) -> anyhow::Result<()> {
     use protocol::amqp::basic;
 
     match method {
-        AMQPClass::Connection(connection::AMQPMethod::Close(close)) => bail!(
-            "the broker closed the connection: {} {}",
-            close.reply_code,
-            close.reply_text
-        ),
-        AMQPClass::Channel(channel::AMQPMethod::Close(close)) => bail!(
-            "the broker closed the channel: {} {}",
-            close.reply_code,
-            close.reply_text
-        ),
+        AMQPClass::Connection(connection::AMQPMethod::Close(close)) => {
+            bail!("the broker closed the connection: {} {}", close.reply_code, close.reply_text)
+        }
+        AMQPClass::Channel(channel::AMQPMethod::Close(close)) => {
+            bail!("the broker closed the channel: {} {}", close.reply_code, close.reply_text)
+        }
         AMQPClass::Basic(basic::AMQPMethod::Cancel(_)) => {
             bail!("the broker cancelled a consumer")
         }

@@ -42,29 +42,20 @@ impl Consumer {
         };
         subscribe(&mut connection, options, index)?;
         let incoming = connection.incoming;
-        let reader = thread::Builder::new()
-            .name(format!("consumer-{index}"))
-            .spawn(move || {
-                if let Err(error) = reader.read(incoming) {
-                    reader.shared.fail(&error);
-                }
-                reader.latencies
-            })?;
-        Ok(Self {
-            counters,
-            stream: connection.stream,
-            reader,
-        })
+        let reader = thread::Builder::new().name(format!("consumer-{index}")).spawn(move || {
+            if let Err(error) = reader.read(incoming) {
+                reader.shared.fail(&error);
+            }
+            reader.latencies
+        })?;
+        Ok(Self { counters, stream: connection.stream, reader })
     }
 }
 
 /// Consumes from this consumer's queues. The answers are left to the reader, because deliveries may come before them.
 fn subscribe(connection: &mut Connection, options: &Options, index: usize) -> anyhow::Result<()> {
     if options.prefetch > 0 && !options.auto_ack {
-        let qos = basic::Qos {
-            prefetch_count: options.prefetch,
-            global: false,
-        };
+        let qos = basic::Qos { prefetch_count: options.prefetch, global: false };
         connection.call(CHANNEL, AMQPClass::Basic(basic::AMQPMethod::Qos(qos)))?;
     }
     let mut out = Vec::new();
@@ -102,11 +93,7 @@ struct Received {
 
 impl Assembly {
     fn begin(&mut self, delivery_tag: u64) {
-        *self = Self {
-            delivery_tag,
-            is_first_part: true,
-            ..Self::default()
-        };
+        *self = Self { delivery_tag, is_first_part: true, ..Self::default() };
     }
 
     fn on_header(&mut self, payload: &[u8]) -> anyhow::Result<Option<Received>> {
@@ -123,18 +110,13 @@ impl Assembly {
         if std::mem::take(&mut self.is_first_part) {
             self.stamp = read_stamp(payload);
         }
-        self.body_left = self
-            .body_left
-            .checked_sub(payload.len() as u64)
-            .context("the broker sent more body than it announced")?;
+        self.body_left =
+            self.body_left.checked_sub(payload.len() as u64).context("the broker sent more body than it announced")?;
         Ok((self.body_left == 0).then(|| self.received()))
     }
 
     fn received(&self) -> Received {
-        Received {
-            delivery_tag: self.delivery_tag,
-            stamp: self.stamp,
-        }
+        Received { delivery_tag: self.delivery_tag, stamp: self.stamp }
     }
 }
 
@@ -147,11 +129,7 @@ struct Acks {
 
 impl Acks {
     fn new(every: u64) -> Self {
-        Self {
-            every,
-            unacked: 0,
-            out: Vec::new(),
-        }
+        Self { every, unacked: 0, out: Vec::new() }
     }
 
     fn on_message(&mut self, delivery_tag: u64) {
@@ -230,9 +208,7 @@ impl Reader {
             self.stream.write_all(&acks.out)?;
             acks.out.clear();
         }
-        self.counters
-            .consumed
-            .fetch_add(consumed, Ordering::Relaxed);
+        self.counters.consumed.fetch_add(consumed, Ordering::Relaxed);
         Ok(())
     }
 
@@ -260,12 +236,7 @@ mod tests {
         let header = |size: u64| [&[0, 60, 0, 0], size.to_be_bytes().as_slice(), &[0, 0]].concat();
         assembly.begin(7);
         assert!(assembly.on_header(&header(12)).unwrap().is_none());
-        assert!(
-            assembly
-                .on_body(&[0, 0, 0, 0, 0, 0, 0, 9, 1])
-                .unwrap()
-                .is_none()
-        );
+        assert!(assembly.on_body(&[0, 0, 0, 0, 0, 0, 0, 9, 1]).unwrap().is_none());
         let message = assembly.on_body(&[1, 2, 3]).unwrap().unwrap();
         assert_eq!((message.delivery_tag, message.stamp), (7, Some(9)));
 

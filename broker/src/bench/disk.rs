@@ -83,9 +83,7 @@ mod tests {
 
     #[test]
     fn a_missing_directory_is_named() {
-        let error = measure_for(Path::new("/nonexistent/x"), Duration::ZERO)
-            .err()
-            .unwrap();
+        let error = measure_for(Path::new("/nonexistent/x"), Duration::ZERO).err().unwrap();
         assert!(format!("{error:#}").contains("/nonexistent/x"));
     }
 }

@@ -21,14 +21,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     pub(super) fn new(stream: TcpStream, frame_max: u32) -> Self {
-        Self {
-            stream,
-            buffer: vec![0; BUFFER_BYTES],
-            start: 0,
-            end: 0,
-            frame_max,
-            needed: 0,
-        }
+        Self { stream, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, frame_max, needed: 0 }
     }
 
     pub(super) fn set_frame_max(&mut self, frame_max: u32) {

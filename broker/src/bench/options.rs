@@ -130,11 +130,9 @@ impl Options {
         if self.queues == 0 {
             bail!("--queues must be at least 1");
         }
-        for (flag, count) in [
-            ("--producers", self.producers),
-            ("--consumers", self.consumers),
-            ("--queues", self.queues),
-        ] {
+        for (flag, count) in
+            [("--producers", self.producers), ("--consumers", self.consumers), ("--queues", self.queues)]
+        {
             if count > COUNT_MAX {
                 bail!("{flag} must be at most {COUNT_MAX}");
             }
@@ -155,11 +153,7 @@ impl Options {
             bail!("--ack-every must be at least 1");
         }
         if !self.auto_ack && self.prefetch > 0 && self.ack_every > u64::from(self.prefetch) {
-            bail!(
-                "--ack-every {} would wait for ever with --prefetch {}",
-                self.ack_every,
-                self.prefetch
-            );
+            bail!("--ack-every {} would wait for ever with --prefetch {}", self.ack_every, self.prefetch);
         }
         if self.name.len() > 200 {
             bail!("--name must have at most 200 bytes");
@@ -174,9 +168,7 @@ impl Options {
             (None, None) => DEFAULT_URI,
             (None, Some(_)) => return Ok(None),
         };
-        let uri: AMQPUri = text
-            .parse()
-            .map_err(|problem| anyhow!("--uri: {problem}"))?;
+        let uri: AMQPUri = text.parse().map_err(|problem| anyhow!("--uri: {problem}"))?;
         if uri.scheme != AMQPScheme::AMQP {
             bail!("--uri: only amqp:// is supported");
         }
@@ -197,9 +189,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::bench) fn parse(flags: &[&str]) -> Options {
-        Command::try_parse_from([&["bench"], flags].concat())
-            .unwrap_or_else(|error| panic!("{error}"))
-            .options
+        Command::try_parse_from([&["bench"], flags].concat()).unwrap_or_else(|error| panic!("{error}")).options
     }
 
     #[test]
@@ -217,10 +207,7 @@ pub(super) mod tests {
         assert!(parse(&["--disk", "d"]).target().unwrap().is_none());
         let both = parse(&["--disk", "d", "--uri", "amqp://u:p@h:1/v"]);
         let uri = both.target().unwrap().unwrap();
-        assert_eq!(
-            (uri.authority.host.as_str(), uri.vhost.as_str()),
-            ("h", "v")
-        );
+        assert_eq!((uri.authority.host.as_str(), uri.vhost.as_str()), ("h", "v"));
         assert!(parse(&["--uri", "amqps://h"]).target().is_err());
         assert!(parse(&["--uri", "nonsense"]).target().is_err());
     }
@@ -239,11 +226,7 @@ pub(super) mod tests {
         ] {
             assert!(parse(flags).check().is_err(), "{flags:?}");
         }
-        parse(&["--ack-every", "11", "--prefetch", "0"])
-            .check()
-            .unwrap();
-        parse(&["--ack-every", "11", "--prefetch", "10", "--auto-ack"])
-            .check()
-            .unwrap();
+        parse(&["--ack-every", "11", "--prefetch", "0"]).check().unwrap();
+        parse(&["--ack-every", "11", "--prefetch", "10", "--auto-ack"]).check().unwrap();
     }
 }

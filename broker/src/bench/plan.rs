@@ -13,11 +13,7 @@ const HEADER: &str = "queue";
 /// The queues the `index`th of `count` connections uses: with fewer connections than queues each takes its share, with
 /// more they share one queue each.
 pub(super) fn share(index: usize, count: usize, queues: usize) -> Vec<usize> {
-    if count >= queues {
-        vec![index % queues]
-    } else {
-        (index..queues).step_by(count).collect()
-    }
+    if count >= queues { vec![index % queues] } else { (index..queues).step_by(count).collect() }
 }
 
 /// Names have the same length, so that all messages of a producer have.
@@ -33,15 +29,10 @@ pub(super) struct Route {
 }
 
 pub(super) fn route(options: &Options, index: usize) -> anyhow::Result<Route> {
-    let properties =
-        BasicProperties::default().with_delivery_mode(if options.persistent { 2 } else { 1 });
+    let properties = BasicProperties::default().with_delivery_mode(if options.persistent { 2 } else { 1 });
     let queue = queue_name(options, index);
     Ok(match options.exchange_type {
-        None => Route {
-            exchange: String::new(),
-            routing_key: queue,
-            properties,
-        },
+        None => Route { exchange: String::new(), routing_key: queue, properties },
         Some(kind) => Route {
             exchange: options.name.clone(),
             routing_key: match kind {
@@ -92,10 +83,7 @@ pub(super) fn set_up(connection: &mut Connection, options: &Options) -> anyhow::
         };
         queue_call(connection, queue::AMQPMethod::Declare(declare))?;
         if !options.keep_queues {
-            let purge = queue::Purge {
-                queue: name.clone(),
-                nowait: false,
-            };
+            let purge = queue::Purge { queue: name.clone(), nowait: false };
             queue_call(connection, queue::AMQPMethod::Purge(purge))?;
         }
         if let Some(kind) = options.exchange_type {
@@ -134,11 +122,7 @@ pub(super) fn tear_down(connection: &mut Connection, options: &Options) -> anyho
         queue_call(connection, queue::AMQPMethod::Delete(delete))?;
     }
     if options.exchange_type.is_some() {
-        let delete = exchange::Delete {
-            exchange: short(&options.name)?,
-            if_unused: false,
-            nowait: false,
-        };
+        let delete = exchange::Delete { exchange: short(&options.name)?, if_unused: false, nowait: false };
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Delete(delete));
         connection.call(CHANNEL, method)?;
     }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail};
 use protocol::amqp::confirm;
 use protocol::{
-    AMQPClass, Content, Decoded, FrameKind, ServerMethod, address, decode_frame,
-    decode_server_method, encode_properties, put_publish,
+    AMQPClass, Content, Decoded, FrameKind, ServerMethod, address, decode_frame, decode_server_method,
+    encode_properties, put_publish,
 };
 
 use super::clock::{STAMP_BYTES, now_ns};
@@ -63,9 +63,7 @@ impl Producer {
             counters: counters.clone(),
             stream: connection.stream.try_clone()?,
         };
-        let writer = thread::Builder::new()
-            .name(format!("producer-{index}"))
-            .spawn(move || writer.run())?;
+        let writer = thread::Builder::new().name(format!("producer-{index}")).spawn(move || writer.run())?;
         let reader = Reader {
             confirms: window.map(Confirms::new).transpose()?,
             writer: writer.thread().clone(),
@@ -73,15 +71,8 @@ impl Producer {
             counters: counters.clone(),
             incoming: connection.incoming,
         };
-        let reader = thread::Builder::new()
-            .name(format!("confirms-{index}"))
-            .spawn(move || reader.run())?;
-        Ok(Self {
-            counters,
-            stream: connection.stream,
-            writer,
-            reader,
-        })
+        let reader = thread::Builder::new().name(format!("confirms-{index}")).spawn(move || reader.run())?;
+        Ok(Self { counters, stream: connection.stream, writer, reader })
     }
 }
 
@@ -121,12 +112,7 @@ impl Batch {
             0..STAMP_BYTES => None,
             _ => Some(body_offset(&bytes)?),
         };
-        Ok(Self {
-            bytes,
-            message_bytes,
-            stamp_at,
-            next: 0,
-        })
+        Ok(Self { bytes, message_bytes, stamp_at, next: 0 })
     }
 
     /// Messages to the end of the buffer.
@@ -158,9 +144,7 @@ impl Batch {
 fn body_offset(bytes: &[u8]) -> anyhow::Result<usize> {
     const FRAME_HEADER_BYTES: usize = 7;
     let mut offset = 0;
-    while let Ok(Decoded::Frame { frame, consumed }) =
-        decode_frame(bytes.get(offset..).unwrap_or_default(), 0)
-    {
+    while let Ok(Decoded::Frame { frame, consumed }) = decode_frame(bytes.get(offset..).unwrap_or_default(), 0) {
         if frame.kind == FrameKind::Body {
             return Ok(offset + FRAME_HEADER_BYTES);
         }
@@ -274,9 +258,7 @@ impl Reader {
                 }
             }
             if confirmed + nacked > 0 {
-                self.counters
-                    .confirmed
-                    .fetch_add(confirmed, Ordering::Relaxed);
+                self.counters.confirmed.fetch_add(confirmed, Ordering::Relaxed);
                 self.counters.nacked.fetch_add(nacked, Ordering::Relaxed);
                 self.writer.unpark();
             }

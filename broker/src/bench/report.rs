@@ -24,11 +24,7 @@ pub(super) fn print_second(second: u32, took: Duration, counts: Counts) -> io::R
 }
 
 /// The end: text, or one JSON object as the last line.
-pub(super) fn print(
-    options: &Options,
-    load: Option<&Load>,
-    disk: Option<&[DiskRate]>,
-) -> io::Result<()> {
+pub(super) fn print(options: &Options, load: Option<&Load>, disk: Option<&[DiskRate]>) -> io::Result<()> {
     let mut out = io::stdout();
     if options.json {
         return writeln!(out, "{}", to_json(options, load, disk));
@@ -70,10 +66,7 @@ fn load_lines(load: &Load) -> Vec<String> {
         lines.push(flow("nacked   ", counts.nacked));
     }
     lines.push(flow("consumed ", counts.consumed));
-    for (name, latencies) in [
-        ("confirm latency   ", &load.confirm_us),
-        ("end-to-end latency", &load.latency_us),
-    ] {
+    for (name, latencies) in [("confirm latency   ", &load.confirm_us), ("end-to-end latency", &load.latency_us)] {
         if !latencies.0.is_empty() {
             lines.push(format!("{name}  {}", percentiles_text(latencies)));
         }
@@ -163,9 +156,7 @@ fn percentiles(latencies: &Latencies) -> [(&'static str, u64); 4] {
 }
 
 fn percentiles_text(latencies: &Latencies) -> String {
-    percentiles(latencies)
-        .map(|(name, us)| format!("{name} {} µs", grouped(us)))
-        .join("  ")
+    percentiles(latencies).map(|(name, us)| format!("{name} {} µs", grouped(us))).join("  ")
 }
 
 /// `null` when nothing was measured: a latency of 0 would look like a result.
@@ -173,10 +164,7 @@ fn percentiles_json(latencies: &Latencies) -> Value {
     if latencies.0.is_empty() {
         return Value::Null;
     }
-    percentiles(latencies)
-        .into_iter()
-        .map(|(name, us)| (name.to_owned(), Value::from(us)))
-        .collect()
+    percentiles(latencies).into_iter().map(|(name, us)| (name.to_owned(), Value::from(us))).collect()
 }
 
 /// 1234567 as 1,234,567.
@@ -203,19 +191,11 @@ mod tests {
         (1..=100).for_each(|us| latency_us.record(0, us * 1000, 1));
         Load {
             seconds: 2.0,
-            counts: Counts {
-                published: 3000,
-                confirmed: 0,
-                nacked: 0,
-                consumed: 2000,
-            },
+            counts: Counts { published: 3000, confirmed: 0, nacked: 0, consumed: 2000 },
             confirm_us: Latencies::new().unwrap(),
             latency_us,
             generator_cpu_seconds: 1.0,
-            broker: Some(BrokerUse {
-                cpu_seconds: 0.5,
-                rss_peak_bytes: 1024 * 1024,
-            }),
+            broker: Some(BrokerUse { cpu_seconds: 0.5, rss_peak_bytes: 1024 * 1024 }),
         }
     }
 
@@ -243,21 +223,12 @@ mod tests {
         let lines = load_lines(&load());
         assert_eq!(lines[0], "published  1,500 msg/s  (3,000 in 2.0 s)");
         assert!(!lines.iter().any(|line| line.starts_with("confirm")));
-        assert!(
-            lines
-                .iter()
-                .any(|line| line.contains("6,000 messages per CPU second"))
-        );
+        assert!(lines.iter().any(|line| line.contains("6,000 messages per CPU second")));
     }
 
     #[test]
     fn digits_are_grouped() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), text);
         }
     }

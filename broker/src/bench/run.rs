@@ -72,13 +72,9 @@ pub(super) fn run(options: &Options, uri: &AMQPUri) -> anyhow::Result<Load> {
     let mut admin = Connection::open(uri)?;
     plan::set_up(&mut admin, options)?;
     let shared = Arc::new(Shared::default());
-    let mut workers = Workers {
-        producers: Vec::new(),
-        consumers: Vec::new(),
-    };
-    let measured = workers
-        .start(options, uri, &shared)
-        .and_then(|()| workers.measure(options, broker.as_deref(), &shared));
+    let mut workers = Workers { producers: Vec::new(), consumers: Vec::new() };
+    let measured =
+        workers.start(options, uri, &shared).and_then(|()| workers.measure(options, broker.as_deref(), &shared));
     let latencies = workers.stop(&shared);
     let tidied = plan::tear_down(&mut admin, options);
     let (begin, end) = measured?;
@@ -94,41 +90,28 @@ pub(super) fn run(options: &Options, uri: &AMQPUri) -> anyhow::Result<Load> {
         latency_us,
         generator_cpu_seconds: end.generator_cpu - begin.generator_cpu,
         broker: match (broker, begin.broker_cpu, end.broker_cpu) {
-            (Some(process), Some(before), Some(after)) => Some(BrokerUse {
-                cpu_seconds: after - before,
-                rss_peak_bytes: process::rss_peak_bytes(&process)?,
-            }),
+            (Some(process), Some(before), Some(after)) => {
+                Some(BrokerUse { cpu_seconds: after - before, rss_peak_bytes: process::rss_peak_bytes(&process)? })
+            }
             _ => None,
         },
     })
 }
 
 impl Workers {
-    fn start(
-        &mut self,
-        options: &Options,
-        uri: &AMQPUri,
-        shared: &Arc<Shared>,
-    ) -> anyhow::Result<()> {
+    fn start(&mut self, options: &Options, uri: &AMQPUri, shared: &Arc<Shared>) -> anyhow::Result<()> {
         for index in 0..options.consumers {
             let connection = Connection::open(uri)?;
-            self.consumers
-                .push(Consumer::start(connection, options, index, shared)?);
+            self.consumers.push(Consumer::start(connection, options, index, shared)?);
         }
         for index in 0..options.producers {
             let connection = Connection::open(uri)?;
-            self.producers
-                .push(Producer::start(connection, options, index, shared)?);
+            self.producers.push(Producer::start(connection, options, index, shared)?);
         }
         Ok(())
     }
 
-    fn measure(
-        &self,
-        options: &Options,
-        broker: Option<&str>,
-        shared: &Shared,
-    ) -> anyhow::Result<(Moment, Moment)> {
+    fn measure(&self, options: &Options, broker: Option<&str>, shared: &Shared) -> anyhow::Result<(Moment, Moment)> {
         wait(Duration::from_secs_f64(options.warmup), shared)?;
         shared.set_recording(true);
         let begin = self.moment(broker)?;
@@ -194,9 +177,7 @@ impl Workers {
         }
         for consumer in self.consumers {
             let _ = consumer.stream.shutdown(Shutdown::Both);
-            latency_us
-                .0
-                .add(consumer.reader.join().map_err(panicked)?.0)?;
+            latency_us.0.add(consumer.reader.join().map_err(panicked)?.0)?;
         }
         Ok((confirm_us, latency_us))
     }

@@ -35,9 +35,7 @@ impl Shared {
     /// Notes the first failure and stops. An error after the stop is only the socket that was shut down.
     pub(super) fn fail(&self, error: &anyhow::Error) {
         if !self.is_stopped() {
-            self.failure
-                .lock()
-                .get_or_insert_with(|| format!("{error:#}"));
+            self.failure.lock().get_or_insert_with(|| format!("{error:#}"));
             self.stop();
         }
     }

@@ -28,14 +28,9 @@ fn table_at(table: &DeTable<'_>, depth: usize) -> Result<FieldTable, String> {
     let mut converted = FieldTable::default();
     for (key, argument) in table {
         let name = key.get_ref();
-        let short = ShortString::try_new(name.as_ref()).map_err(|_| {
-            format!(
-                "argument name {} is longer than 255 bytes",
-                super::error::quoted(name)
-            )
-        })?;
-        let argument = value(argument.get_ref(), depth)
-            .map_err(|problem| format!("argument {name:?}: {problem}"))?;
+        let short = ShortString::try_new(name.as_ref())
+            .map_err(|_| format!("argument name {} is longer than 255 bytes", super::error::quoted(name)))?;
+        let argument = value(argument.get_ref(), depth).map_err(|problem| format!("argument {name:?}: {problem}"))?;
         converted.insert(short, argument);
     }
     Ok(converted)
@@ -69,24 +64,15 @@ pub(super) fn integer(digits: &DeInteger<'_>) -> Result<i64, String> {
 }
 
 fn float(digits: &DeFloat<'_>) -> Result<f64, String> {
-    digits
-        .as_str()
-        .parse()
-        .map_err(|_| format!("{} is not a number", digits.as_str()))
+    digits.as_str().parse().map_err(|_| format!("{} is not a number", digits.as_str()))
 }
 
 fn timestamp(datetime: &Datetime) -> Result<u64, String> {
-    let date = datetime
-        .date
-        .ok_or_else(|| format!("{datetime} is a time without a date"))?;
+    let date = datetime.date.ok_or_else(|| format!("{datetime} is a time without a date"))?;
     let days = days_since_1970(date.year.into(), date.month.into(), date.day.into());
-    let (hour, minute, second) = datetime.time.map_or((0, 0, 0), |time| {
-        (
-            i64::from(time.hour),
-            i64::from(time.minute),
-            i64::from(time.second.unwrap_or(0)),
-        )
-    });
+    let (hour, minute, second) = datetime
+        .time
+        .map_or((0, 0, 0), |time| (i64::from(time.hour), i64::from(time.minute), i64::from(time.second.unwrap_or(0))));
     let offset_minutes = match datetime.offset {
         Some(Offset::Custom { minutes }) => i64::from(minutes),
         Some(Offset::Z) | None => 0,
@@ -99,11 +85,7 @@ fn timestamp(datetime: &Datetime) -> Result<u64, String> {
 /// of the months before it a linear function.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     const MARCH_1_YEAR_0_TO_1970: i64 = 719_468;
-    let (year, months_since_march) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (year, months_since_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let day_of_year = (153 * months_since_march + 2) / 5 + day - 1;
     year * 365 + leap_days + day_of_year - MARCH_1_YEAR_0_TO_1970
@@ -132,23 +114,13 @@ mod tests {
         assert_eq!(argument("\"00123\""), Ok(long("00123")));
         assert_eq!(
             argument("[1, \"a\", false]"),
-            Ok(AMQPValue::FieldArray(
-                vec![
-                    AMQPValue::LongLongInt(1),
-                    long("a"),
-                    AMQPValue::Boolean(false)
-                ]
-                .into()
-            ))
+            Ok(AMQPValue::FieldArray(vec![AMQPValue::LongLongInt(1), long("a"), AMQPValue::Boolean(false)].into()))
         );
         let AMQPValue::FieldTable(inner) = argument("{ a = 1, b.c = \"d\" }").unwrap() else {
             panic!("not a table");
         };
         assert_eq!(inner.inner().get("a"), Some(&AMQPValue::LongLongInt(1)));
-        assert!(matches!(
-            inner.inner().get("b"),
-            Some(AMQPValue::FieldTable(_))
-        ));
+        assert!(matches!(inner.inner().get("b"), Some(AMQPValue::FieldTable(_))));
     }
 
     #[test]
@@ -165,14 +137,8 @@ mod tests {
         assert_eq!(timestamp("2000-02-29"), Ok(951_782_400));
         assert_eq!(timestamp("2000-03-01"), Ok(951_868_800));
         assert_eq!(timestamp("2100-03-01"), Ok(4_107_542_400));
-        assert_eq!(
-            timestamp("07:32:00"),
-            Err("argument \"x\": 07:32:00 is a time without a date".into())
-        );
-        assert_eq!(
-            timestamp("1969-12-31"),
-            Err("argument \"x\": 1969-12-31 is before 1970".into())
-        );
+        assert_eq!(timestamp("07:32:00"), Err("argument \"x\": 07:32:00 is a time without a date".into()));
+        assert_eq!(timestamp("1969-12-31"), Err("argument \"x\": 1969-12-31 is before 1970".into()));
     }
 
     #[test]
@@ -182,10 +148,7 @@ mod tests {
             Err("argument \"x\": 9223372036854775808 does not fit in 64 bits".into())
         );
         let deep = format!("{}1{}", "[".repeat(20), "]".repeat(20));
-        assert_eq!(
-            argument(&deep),
-            Err("argument \"x\": nested more than 16 deep".into())
-        );
+        assert_eq!(argument(&deep), Err("argument \"x\": nested more than 16 deep".into()));
         let text = format!("{} = 1", "k".repeat(256));
         let parsed = DeTable::parse(&text).unwrap();
         assert!(table(parsed.get_ref()).is_err());

@@ -26,45 +26,15 @@ impl Section {
 
 /// All sections of the topology.
 pub(crate) const SECTIONS: &[Section] = &[
-    Section {
-        name: "vhost",
-        fields: &["name"],
-    },
-    Section {
-        name: "exchange",
-        fields: &[
-            "name",
-            "vhost",
-            "type",
-            "durable",
-            "auto_delete",
-            "internal",
-            "arguments",
-        ],
-    },
-    Section {
-        name: "queue",
-        fields: &["name", "vhost", "durable", "auto_delete", "arguments"],
-    },
+    Section { name: "vhost", fields: &["name"] },
+    Section { name: "exchange", fields: &["name", "vhost", "type", "durable", "auto_delete", "internal", "arguments"] },
+    Section { name: "queue", fields: &["name", "vhost", "durable", "auto_delete", "arguments"] },
     Section {
         name: "binding",
-        fields: &[
-            "source",
-            "vhost",
-            "destination",
-            "destination_type",
-            "routing_key",
-            "arguments",
-        ],
+        fields: &["source", "vhost", "destination", "destination_type", "routing_key", "arguments"],
     },
-    Section {
-        name: "user",
-        fields: &["name", "password", "password_hash", "tags"],
-    },
-    Section {
-        name: "permission",
-        fields: &["user", "vhost", "configure", "write", "read"],
-    },
+    Section { name: "user", fields: &["name", "password", "password_hash", "tags"] },
+    Section { name: "permission", fields: &["user", "vhost", "configure", "write", "read"] },
 ];
 
 /// Names on the wire are short strings.
@@ -80,16 +50,8 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn new(
-        section: &Section,
-        table: &'a DeTable<'a>,
-        number: usize,
-        place: &str,
-    ) -> Self {
-        let mut entry = Self {
-            context: String::new(),
-            table,
-        };
+    pub(super) fn new(section: &Section, table: &'a DeTable<'a>, number: usize, place: &str) -> Self {
+        let mut entry = Self { context: String::new(), table };
         let label = section
             .fields
             .first()
@@ -101,10 +63,7 @@ impl<'a> Entry<'a> {
     }
 
     fn field(&self, name: &str) -> Option<&DeValue<'a>> {
-        self.table
-            .iter()
-            .find(|(key, _)| key.get_ref() == name)
-            .map(|(_, value)| value.get_ref())
+        self.table.iter().find(|(key, _)| key.get_ref() == name).map(|(_, value)| value.get_ref())
     }
 
     fn error(&self, problem: impl std::fmt::Display) -> ConfigError {
@@ -115,12 +74,8 @@ impl<'a> Entry<'a> {
         for key in self.table.keys() {
             let field = key.get_ref().as_ref();
             if !section.fields.contains(&field) {
-                let nearest =
-                    keys::nearest(field, section.fields.iter().copied()).unwrap_or_default();
-                return Err(self.error(format_args!(
-                    "unknown key {}; did you mean {nearest}?",
-                    quoted(field)
-                )));
+                let nearest = keys::nearest(field, section.fields.iter().copied()).unwrap_or_default();
+                return Err(self.error(format_args!("unknown key {}; did you mean {nearest}?", quoted(field))));
             }
         }
         Ok(())
@@ -130,34 +85,27 @@ impl<'a> Entry<'a> {
         match self.field(field) {
             None => Ok(None),
             Some(DeValue::String(text)) => Ok(Some(text.clone().into_owned())),
-            Some(other) => Err(self.error(format_args!(
-                "{field} must be text in quotes, not {}",
-                with_article(other)
-            ))),
+            Some(other) => Err(self.error(format_args!("{field} must be text in quotes, not {}", with_article(other)))),
         }
     }
 
     pub(super) fn short_text(&self, field: &str) -> Result<Option<String>, ConfigError> {
         let text = self.text(field)?;
         match &text {
-            Some(long) if long.len() > NAME_BYTES_MAX => Err(self.error(format_args!(
-                "{field} = {} is longer than {NAME_BYTES_MAX} bytes",
-                quoted(long)
-            ))),
+            Some(long) if long.len() > NAME_BYTES_MAX => {
+                Err(self.error(format_args!("{field} = {} is longer than {NAME_BYTES_MAX} bytes", quoted(long))))
+            }
             _ => Ok(text),
         }
     }
 
     pub(super) fn required(&self, field: &str) -> Result<String, ConfigError> {
-        self.text(field)?
-            .ok_or_else(|| self.error(format_args!("{field} is missing")))
+        self.text(field)?.ok_or_else(|| self.error(format_args!("{field} is missing")))
     }
 
     pub(super) fn name(&self, field: &str) -> Result<String, ConfigError> {
         match self.short_text(field)? {
-            Some(name) if name.is_empty() => {
-                Err(self.error(format_args!("{field} may not be empty")))
-            }
+            Some(name) if name.is_empty() => Err(self.error(format_args!("{field} may not be empty"))),
             Some(name) => Ok(name),
             None => Err(self.error(format_args!("{field} is missing"))),
         }
@@ -174,14 +122,10 @@ impl<'a> Entry<'a> {
         match self.field(field) {
             None => Ok(default),
             Some(DeValue::Boolean(value)) => Ok(*value),
-            Some(DeValue::String(text)) => Err(self.error(format_args!(
-                "{field} = {} must be true or false, without quotes",
-                quoted(text)
-            ))),
-            Some(other) => Err(self.error(format_args!(
-                "{field} must be true or false, not {}",
-                with_article(other)
-            ))),
+            Some(DeValue::String(text)) => {
+                Err(self.error(format_args!("{field} = {} must be true or false, without quotes", quoted(text))))
+            }
+            Some(other) => Err(self.error(format_args!("{field} must be true or false, not {}", with_article(other)))),
         }
     }
 
@@ -191,17 +135,8 @@ impl<'a> Entry<'a> {
         };
         value
             .as_array()
-            .and_then(|items| {
-                items
-                    .iter()
-                    .map(|item| item.get_ref().as_str().map(str::to_owned))
-                    .collect()
-            })
-            .ok_or_else(|| {
-                self.error(format_args!(
-                    "{field} must be a list of texts, such as [\"a\", \"b\"]"
-                ))
-            })
+            .and_then(|items| items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect())
+            .ok_or_else(|| self.error(format_args!("{field} must be a list of texts, such as [\"a\", \"b\"]")))
     }
 
     pub(super) fn arguments(&self) -> Result<FieldTable, ConfigError> {
@@ -219,30 +154,22 @@ impl<'a> Entry<'a> {
         match self.text("destination_type")?.as_deref() {
             None | Some("queue") => Ok(DestinationType::Queue),
             Some("exchange") => Ok(DestinationType::Exchange),
-            Some(other) => Err(self.error(format_args!(
-                "destination_type = {} must be \"queue\" or \"exchange\"",
-                quoted(other)
-            ))),
+            Some(other) => {
+                Err(self.error(format_args!("destination_type = {} must be \"queue\" or \"exchange\"", quoted(other))))
+            }
         }
     }
 
     pub(super) fn user_secret(&self) -> Result<UserSecret, ConfigError> {
         match (self.text("password")?, self.text("password_hash")?) {
-            (Some(password), None) if password.is_empty() => {
-                Err(self.error("password may not be empty"))
-            }
+            (Some(password), None) if password.is_empty() => Err(self.error("password may not be empty")),
             (Some(password), None) => Ok(UserSecret::Password(Secret::new(password))),
             (None, Some(hash)) => match STANDARD.decode(&hash) {
-                Ok(bytes) if bytes.len() == PASSWORD_HASH_BYTES => {
-                    Ok(UserSecret::Hash(Secret::new(hash)))
-                }
-                _ => Err(self
-                    .error("password_hash must be the base64 of a 4-byte salt and a SHA-256 hash")),
+                Ok(bytes) if bytes.len() == PASSWORD_HASH_BYTES => Ok(UserSecret::Hash(Secret::new(hash))),
+                _ => Err(self.error("password_hash must be the base64 of a 4-byte salt and a SHA-256 hash")),
             },
             (None, None) => Err(self.error("password or password_hash is missing")),
-            (Some(_), Some(_)) => {
-                Err(self.error("only one of password and password_hash may be given"))
-            }
+            (Some(_), Some(_)) => Err(self.error("only one of password and password_hash may be given")),
         }
     }
 }

@@ -16,15 +16,11 @@ const RABBITMQ: [(&str, &str); 3] = [
 ];
 
 /// The layers of the environment, the weaker first.
-pub(crate) fn layers(
-    variables: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<[Layer; 2], ConfigError> {
+pub(crate) fn layers(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<[Layer; 2], ConfigError> {
     let mut rabbitmq = Layer::default();
     let mut warren = Layer::default();
-    let mut variables: Vec<(String, OsString)> = variables
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .collect();
+    let mut variables: Vec<(String, OsString)> =
+        variables.into_iter().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
     // Which of two mistakes is reported must not depend on the order of the environment.
     variables.sort();
     for (name, value) in variables {
@@ -34,9 +30,7 @@ pub(crate) fn layers(
         }
         let origin = format!("environment variable {name}");
         let Ok(value) = value.into_string() else {
-            return Err(ConfigError::new(format_args!(
-                "{origin}: the value is not valid UTF-8"
-            )));
+            return Err(ConfigError::new(format_args!("{origin}: the value is not valid UTF-8")));
         };
         match compatible.and_then(|(_, key)| keys::find(key)) {
             Some(_) if value.is_empty() => {}
@@ -48,11 +42,7 @@ pub(crate) fn layers(
 }
 
 fn set(layer: &mut Layer, name: &str, value: String, origin: &str) -> Result<(), ConfigError> {
-    let dotted = name
-        .get(PREFIX.len()..)
-        .unwrap_or_default()
-        .to_lowercase()
-        .replace("__", ".");
+    let dotted = name.get(PREFIX.len()..).unwrap_or_default().to_lowercase().replace("__", ".");
     if let Some(key) = keys::find(&dotted) {
         return layer.set_text(key, value, origin);
     }

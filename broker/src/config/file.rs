@@ -27,15 +27,8 @@ pub(super) struct Places {
 
 impl Places {
     fn new(name: &str, text: &str) -> Self {
-        let line_ends = text
-            .bytes()
-            .enumerate()
-            .filter_map(|(i, byte)| (byte == b'\n').then_some(i))
-            .collect();
-        Self {
-            name: name.to_owned(),
-            line_ends,
-        }
+        let line_ends = text.bytes().enumerate().filter_map(|(i, byte)| (byte == b'\n').then_some(i)).collect();
+        Self { name: name.to_owned(), line_ends }
     }
 
     /// `file NAME, line N`.
@@ -48,10 +41,9 @@ impl Places {
 /// Reads and checks a file.
 pub(crate) fn read(path: &Path) -> Result<File, ConfigError> {
     let name = path.display().to_string();
-    let bytes = std::fs::read(path)
-        .map_err(|error| ConfigError::new(format_args!("file {name} (flag --config): {error}")))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| ConfigError::new(format_args!("file {name}: not valid UTF-8")))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| ConfigError::new(format_args!("file {name} (flag --config): {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| ConfigError::new(format_args!("file {name}: not valid UTF-8")))?;
     parse(&name, &text)
 }
 
@@ -59,15 +51,10 @@ pub(crate) fn read(path: &Path) -> Result<File, ConfigError> {
 pub(crate) fn parse(name: &str, text: &str) -> Result<File, ConfigError> {
     let places = Places::new(name, text);
     let root = DeTable::parse(text).map_err(|error| {
-        let place = error
-            .span()
-            .map_or_else(|| format!("file {name}"), |span| places.at(&span));
+        let place = error.span().map_or_else(|| format!("file {name}"), |span| places.at(&span));
         ConfigError::new(format_args!("{place}: {}", error.message()))
     })?;
-    let mut file = File {
-        layer: Layer::default(),
-        topology: Topology::default(),
-    };
+    let mut file = File { layer: Layer::default(), topology: Topology::default() };
     for (key, value) in root.get_ref() {
         let section = key.get_ref().as_ref();
         let place = places.at(&key.span());
@@ -90,28 +77,14 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<File, ConfigError> {
 }
 
 fn unknown_section(section: &str, place: &str) -> ConfigError {
-    let sections = keys::KEYS
-        .iter()
-        .map(|key| keys::section(key.name))
-        .chain(entry::SECTIONS.iter().map(|section| section.name));
+    let sections =
+        keys::KEYS.iter().map(|key| keys::section(key.name)).chain(entry::SECTIONS.iter().map(|section| section.name));
     let nearest = keys::nearest(section, sections).unwrap_or_default();
-    let form = if topology::is_topology_section(nearest) {
-        format!("[[{nearest}]]")
-    } else {
-        format!("[{nearest}]")
-    };
-    ConfigError::new(format_args!(
-        "unknown section {} ({place}); did you mean {form}?",
-        quoted(section)
-    ))
+    let form = if topology::is_topology_section(nearest) { format!("[[{nearest}]]") } else { format!("[{nearest}]") };
+    ConfigError::new(format_args!("unknown section {} ({place}); did you mean {form}?", quoted(section)))
 }
 
-fn settings(
-    layer: &mut Layer,
-    section: &str,
-    table: &DeTable<'_>,
-    places: &Places,
-) -> Result<(), ConfigError> {
+fn settings(layer: &mut Layer, section: &str, table: &DeTable<'_>, places: &Places) -> Result<(), ConfigError> {
     for (key, value) in table {
         let name = format!("{section}.{}", key.get_ref());
         let place = places.at(&key.span());
@@ -136,10 +109,8 @@ fn raw(value: &DeValue<'_>, kind: Kind) -> Raw {
             Err(_) => Raw::Other(digits.as_str().to_owned()),
         },
         DeValue::Array(items) if kind == Kind::List => {
-            let texts: Option<Vec<String>> = items
-                .iter()
-                .map(|item| item.get_ref().as_str().map(str::to_owned))
-                .collect();
+            let texts: Option<Vec<String>> =
+                items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect();
             match texts {
                 Some(texts) => Raw::List(texts),
                 None => Raw::Other("a list with other things than texts".to_owned()),
@@ -233,11 +204,6 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let error = read(Path::new("/nonexistent/w.toml")).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("file /nonexistent/w.toml (flag --config): "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("file /nonexistent/w.toml (flag --config): "), "{error}");
     }
 }

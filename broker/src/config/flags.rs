@@ -38,22 +38,12 @@ impl Flags {
         };
         if let Some(path) = &self.data_dir {
             let Some(text) = path.to_str() else {
-                return Err(ConfigError::new(format_args!(
-                    "flag --data-dir {path:?}: the path is not valid UTF-8"
-                )));
+                return Err(ConfigError::new(format_args!("flag --data-dir {path:?}: the path is not valid UTF-8")));
             };
-            set(
-                "storage.data_dir",
-                Raw::Text(text.to_owned()),
-                "flag --data-dir",
-            )?;
+            set("storage.data_dir", Raw::Text(text.to_owned()), "flag --data-dir")?;
         }
         if !self.listen.is_empty() {
-            set(
-                "listeners.amqp",
-                Raw::List(self.listen.clone()),
-                "flag --listen",
-            )?;
+            set("listeners.amqp", Raw::List(self.listen.clone()), "flag --listen")?;
         }
         if let Some(level) = &self.log {
             set("log.level", Raw::Text(level.clone()), "flag --log")?;
@@ -98,9 +88,6 @@ mod tests {
     #[test]
     fn the_version_flag_prints_name_and_version() {
         let shown = Flags::try_parse_from(["warren", "--version"]).unwrap_err();
-        assert_eq!(
-            shown.to_string(),
-            format!("warren {}\n", env!("CARGO_PKG_VERSION"))
-        );
+        assert_eq!(shown.to_string(), format!("warren {}\n", env!("CARGO_PKG_VERSION")));
     }
 }

@@ -41,11 +41,7 @@ const MIB: i64 = 1024 * 1024;
 const MESSAGE_BYTES_MAX: i64 = 2 * 1024 * MIB - 1;
 
 const fn key(name: &'static str, kind: Kind, default: Default) -> Key {
-    Key {
-        name,
-        kind,
-        default,
-    }
+    Key { name, kind, default }
 }
 
 const fn integer(name: &'static str, min: i64, max: i64, default: i64) -> Key {
@@ -58,21 +54,13 @@ const fn reserved(name: &'static str, feature: &'static str) -> Key {
 
 /// All keys, in the order of `config/warren.toml`.
 pub(crate) const KEYS: &[Key] = &[
-    key(
-        "listeners.amqp",
-        Kind::List,
-        Default::List(&["0.0.0.0:5672", "[::]:5672"]),
-    ),
+    key("listeners.amqp", Kind::List, Default::List(&["0.0.0.0:5672", "[::]:5672"])),
     reserved("listeners.tls", "TLS listeners"),
     integer("listeners.handshake_timeout_ms", 100, 3_600_000, 10_000),
     reserved("management.listen", "the management API"),
     reserved("prometheus.listen", "the Prometheus endpoint"),
     key("log.level", Kind::Text, Default::Text("info")),
-    key(
-        "storage.data_dir",
-        Kind::Text,
-        Default::Text("./warren-data"),
-    ),
+    key("storage.data_dir", Kind::Text, Default::Text("./warren-data")),
     integer("storage.segment_bytes", 64 * 1024, 1024 * MIB, 64 * MIB),
     integer("storage.pool_segments", 0, 1024, 5),
     integer("storage.checkpoint_interval_ms", 50, 60_000, 500),
@@ -85,28 +73,12 @@ pub(crate) const KEYS: &[Key] = &[
     integer("limits.uncommitted_bytes", MIB, 64 * 1024 * MIB, 64 * MIB),
     integer("limits.outbox_bytes", 4096, 1024 * MIB, MIB),
     key("auth.loopback_users", Kind::List, Default::List(&["guest"])),
-    key(
-        "auth.anonymous_user",
-        Kind::OptionalText,
-        Default::Text("guest"),
-    ),
+    key("auth.anonymous_user", Kind::OptionalText, Default::Text("guest")),
     key("default_user.name", Kind::Text, Default::Text("guest")),
-    key(
-        "default_user.password",
-        Kind::Secret,
-        Default::Text("guest"),
-    ),
+    key("default_user.password", Kind::Secret, Default::Text("guest")),
     key("default_user.vhost", Kind::Text, Default::Text("/")),
-    key(
-        "default_user.tags",
-        Kind::List,
-        Default::List(&["administrator"]),
-    ),
-    key(
-        "compatibility.product",
-        Kind::Text,
-        Default::Text("RabbitMQ"),
-    ),
+    key("default_user.tags", Kind::List, Default::List(&["administrator"])),
+    key("compatibility.product", Kind::Text, Default::Text("RabbitMQ")),
     key("compatibility.version", Kind::Text, Default::Text("4.3.6")),
 ];
 
@@ -128,23 +100,13 @@ pub(crate) fn is_section(name: &str) -> bool {
 /// The known key most like an unknown one. The same name in another section is the likeliest slip.
 pub(crate) fn nearest_key(unknown: &str) -> &'static str {
     let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
-    let moved = KEYS
-        .iter()
-        .map(|key| key.name)
-        .filter(|name| last(name) == last(unknown));
-    nearest(unknown, moved)
-        .or_else(|| nearest(unknown, KEYS.iter().map(|key| key.name)))
-        .unwrap_or_default()
+    let moved = KEYS.iter().map(|key| key.name).filter(|name| last(name) == last(unknown));
+    nearest(unknown, moved).or_else(|| nearest(unknown, KEYS.iter().map(|key| key.name))).unwrap_or_default()
 }
 
 /// The candidate with the fewest edits to `unknown`.
-pub(crate) fn nearest<'a>(
-    unknown: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .min_by_key(|name| strsim::damerau_levenshtein(unknown, name))
+pub(crate) fn nearest<'a>(unknown: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates.into_iter().min_by_key(|name| strsim::damerau_levenshtein(unknown, name))
 }
 
 #[cfg(test)]
@@ -164,9 +126,7 @@ mod tests {
         for key in KEYS {
             let fits = match (key.kind, key.default) {
                 (Kind::Text | Kind::Secret, Default::Text(text)) => !text.is_empty(),
-                (Kind::Integer { min, max }, Default::Integer(value)) => {
-                    (min..=max).contains(&value)
-                }
+                (Kind::Integer { min, max }, Default::Integer(value)) => (min..=max).contains(&value),
                 (Kind::OptionalText, Default::Text(_))
                 | (Kind::List, Default::List(_))
                 | (Kind::Reserved(_), Default::None) => true,

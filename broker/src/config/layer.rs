@@ -60,20 +60,15 @@ impl Layer {
 
     /// Sets a key from a typed source. The caller has found the key, so that it can say what an unknown one resembles.
     pub(crate) fn set(&mut self, key: &Key, raw: Raw, origin: &str) -> Result<(), ConfigError> {
-        let wrong =
-            |problem: String| ConfigError::value(key.name, raw.shown(key.kind), origin, problem);
+        let wrong = |problem: String| ConfigError::value(key.name, raw.shown(key.kind), origin, problem);
         let kind: ValueKind = match (key.kind, &raw) {
             (Kind::Reserved(feature), _) => {
-                return Err(wrong(format!(
-                    "this version of warren does not have {feature} yet; leave the key out"
-                )));
+                return Err(wrong(format!("this version of warren does not have {feature} yet; leave the key out")));
             }
             (Kind::Text, Raw::Text(text)) if text.is_empty() => {
                 return Err(wrong("the text may not be empty".to_owned()));
             }
-            (Kind::Text | Kind::OptionalText | Kind::Secret, Raw::Text(text)) => {
-                text.clone().into()
-            }
+            (Kind::Text | Kind::OptionalText | Kind::Secret, Raw::Text(text)) => text.clone().into(),
             (Kind::Text | Kind::OptionalText | Kind::Secret, _) => {
                 return Err(wrong("must be text in quotes".to_owned()));
             }
@@ -103,12 +98,7 @@ impl Layer {
     }
 
     /// Sets a key from untyped text (the environment): the key's type decides how it is read.
-    pub(crate) fn set_text(
-        &mut self,
-        key: &Key,
-        text: String,
-        origin: &str,
-    ) -> Result<(), ConfigError> {
+    pub(crate) fn set_text(&mut self, key: &Key, text: String, origin: &str) -> Result<(), ConfigError> {
         let raw = match key.kind {
             Kind::Integer { .. } => match text.trim().parse() {
                 Ok(value) => Raw::Integer(value),
@@ -154,26 +144,19 @@ mod tests {
 
     fn set(name: &str, raw: Raw) -> Result<ValueKind, String> {
         let mut layer = Layer::default();
-        layer
-            .set(keys::find(name).unwrap(), raw, "file x")
-            .map_err(|error| error.to_string())?;
+        layer.set(keys::find(name).unwrap(), raw, "file x").map_err(|error| error.to_string())?;
         Ok(layer.values[name].kind.clone())
     }
 
     fn set_text(name: &str, text: &str) -> Result<ValueKind, String> {
         let mut layer = Layer::default();
-        layer
-            .set_text(keys::find(name).unwrap(), text.to_owned(), "variable X")
-            .map_err(|error| error.to_string())?;
+        layer.set_text(keys::find(name).unwrap(), text.to_owned(), "variable X").map_err(|error| error.to_string())?;
         Ok(layer.values[name].kind.clone())
     }
 
     #[test]
     fn text_keys_take_text_only() {
-        assert_eq!(
-            set("default_user.password", Raw::Text("00123".into())),
-            Ok("00123".into())
-        );
+        assert_eq!(set("default_user.password", Raw::Text("00123".into())), Ok("00123".into()));
         assert_eq!(
             set("default_user.password", Raw::Integer(123)),
             Err("default_user.password = <hidden> (file x): must be text in quotes".into())
@@ -199,19 +182,10 @@ mod tests {
 
     #[test]
     fn untyped_text_is_read_by_the_type_of_its_key() {
-        assert_eq!(
-            set_text("default_user.password", "00123"),
-            Ok("00123".into())
-        );
+        assert_eq!(set_text("default_user.password", "00123"), Ok("00123".into()));
         assert_eq!(set_text("limits.heartbeat_s", " 7 "), Ok(7_i64.into()));
-        assert_eq!(
-            set_text("default_user.tags", "monitoring, 007"),
-            Ok(vec!["monitoring", "007"].into())
-        );
-        assert_eq!(
-            set_text("default_user.tags", ""),
-            Ok(Vec::<String>::new().into())
-        );
+        assert_eq!(set_text("default_user.tags", "monitoring, 007"), Ok(vec!["monitoring", "007"].into()));
+        assert_eq!(set_text("default_user.tags", ""), Ok(Vec::<String>::new().into()));
         assert_eq!(
             set_text("limits.heartbeat_s", "soon"),
             Err("limits.heartbeat_s = \"soon\" (variable X): must be a whole number".into())
@@ -222,10 +196,7 @@ mod tests {
     fn lists_take_no_empty_item_and_no_single_value() {
         assert_eq!(
             set_text("listeners.amqp", "a:1,,b:2"),
-            Err(
-                "listeners.amqp = [\"a:1\", \"\", \"b:2\"] (variable X): the list has an empty item"
-                    .into()
-            )
+            Err("listeners.amqp = [\"a:1\", \"\", \"b:2\"] (variable X): the list has an empty item".into())
         );
         assert!(set("listeners.amqp", Raw::Text("a:1".into())).is_err());
     }

@@ -16,8 +16,7 @@ pub struct ListenAddress {
 impl ListenAddress {
     /// Reads an address without asking any name service.
     pub(crate) fn parse(text: &str, is_default: bool) -> Result<Self, &'static str> {
-        const FORM: &str =
-            "must be an address with a port, such as 127.0.0.1:5672, [::1]:5672 or localhost:5672";
+        const FORM: &str = "must be an address with a port, such as 127.0.0.1:5672, [::1]:5672 or localhost:5672";
         let (host, port) = text.rsplit_once(':').ok_or(FORM)?;
         let port = port.parse().map_err(|_| FORM)?;
         let host = match host.strip_prefix('[') {
@@ -32,12 +31,7 @@ impl ListenAddress {
         if host.is_empty() || is_bare_ipv6 || host.contains(char::is_whitespace) {
             return Err(FORM);
         }
-        Ok(Self {
-            text: text.to_owned(),
-            host: host.to_owned(),
-            port,
-            is_default,
-        })
+        Ok(Self { text: text.to_owned(), host: host.to_owned(), port, is_default })
     }
 
     /// Whether nobody asked for this address. A default whose address family the machine does not have may be skipped;

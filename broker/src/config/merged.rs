@@ -37,9 +37,7 @@ impl Merged {
     }
 
     fn get(&self, name: &str) -> Result<Value, ConfigError> {
-        self.value(name)
-            .cloned()
-            .ok_or_else(|| ConfigError::new(format_args!("{name} has no value")))
+        self.value(name).cloned().ok_or_else(|| ConfigError::new(format_args!("{name} has no value")))
     }
 
     pub(super) fn is_default(&self, name: &str) -> bool {
@@ -62,10 +60,7 @@ impl Merged {
 
     pub(super) fn list(&self, name: &str) -> Result<Vec<String>, ConfigError> {
         let items = self.get(name)?.into_array().map_err(ConfigError::new)?;
-        items
-            .into_iter()
-            .map(|item| item.into_string().map_err(ConfigError::new))
-            .collect()
+        items.into_iter().map(|item| item.into_string().map_err(ConfigError::new)).collect()
     }
 
     /// An error about a key's merged value.
@@ -83,8 +78,7 @@ impl Merged {
             _ if is_secret => "<hidden>".to_owned(),
             ValueKind::String(text) => quoted(text),
             ValueKind::Array(items) => {
-                let items: Vec<String> =
-                    items.iter().map(|item| quoted(&item.to_string())).collect();
+                let items: Vec<String> = items.iter().map(|item| quoted(&item.to_string())).collect();
                 format!("[{}]", items.join(", "))
             }
             other => other.to_string(),

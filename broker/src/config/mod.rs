@@ -35,8 +35,8 @@ pub use flags::Flags;
 pub use listen::ListenAddress;
 pub use secret::Secret;
 pub use topology::{
-    BindingEntry, DestinationType, ExchangeEntry, PermissionEntry, QueueEntry, Topology, UserEntry,
-    UserSecret, VhostEntry,
+    BindingEntry, DestinationType, ExchangeEntry, PermissionEntry, QueueEntry, Topology, UserEntry, UserSecret,
+    VhostEntry,
 };
 
 use layer::Layer;
@@ -180,9 +180,7 @@ impl Settings {
                 amqp: listen_addresses(merged, "listeners.amqp")?,
                 handshake_timeout: merged.milliseconds("listeners.handshake_timeout_ms")?,
             },
-            log: Log {
-                level: log_filter(merged, "log.level")?,
-            },
+            log: Log { level: log_filter(merged, "log.level")? },
             storage: Storage {
                 data_dir: merged.text("storage.data_dir")?.into(),
                 segment_bytes: merged.number("storage.segment_bytes")?,
@@ -201,8 +199,7 @@ impl Settings {
             },
             auth: Auth {
                 loopback_users: merged.list("auth.loopback_users")?,
-                anonymous_user: Some(merged.text("auth.anonymous_user")?)
-                    .filter(|name| !name.is_empty()),
+                anonymous_user: Some(merged.text("auth.anonymous_user")?).filter(|name| !name.is_empty()),
             },
             default_user: default_user(merged)?,
             compatibility: Compatibility {
@@ -223,9 +220,8 @@ fn listen_addresses(merged: &Merged, key: &str) -> Result<Vec<ListenAddress>, Co
     texts
         .iter()
         .map(|text| {
-            ListenAddress::parse(text, merged.is_default(key)).map_err(|problem| {
-                merged.problem(key, &format!("{} {problem}", error::quoted(text)))
-            })
+            ListenAddress::parse(text, merged.is_default(key))
+                .map_err(|problem| merged.problem(key, &format!("{} {problem}", error::quoted(text))))
         })
         .collect()
 }

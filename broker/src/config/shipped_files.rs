@@ -9,19 +9,14 @@ fn config_directory() -> PathBuf {
 }
 
 fn load_file(path: PathBuf) -> Settings {
-    let flags = Flags {
-        config: Some(path),
-        ..Flags::default()
-    };
+    let flags = Flags { config: Some(path), ..Flags::default() };
     Settings::load(&flags, []).unwrap()
 }
 
 /// The value part of a description, without the origin.
 fn value_of<'a>(settings: &'a Settings, key: &'a str) -> &'a str {
     let description = settings.describe(key);
-    description
-        .rsplit_once(" (")
-        .map_or(description, |(value, _)| value)
+    description.rsplit_once(" (").map_or(description, |(value, _)| value)
 }
 
 #[test]
@@ -31,25 +26,16 @@ fn the_documented_file_equals_the_defaults_and_mentions_every_key() {
     let documented = load_file(path);
     let defaults = Settings::defaults().unwrap();
     for key in keys::KEYS {
-        assert_eq!(
-            value_of(&documented, key.name),
-            value_of(&defaults, key.name)
-        );
+        assert_eq!(value_of(&documented, key.name), value_of(&defaults, key.name));
         let (section, name) = key.name.split_once('.').unwrap();
         let body = text
             .split(&format!("\n[{section}]\n"))
             .nth(1)
             .or_else(|| text.split(&format!("\n# [{section}]\n")).nth(1))
             .unwrap_or_else(|| panic!("no section for {}", key.name));
-        let end = ["\n[", "\n# ["]
-            .iter()
-            .filter_map(|next| body.find(next))
-            .min()
-            .unwrap_or(body.len());
-        let mentioned = body[..end].lines().any(|line| {
-            line.trim_start_matches("# ")
-                .starts_with(&format!("{name} = "))
-        });
+        let end = ["\n[", "\n# ["].iter().filter_map(|next| body.find(next)).min().unwrap_or(body.len());
+        let mentioned =
+            body[..end].lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name} = ")));
         assert!(mentioned, "config/warren.toml lacks {}", key.name);
         if !matches!(key.kind, keys::Kind::Reserved(_)) {
             assert!(
@@ -65,26 +51,17 @@ fn the_documented_file_equals_the_defaults_and_mentions_every_key() {
             assert!(text.contains(&format!("# {field} = ")), "{field}");
         }
     }
-    assert_eq!(
-        documented.default_user.password,
-        defaults.default_user.password
-    );
+    assert_eq!(documented.default_user.password, defaults.default_user.password);
 }
 
 #[test]
 fn the_examples_load() {
-    for (name, exchanges, queues, bindings) in [
-        ("work-queue", 0, 1, 0),
-        ("pub-sub", 1, 2, 2),
-        ("topic-routing", 1, 3, 4),
-    ] {
+    for (name, exchanges, queues, bindings) in
+        [("work-queue", 0, 1, 0), ("pub-sub", 1, 2, 2), ("topic-routing", 1, 3, 4)]
+    {
         let topology = load_file(config_directory().join(format!("examples/{name}.toml"))).topology;
         assert_eq!(
-            (
-                topology.exchanges.len(),
-                topology.queues.len(),
-                topology.bindings.len()
-            ),
+            (topology.exchanges.len(), topology.queues.len(), topology.bindings.len()),
             (exchanges, queues, bindings),
             "{name}"
         );

@@ -16,37 +16,21 @@ fn load(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Result<Sett
     std::fs::write(&path, file).unwrap();
     let mut flags = Flags::try_parse_from([&["warren"], flags].concat()).unwrap();
     flags.config = Some(path);
-    let environment = environment
-        .iter()
-        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let prefix = format!("{}/", directory.path().display());
     Settings::load(&flags, environment).map_err(|error| error.to_string().replace(&prefix, ""))
 }
 
 fn addresses(settings: &Settings) -> Vec<String> {
-    settings
-        .listeners
-        .amqp
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    settings.listeners.amqp.iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn the_defaults_need_no_file() {
     let settings = Settings::load(&Flags::default(), []).unwrap();
     assert_eq!(addresses(&settings), ["0.0.0.0:5672", "[::]:5672"]);
-    assert!(
-        settings
-            .listeners
-            .amqp
-            .iter()
-            .all(ListenAddress::is_default)
-    );
-    assert_eq!(
-        settings.listeners.handshake_timeout,
-        Duration::from_secs(10)
-    );
+    assert!(settings.listeners.amqp.iter().all(ListenAddress::is_default));
+    assert_eq!(settings.listeners.handshake_timeout, Duration::from_secs(10));
     assert_eq!(settings.storage.data_dir, PathBuf::from("./warren-data"));
     assert_eq!(settings.storage.segment_bytes, 64 * 1024 * 1024);
     assert_eq!(settings.log.level, "info");
@@ -67,12 +51,10 @@ fn the_defaults_need_no_file() {
 
 #[test]
 fn file_then_environment_then_flags() {
-    let file = "[storage]\ndata_dir = \"from-file\"\n[limits]\nheartbeat_s = 1\nchannel_max = 5\n[log]\nlevel = \"warn\"";
-    let environment = [
-        ("WARREN__STORAGE__DATA_DIR", "from-environment"),
-        ("WARREN__LIMITS__HEARTBEAT_S", "2"),
-        ("PATH", "/bin"),
-    ];
+    let file =
+        "[storage]\ndata_dir = \"from-file\"\n[limits]\nheartbeat_s = 1\nchannel_max = 5\n[log]\nlevel = \"warn\"";
+    let environment =
+        [("WARREN__STORAGE__DATA_DIR", "from-environment"), ("WARREN__LIMITS__HEARTBEAT_S", "2"), ("PATH", "/bin")];
     let settings = load(file, &environment, &["--data-dir", "from-flag"]).unwrap();
     assert_eq!(settings.storage.data_dir, PathBuf::from("from-flag"));
     assert_eq!(settings.limits.heartbeat_s, 2);
@@ -86,23 +68,14 @@ fn a_value_can_be_traced_to_its_source() {
     let environment = [("WARREN__LIMITS__HEARTBEAT_S", "2")];
     let flags = ["--listen", "127.0.0.1:0"];
     let settings = load("[log]\nlevel = \"warn\"", &environment, &flags).unwrap();
-    assert_eq!(
-        settings.describe("storage.data_dir"),
-        "storage.data_dir = \"./warren-data\" (default)"
-    );
+    assert_eq!(settings.describe("storage.data_dir"), "storage.data_dir = \"./warren-data\" (default)");
     assert!(settings.describe("log.level").ends_with("w.toml, line 2)"));
     assert_eq!(
         settings.describe("limits.heartbeat_s"),
         "limits.heartbeat_s = 2 (environment variable WARREN__LIMITS__HEARTBEAT_S)"
     );
-    assert_eq!(
-        settings.describe("listeners.amqp"),
-        "listeners.amqp = [\"127.0.0.1:0\"] (flag --listen)"
-    );
-    assert_eq!(
-        settings.describe("default_user.password"),
-        "default_user.password = <hidden> (default)"
-    );
+    assert_eq!(settings.describe("listeners.amqp"), "listeners.amqp = [\"127.0.0.1:0\"] (flag --listen)");
+    assert_eq!(settings.describe("default_user.password"), "default_user.password = <hidden> (default)");
     assert_eq!(settings.describe("listeners.tls"), "listeners.tls");
 }
 
@@ -111,13 +84,7 @@ fn listen_flags_replace_the_list_and_are_explicit() {
     let flags = ["--listen", "127.0.0.1:0", "--listen", "[::1]:0"];
     let settings = load("[listeners]\namqp = [\"10.0.0.1:1\"]", &[], &flags).unwrap();
     assert_eq!(addresses(&settings), ["127.0.0.1:0", "[::1]:0"]);
-    assert!(
-        !settings
-            .listeners
-            .amqp
-            .iter()
-            .any(ListenAddress::is_default)
-    );
+    assert!(!settings.listeners.amqp.iter().any(ListenAddress::is_default));
 
     let environment = [("WARREN__LISTENERS__AMQP", "127.0.0.1:1, localhost:2")];
     let settings = load("", &environment, &[]).unwrap();
@@ -126,20 +93,14 @@ fn listen_flags_replace_the_list_and_are_explicit() {
 
 #[test]
 fn the_first_user_comes_from_rabbitmqs_variables_too() {
-    let environment = [
-        ("RABBITMQ_DEFAULT_USER", "ann"),
-        ("RABBITMQ_DEFAULT_PASS", "00123"),
-        ("RABBITMQ_DEFAULT_VHOST", ""),
-    ];
+    let environment =
+        [("RABBITMQ_DEFAULT_USER", "ann"), ("RABBITMQ_DEFAULT_PASS", "00123"), ("RABBITMQ_DEFAULT_VHOST", "")];
     let settings = load("[default_user]\nvhost = \"v\"", &environment, &[]).unwrap();
     assert_eq!(settings.default_user.name, "ann");
     assert_eq!(settings.default_user.password.expose(), "00123");
     assert_eq!(settings.default_user.vhost, "v");
 
-    let stronger = [
-        ("RABBITMQ_DEFAULT_USER", "ann"),
-        ("WARREN__DEFAULT_USER__NAME", "bob"),
-    ];
+    let stronger = [("RABBITMQ_DEFAULT_USER", "ann"), ("WARREN__DEFAULT_USER__NAME", "bob")];
     let settings = load("", &stronger, &[]).unwrap();
     assert_eq!(settings.default_user.name, "bob");
 }
@@ -177,10 +138,7 @@ fn a_value_that_is_not_utf8_is_an_error_only_in_our_variables() {
     let variable = |name: &str| (OsString::from(name), OsString::from_vec(vec![0xff]));
     assert!(Settings::load(&Flags::default(), [variable("PATH")]).is_ok());
     let error = Settings::load(&Flags::default(), [variable("WARREN__LOG__LEVEL")]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "environment variable WARREN__LOG__LEVEL: the value is not valid UTF-8"
-    );
+    assert_eq!(error.to_string(), "environment variable WARREN__LOG__LEVEL: the value is not valid UTF-8");
 }
 
 #[test]
@@ -194,21 +152,13 @@ fn addresses_and_filters_are_checked() {
         assert!(load("", &[], &["--log", good]).is_ok(), "{good}");
     }
     let error = load("", &[], &["--log", "inof"]).unwrap_err();
-    assert!(
-        error.starts_with("log.level = \"inof\" (flag --log): \"inof\" is neither a level"),
-        "{error}"
-    );
+    assert!(error.starts_with("log.level = \"inof\" (flag --log): \"inof\" is neither a level"), "{error}");
     assert!(load("", &[], &["--log", "broker=loud"]).is_err());
 }
 
 #[test]
 fn an_anonymous_user_can_be_turned_off() {
-    let settings = load(
-        "[auth]\nanonymous_user = \"\"\nloopback_users = []",
-        &[],
-        &[],
-    )
-    .unwrap();
+    let settings = load("[auth]\nanonymous_user = \"\"\nloopback_users = []", &[], &[]).unwrap();
     assert_eq!(settings.auth.anonymous_user, None);
     assert!(settings.auth.loopback_users.is_empty());
 }
@@ -263,10 +213,7 @@ fn the_file_declares_topology() {
     let [events, raw] = topology.exchanges.as_slice() else {
         panic!("two exchanges");
     };
-    assert_eq!(
-        (events.vhost.as_str(), events.kind.as_str()),
-        ("/", "topic")
-    );
+    assert_eq!((events.vhost.as_str(), events.kind.as_str()), ("/", "topic"));
     assert!(events.durable && !events.auto_delete && !events.internal);
     assert!(!raw.durable && raw.auto_delete && raw.internal);
     assert_eq!(raw.vhost, "shop");
@@ -274,14 +221,8 @@ fn the_file_declares_topology() {
     let queue = &topology.queues[0];
     assert!(queue.durable && !queue.auto_delete);
     let arguments = queue.arguments.inner();
-    assert_eq!(
-        arguments.get("x-max-length"),
-        Some(&AMQPValue::LongLongInt(10))
-    );
-    assert_eq!(
-        arguments.get("x-since"),
-        Some(&AMQPValue::Timestamp(1_000_000_000))
-    );
+    assert_eq!(arguments.get("x-max-length"), Some(&AMQPValue::LongLongInt(10)));
+    assert_eq!(arguments.get("x-since"), Some(&AMQPValue::Timestamp(1_000_000_000)));
     let [to_queue, to_exchange] = topology.bindings.as_slice() else {
         panic!("two bindings");
     };
@@ -297,11 +238,7 @@ fn the_file_declares_topology() {
     assert_eq!(user.tags, ["monitoring"]);
     let permission = &topology.permissions[0];
     assert_eq!(
-        (
-            permission.configure.as_str(),
-            permission.write.as_str(),
-            permission.read.as_str()
-        ),
+        (permission.configure.as_str(), permission.write.as_str(), permission.read.as_str()),
         ("", ".*", "^work$")
     );
 }
@@ -324,32 +261,20 @@ fn mistakes_in_an_entry_name_the_entry() {
     );
     for (text, problem) in [
         ("[[queue]]\ndurable = true", "name is missing"),
-        (
-            "[[queue]]\nname = 5",
-            "name must be text in quotes, not an integer",
-        ),
+        ("[[queue]]\nname = 5", "name must be text in quotes, not an integer"),
         ("[[queue]]\nname = \"\"", "name may not be empty"),
         ("[[exchange]]\nname = \"a\"", "type is missing"),
         (
             "[[queue]]\nname = \"a\"\narguments = 3",
             "arguments must be a table, such as { x-max-length = 10 }, not an integer",
         ),
-        (
-            "[[queue]]\nname = \"a\"\ndurable = 1",
-            "durable must be true or false, not an integer",
-        ),
+        ("[[queue]]\nname = \"a\"\ndurable = 1", "durable must be true or false, not an integer"),
         (
             "[[binding]]\nsource = \"a\"\ndestination = \"b\"\ndestination_type = \"topic\"",
             "destination_type = \"topic\" must be \"queue\" or \"exchange\"",
         ),
-        (
-            "[[user]]\nname = \"a\"",
-            "password or password_hash is missing",
-        ),
-        (
-            "[[user]]\nname = \"a\"\npassword = \"\"",
-            "password may not be empty",
-        ),
+        ("[[user]]\nname = \"a\"", "password or password_hash is missing"),
+        ("[[user]]\nname = \"a\"\npassword = \"\"", "password may not be empty"),
         (
             "[[user]]\nname = \"a\"\npassword = \"a\"\npassword_hash = \"b\"",
             "only one of password and password_hash may be given",
@@ -362,16 +287,9 @@ fn mistakes_in_an_entry_name_the_entry() {
             "[[user]]\nname = \"a\"\npassword = \"b\"\ntags = \"c\"",
             "tags must be a list of texts, such as [\"a\", \"b\"]",
         ),
-        (
-            "[[permission]]\nuser = \"a\"\nwrite = \"\"\nread = \"\"",
-            "configure is missing",
-        ),
+        ("[[permission]]\nuser = \"a\"\nwrite = \"\"\nread = \"\"", "configure is missing"),
     ] {
-        assert!(
-            error(text).ends_with(&format!(": {problem}")),
-            "{}",
-            error(text)
-        );
+        assert!(error(text).ends_with(&format!(": {problem}")), "{}", error(text));
     }
     assert!(error("[queue]\nname = \"a\"").ends_with("each written [[queue]]"));
     let long = format!("[[queue]]\nname = \"{}\"", "n".repeat(256));

@@ -147,21 +147,13 @@ pub(crate) fn is_topology_section(name: &str) -> bool {
 
 impl Topology {
     /// Adds the entries of one section.
-    pub(super) fn add(
-        &mut self,
-        name: &str,
-        value: &Spanned<DeValue<'_>>,
-        places: &Places,
-    ) -> Result<(), ConfigError> {
+    pub(super) fn add(&mut self, name: &str, value: &Spanned<DeValue<'_>>, places: &Places) -> Result<(), ConfigError> {
         let Some(section) = SECTIONS.iter().find(|section| section.name == name) else {
             return Ok(());
         };
         let place = places.at(&value.span());
-        let not_entries = || {
-            ConfigError::new(format_args!(
-                "{name} ({place}): must be a list of entries, each written [[{name}]]"
-            ))
-        };
+        let not_entries =
+            || ConfigError::new(format_args!("{name} ({place}): must be a list of entries, each written [[{name}]]"));
         let DeValue::Array(items) = value.get_ref() else {
             return Err(not_entries());
         };
@@ -179,10 +171,7 @@ impl Topology {
     fn add_entry(&mut self, section: &str, entry: &Entry<'_>) -> Result<(), ConfigError> {
         let context = entry.context.clone();
         match section {
-            "vhost" => self.vhosts.push(VhostEntry {
-                context,
-                name: entry.name("name")?,
-            }),
+            "vhost" => self.vhosts.push(VhostEntry { context, name: entry.name("name")? }),
             "exchange" => self.exchanges.push(ExchangeEntry {
                 context,
                 vhost: entry.vhost()?,

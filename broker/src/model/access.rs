@@ -32,9 +32,7 @@ pub trait Access {
 
     /// For passive declares any right is enough; the refusal is the one for configure.
     fn check_any(&self, resource: Resource<'_>) -> Result<(), AmqpError> {
-        if self.check(Permission::Read, resource).is_ok()
-            || self.check(Permission::Write, resource).is_ok()
-        {
+        if self.check(Permission::Read, resource).is_ok() || self.check(Permission::Write, resource).is_ok() {
             return Ok(());
         }
         self.check(Permission::Configure, resource)

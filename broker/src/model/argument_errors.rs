@@ -5,12 +5,7 @@ use std::fmt;
 use protocol::error::{AmqpError, ReplyCode};
 
 /// 406 for an argument whose value cannot be used.
-pub(super) fn invalid(
-    name: &str,
-    queue: &str,
-    vhost: &str,
-    reason: &dyn fmt::Display,
-) -> AmqpError {
+pub(super) fn invalid(name: &str, queue: &str, vhost: &str, reason: &dyn fmt::Display) -> AmqpError {
     AmqpError::new(
         ReplyCode::PreconditionFailed,
         format_args!("invalid arg '{name}' for queue '{queue}' in vhost '{vhost}': {reason}"),
@@ -30,8 +25,5 @@ pub(super) fn not_for_classic(name: &str, queue: &str, vhost: &str) -> AmqpError
 
 /// 540 for something other brokers have and this one does not have yet.
 pub fn not_implemented(what: &dyn fmt::Display) -> AmqpError {
-    AmqpError::new(
-        ReplyCode::NotImplemented,
-        format_args!("{what} is not supported yet"),
-    )
+    AmqpError::new(ReplyCode::NotImplemented, format_args!("{what} is not supported yet"))
 }

@@ -68,10 +68,7 @@ impl Arguments {
 
     /// All arguments, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &AMQPValue)> {
-        self.0
-            .inner()
-            .iter()
-            .map(|(name, value)| (name.as_str(), value))
+        self.0.inner().iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// The table itself.
@@ -116,9 +113,7 @@ pub fn inequivalent(
 ) -> AmqpError {
     AmqpError::new(
         ReplyCode::PreconditionFailed,
-        format_args!(
-            "inequivalent arg '{name}' for {resource}: received {received} but current is {current}"
-        ),
+        format_args!("inequivalent arg '{name}' for {resource}: received {received} but current is {current}"),
     )
 }
 
@@ -214,11 +209,7 @@ fn quoted(value: &AMQPValue) -> String {
 }
 
 fn described(value: &AMQPValue) -> String {
-    format!(
-        "the value '{}' of type '{}'",
-        value_text(value),
-        type_name(value)
-    )
+    format!("the value '{}' of type '{}'", value_text(value), type_name(value))
 }
 
 #[cfg(test)]
@@ -247,20 +238,14 @@ mod tests {
 
     #[test]
     fn wire_round_trip_is_canonical() {
-        let one = arguments(&[
-            ("b", AMQPValue::LongInt(1)),
-            ("a", AMQPValue::LongString("x".into())),
-        ]);
+        let one = arguments(&[("b", AMQPValue::LongInt(1)), ("a", AMQPValue::LongString("x".into()))]);
         let bytes = one.to_wire();
         assert_eq!(bytes, b"\x01aS\0\0\0\x01x\x01bI\0\0\0\x01");
         let again = Arguments::from_wire(&bytes);
         assert_eq!(again.as_ref().map(Arguments::to_wire), Ok(bytes));
         assert_eq!(again, Ok(one));
         assert_eq!(Arguments::from_wire(b""), Ok(Arguments::default()));
-        assert_eq!(
-            Arguments::from_wire(b"\x01aS\0\0\0\xffx"),
-            Err(MalformedTable)
-        );
+        assert_eq!(Arguments::from_wire(b"\x01aS\0\0\0\xffx"), Err(MalformedTable));
         assert_eq!(Arguments::from_wire(b"\x01ak"), Err(MalformedTable));
     }
 
@@ -276,13 +261,7 @@ mod tests {
 
     #[test]
     fn integers_of_any_width_are_one_class() {
-        assert_eq!(
-            mismatch(
-                Some(AMQPValue::ShortInt(1000)),
-                Some(AMQPValue::LongLongInt(1000))
-            ),
-            None
-        );
+        assert_eq!(mismatch(Some(AMQPValue::ShortInt(1000)), Some(AMQPValue::LongLongInt(1000))), None);
         assert!(equivalent(&AMQPValue::Float(1.5), &AMQPValue::Double(1.5)));
         let decimal = AMQPValue::DecimalValue(DecimalValue { scale: 1, value: 2 });
         assert!(equivalent(&decimal, &decimal));
@@ -292,11 +271,7 @@ mod tests {
     #[test]
     fn other_types_must_match_exactly() {
         assert_eq!(
-            mismatch(
-                Some(AMQPValue::LongString("10".into())),
-                Some(AMQPValue::LongInt(10))
-            )
-            .as_deref(),
+            mismatch(Some(AMQPValue::LongString("10".into())), Some(AMQPValue::LongInt(10))).as_deref(),
             Some(
                 "PRECONDITION_FAILED - inequivalent arg 'x-expires' for queue 'q' in vhost '/': \
                  received '10' but current is '10'"

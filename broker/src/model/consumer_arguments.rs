@@ -9,12 +9,8 @@ use super::arguments::Arguments;
 pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), AmqpError> {
     for (name, _) in arguments.iter() {
         let refused = match name {
-            "x-priority" | "x-consumer-timeout" => {
-                not_implemented(&format_args!("consumer argument '{name}'"))
-            }
-            "x-stream-offset" | "x-stream-filter" | "x-stream-match-unfiltered" => {
-                not_for_classic(name, queue, vhost)
-            }
+            "x-priority" | "x-consumer-timeout" => not_implemented(&format_args!("consumer argument '{name}'")),
+            "x-stream-offset" | "x-stream-filter" | "x-stream-match-unfiltered" => not_for_classic(name, queue, vhost),
             _ => continue,
         };
         return Err(refused.at(60, 20));

@@ -23,11 +23,17 @@ pub struct Message {
 }
 
 enum Storage {
-    Inline { len: u8, bytes: [u8; INLINE_BYTES] },
+    Inline {
+        len: u8,
+        bytes: [u8; INLINE_BYTES],
+    },
     /// One exact allocation: a slice of the read buffer would pin the whole buffer while the message waits in a queue.
     Exact(Box<[u8]>),
     /// A body that arrived in several frames was gathered in a buffer of its own, which is kept as it is.
-    Gathered { head: Box<[u8]>, body: Vec<u8> },
+    Gathered {
+        head: Box<[u8]>,
+        body: Vec<u8>,
+    },
     /// Read back from the log; address, properties and body follow the stored lengths.
     Stored(Bytes),
 }
@@ -42,10 +48,7 @@ impl Message {
             bytes[..address.len()].copy_from_slice(address);
             bytes[address.len()..head].copy_from_slice(properties);
             bytes[head..total].copy_from_slice(&body);
-            Storage::Inline {
-                len: total as u8,
-                bytes,
-            }
+            Storage::Inline { len: total as u8, bytes }
         } else {
             match body {
                 Cow::Borrowed(body) => {
@@ -55,10 +58,7 @@ impl Message {
                     all.extend_from_slice(body);
                     Storage::Exact(all.into_boxed_slice())
                 }
-                Cow::Owned(body) => Storage::Gathered {
-                    head: [address, properties].concat().into_boxed_slice(),
-                    body,
-                },
+                Cow::Owned(body) => Storage::Gathered { head: [address, properties].concat().into_boxed_slice(), body },
             }
         };
         Self {
@@ -80,13 +80,7 @@ impl Message {
         if head > rest.len() {
             return None;
         }
-        Some(Self {
-            place,
-            properties_len,
-            address_len,
-            persistent: true,
-            bytes: Storage::Stored(stored),
-        })
+        Some(Self { place, properties_len, address_len, persistent: true, bytes: Storage::Stored(stored) })
     }
 
     /// The three parts, for encoding.
@@ -100,11 +94,7 @@ impl Message {
             Storage::Stored(stored) => stored[STORED_HEAD_BYTES..].split_at(head_len),
         };
         let (address, properties) = head.split_at(address_len);
-        Content {
-            address,
-            properties,
-            body,
-        }
+        Content { address, properties, body }
     }
 
     /// Whether the publisher asked for it to survive a restart (delivery-mode 2).

@@ -49,13 +49,7 @@ const PENDING: &[&str] = &[
 
 /// Arguments that take part when a redeclare is compared with the existing queue.
 pub fn compared() -> impl Iterator<Item = &'static str> {
-    PENDING.iter().copied().chain([
-        "x-queue-mode",
-        QUEUE_VERSION,
-        LEADER_LOCATOR,
-        MASTER_LOCATOR,
-        QUEUE_TYPE,
-    ])
+    PENDING.iter().copied().chain(["x-queue-mode", QUEUE_VERSION, LEADER_LOCATOR, MASTER_LOCATOR, QUEUE_TYPE])
 }
 
 /// Arguments as they are stored: the default type is filled in when the client left it open.
@@ -100,33 +94,20 @@ fn check_type(value: &AMQPValue, queue: &str, vhost: &str) -> Result<(), AmqpErr
     let kind = expect_string(QUEUE_TYPE, value, queue, vhost)?;
     match kind.as_ref() {
         "classic" | "undefined" | "" => Ok(()),
-        "quorum" | "stream" => Err(not_implemented(&format_args!(
-            "queue argument '{QUEUE_TYPE}' with value '{kind}'"
-        ))),
-        _ => Err(invalid(
-            QUEUE_TYPE,
-            queue,
-            vhost,
-            &format_args!("\"unsupported queue type '{kind}'\""),
-        )),
+        "quorum" | "stream" => Err(not_implemented(&format_args!("queue argument '{QUEUE_TYPE}' with value '{kind}'"))),
+        _ => Err(invalid(QUEUE_TYPE, queue, vhost, &format_args!("\"unsupported queue type '{kind}'\""))),
     }
 }
 
 fn check_version(value: &AMQPValue, queue: &str, vhost: &str) -> Result<(), AmqpError> {
     match integer(value) {
         Some(2) => Ok(()),
-        Some(version) => Err(invalid(
-            QUEUE_VERSION,
-            queue,
-            vhost,
-            &format_args!("\"unsupported queue version '{version}'\""),
-        )),
-        None => Err(invalid(
-            QUEUE_VERSION,
-            queue,
-            vhost,
-            &format_args!("\"expected integer, got {}\"", type_name(value)),
-        )),
+        Some(version) => {
+            Err(invalid(QUEUE_VERSION, queue, vhost, &format_args!("\"unsupported queue version '{version}'\"")))
+        }
+        None => {
+            Err(invalid(QUEUE_VERSION, queue, vhost, &format_args!("\"expected integer, got {}\"", type_name(value))))
+        }
     }
 }
 
@@ -134,12 +115,7 @@ fn check_leader_locator(value: &AMQPValue, queue: &str, vhost: &str) -> Result<(
     let locator = expect_string(LEADER_LOCATOR, value, queue, vhost)?;
     match locator.as_ref() {
         "client-local" | "balanced" | "random" | "least-leaders" => Ok(()),
-        _ => Err(invalid(
-            LEADER_LOCATOR,
-            queue,
-            vhost,
-            &"invalid_queue_locator_arg",
-        )),
+        _ => Err(invalid(LEADER_LOCATOR, queue, vhost, &"invalid_queue_locator_arg")),
     }
 }
 
@@ -149,14 +125,8 @@ fn expect_string<'a>(
     queue: &str,
     vhost: &str,
 ) -> Result<std::borrow::Cow<'a, str>, AmqpError> {
-    string(value).ok_or_else(|| {
-        invalid(
-            name,
-            queue,
-            vhost,
-            &format_args!("{{unacceptable_type,{}}}", type_name(value)),
-        )
-    })
+    string(value)
+        .ok_or_else(|| invalid(name, queue, vhost, &format_args!("{{unacceptable_type,{}}}", type_name(value))))
 }
 
 #[cfg(test)]
@@ -189,29 +159,12 @@ mod tests {
         let prefix = "PRECONDITION_FAILED - invalid arg";
         for (name, value, reason) in [
             (QUEUE_TYPE, text("foo"), "\"unsupported queue type 'foo'\""),
-            (
-                QUEUE_TYPE,
-                AMQPValue::ShortShortInt(1),
-                "{unacceptable_type,byte}",
-            ),
-            (
-                QUEUE_VERSION,
-                AMQPValue::LongInt(1),
-                "\"unsupported queue version '1'\"",
-            ),
-            (
-                QUEUE_VERSION,
-                text("2"),
-                "\"expected integer, got longstr\"",
-            ),
+            (QUEUE_TYPE, AMQPValue::ShortShortInt(1), "{unacceptable_type,byte}"),
+            (QUEUE_VERSION, AMQPValue::LongInt(1), "\"unsupported queue version '1'\""),
+            (QUEUE_VERSION, text("2"), "\"expected integer, got longstr\""),
             (LEADER_LOCATOR, text("here"), "invalid_queue_locator_arg"),
         ] {
-            assert_eq!(
-                refusal(name, value),
-                Some(format!(
-                    "{prefix} '{name}' for queue 'q' in vhost '/': {reason}"
-                ))
-            );
+            assert_eq!(refusal(name, value), Some(format!("{prefix} '{name}' for queue 'q' in vhost '/': {reason}")));
         }
     }
 
@@ -220,9 +173,7 @@ mod tests {
         for name in PENDING {
             assert_eq!(
                 refusal(name, AMQPValue::LongInt(1)),
-                Some(format!(
-                    "NOT_IMPLEMENTED - queue argument '{name}' is not supported yet"
-                ))
+                Some(format!("NOT_IMPLEMENTED - queue argument '{name}' is not supported yet"))
             );
         }
         assert_eq!(
@@ -237,17 +188,12 @@ mod tests {
     #[test]
     fn master_locator_closes_the_connection() {
         let refused = refusal(MASTER_LOCATOR, text("min-masters")).unwrap_or_default();
-        assert!(
-            refused.starts_with("INTERNAL_ERROR - Feature `queue_master_locator` is deprecated.\n")
-        );
+        assert!(refused.starts_with("INTERNAL_ERROR - Feature `queue_master_locator` is deprecated.\n"));
     }
 
     #[test]
     fn the_default_type_is_filled_in() {
-        assert_eq!(
-            with_type(Arguments::default()).get(QUEUE_TYPE),
-            Some(&text("classic"))
-        );
+        assert_eq!(with_type(Arguments::default()).get(QUEUE_TYPE), Some(&text("classic")));
         let mut quorum = Arguments::default();
         quorum.insert(QUEUE_TYPE, text("quorum"));
         assert_eq!(with_type(quorum).get(QUEUE_TYPE), Some(&text("quorum")));

@@ -16,8 +16,7 @@ thread_local! {
 
 /// A buffer whose whole length may be read into.
 pub(super) fn take_read() -> Vec<u8> {
-    READ.with_borrow_mut(Vec::pop)
-        .unwrap_or_else(|| vec![0; BUFFER_BYTES])
+    READ.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER_BYTES])
 }
 
 /// Gives a read buffer back.
@@ -33,9 +32,7 @@ pub(super) fn give_read(buffer: Vec<u8>) {
 
 /// An empty buffer to encode into.
 pub(super) fn take_write() -> Vec<u8> {
-    WRITE
-        .with_borrow_mut(Vec::pop)
-        .unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    WRITE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
 }
 
 /// Gives a write buffer back.

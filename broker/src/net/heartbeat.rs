@@ -48,11 +48,7 @@ impl Heartbeat {
         if self.silent_ticks >= SILENT_TICKS_MAX {
             return Tick::Dead;
         }
-        if std::mem::take(&mut self.written) {
-            Tick::Quiet
-        } else {
-            Tick::Send
-        }
+        if std::mem::take(&mut self.written) { Tick::Quiet } else { Tick::Send }
     }
 }
 

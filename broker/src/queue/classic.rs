@@ -131,10 +131,7 @@ impl Drop for Guard<'_> {
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue")
-            .field("id", &self.id)
-            .field("spec", &self.spec)
-            .finish_non_exhaustive()
+        f.debug_struct("Queue").field("id", &self.id).field("spec", &self.spec).finish_non_exhaustive()
     }
 }
 
@@ -216,17 +213,9 @@ impl Queue {
         let seq = state.next_seq;
         state.next_seq += 1;
         let stored = self.stores(message);
-        let lsn = if stored {
-            self.store
-                .enqueue(self.id, seq, Meta::default(), Arc::clone(message) as _)
-        } else {
-            Lsn(0)
-        };
-        let entry = Entry {
-            seq,
-            message: Arc::clone(message),
-            redelivered: false,
-        };
+        let lsn =
+            if stored { self.store.enqueue(self.id, seq, Meta::default(), Arc::clone(message) as _) } else { Lsn(0) };
+        let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
         if !state.ready.is_empty() || state.consumers.ready() == 0 || !state.getters.is_empty() {
             state.ready.push(entry, stored, RESIDENT_CAP_BYTES);
         } else if let Some(entry) = self.deliver(&mut state, entry, wakes) {
@@ -316,14 +305,7 @@ impl Queue {
         };
         let stored = self.stores(&entry.message);
         let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
-        let refused = getter.outbox.resolve_get(
-            getter.channel_slot,
-            getter.id,
-            self,
-            entry,
-            remaining,
-            getter.no_ack,
-        );
+        let refused = getter.outbox.resolve_get(getter.channel_slot, getter.id, self, entry, remaining, getter.no_ack);
         match refused {
             Some(entry) => state.ready.insert(entry, stored),
             None => {
@@ -394,12 +376,7 @@ impl Queue {
         let Some(id) = outbox.reserve_get(channel_slot) else {
             return Get::Empty;
         };
-        state.getters.push_back(Getter {
-            outbox: Arc::clone(outbox),
-            channel_slot,
-            id,
-            no_ack,
-        });
+        state.getters.push_back(Getter { outbox: Arc::clone(outbox), channel_slot, id, no_ack });
         self.read_ahead(&mut state);
         Get::Answered
     }
@@ -504,14 +481,7 @@ impl Queue {
             return;
         }
         let stored = self.stores(message);
-        state.ready.insert(
-            Entry {
-                seq,
-                message: Arc::clone(message),
-                redelivered: false,
-            },
-            stored,
-        );
+        state.ready.insert(Entry { seq, message: Arc::clone(message), redelivered: false }, stored);
         self.pump(&mut state, wakes);
     }
 
@@ -549,9 +519,6 @@ impl Queue {
     }
 
     fn lock(&self) -> Guard<'_> {
-        Guard {
-            state: self.state.lock(),
-            crashed: &self.crashed,
-        }
+        Guard { state: self.state.lock(), crashed: &self.crashed }
     }
 }

@@ -12,12 +12,12 @@ use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 use storage::{Lsn, Seq};
 
+use super::Queue;
 use super::consumers::{Consumer, ConsumerId};
 use super::ready::Entry;
+use super::settle::Requeue;
 use super::signal::Signal;
 use super::unacked::{Origin, Unacked, UnackedSet};
-use super::settle::Requeue;
-use super::Queue;
 use crate::model::message::Message;
 
 /// Bookkeeping that every queued delivery costs beside its message.
@@ -210,12 +210,7 @@ impl OutboxGuard<'_> {
             }
             return Push::Refused;
         }
-        let Some(Entry {
-            seq,
-            message,
-            redelivered,
-        }) = entry.take()
-        else {
+        let Some(Entry { seq, message, redelivered }) = entry.take() else {
             return Push::Sent;
         };
         let tag = channel.next_tag;
@@ -253,11 +248,7 @@ impl ConsumerCredit {
 
 impl State {
     fn schedule(&mut self) -> Push {
-        if std::mem::replace(&mut self.scheduled, true) {
-            Push::Sent
-        } else {
-            Push::SentWake
-        }
+        if std::mem::replace(&mut self.scheduled, true) { Push::Sent } else { Push::SentWake }
     }
 
     /// Takes those waiting consumers out of the list that have credit again.
@@ -280,10 +271,7 @@ impl State {
                 return true;
             }
             credit.waiting = false;
-            out.push(Resume {
-                queue: Arc::clone(&credit.queue),
-                consumer: credit.id,
-            });
+            out.push(Resume { queue: Arc::clone(&credit.queue), consumer: credit.id });
             false
         });
     }
@@ -313,11 +301,7 @@ impl State {
     }
 
     fn free_if_done(&mut self, slot: u32) {
-        if self
-            .consumers
-            .get(slot as usize)
-            .is_some_and(|c| c.detached && c.written && c.in_flight == 0)
-        {
+        if self.consumers.get(slot as usize).is_some_and(|c| c.detached && c.written && c.in_flight == 0) {
             self.waiting.retain(|waiting| *waiting != slot);
             self.consumers.remove(slot as usize);
         }
@@ -327,11 +311,7 @@ impl State {
 impl Outbox {
     /// An empty outbox that takes messages until `high_water_bytes` wait.
     pub fn new(high_water_bytes: usize) -> Self {
-        Self {
-            state: Mutex::default(),
-            signal: Arc::default(),
-            high_water_bytes,
-        }
+        Self { state: Mutex::default(), signal: Arc::default(), high_water_bytes }
     }
 
     /// How to wake the connection.
@@ -341,10 +321,7 @@ impl Outbox {
 
     /// Holds the lock for several deliveries in a row.
     pub fn lock(&self) -> OutboxGuard<'_> {
-        OutboxGuard {
-            state: self.state.lock(),
-            high_water_bytes: self.high_water_bytes,
-        }
+        OutboxGuard { state: self.state.lock(), high_water_bytes: self.high_water_bytes }
     }
 
     /// Opens a channel and returns its slot.
@@ -450,14 +427,7 @@ impl Outbox {
     }
 
     /// Hands a message to a `basic.get`: tag, unacknowledged entry and answer in one step. Called under the queue's lock.
-    pub fn push_got(
-        &self,
-        channel_slot: u32,
-        queue: &Arc<Queue>,
-        entry: Entry,
-        remaining: u32,
-        no_ack: bool,
-    ) {
+    pub fn push_got(&self, channel_slot: u32, queue: &Arc<Queue>, entry: Entry, remaining: u32, no_ack: bool) {
         let mut state = self.state.lock();
         let Some(channel) = state.channels.get_mut(channel_slot as usize) else {
             return;
@@ -478,10 +448,7 @@ impl Outbox {
         state.next_get += 1;
         channel.pending_gets.push((id, channel.next_tag));
         channel.next_tag += 1;
-        state.items.push_back(OutItem::PendingGet {
-            channel: channel.number,
-            id,
-        });
+        state.items.push_back(OutItem::PendingGet { channel: channel.number, id });
         Some(id)
     }
 
@@ -539,10 +506,8 @@ impl Outbox {
     ) -> bool {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let Some(mut set) = state
-            .channels
-            .get_mut(channel_slot as usize)
-            .map(|channel| std::mem::take(&mut channel.unacked))
+        let Some(mut set) =
+            state.channels.get_mut(channel_slot as usize).map(|channel| std::mem::take(&mut channel.unacked))
         else {
             return false;
         };
@@ -605,12 +570,9 @@ impl Outbox {
     pub fn queue_of(&self, unacked: &Unacked) -> Option<Arc<Queue>> {
         match &unacked.origin {
             Origin::Get(queue) => Some(Arc::clone(queue)),
-            Origin::Consumer(slot) => self
-                .state
-                .lock()
-                .consumers
-                .get(*slot as usize)
-                .map(|credit| Arc::clone(&credit.queue)),
+            Origin::Consumer(slot) => {
+                self.state.lock().consumers.get(*slot as usize).map(|credit| Arc::clone(&credit.queue))
+            }
         }
     }
 
@@ -666,11 +628,7 @@ impl Outbox {
                     if let Some(credit) = state.consumers.get(delivery.slot as usize) {
                         result.requeue.add_entry(
                             Arc::clone(&credit.queue),
-                            Entry {
-                                seq: delivery.seq,
-                                message: delivery.message,
-                                redelivered: delivery.redelivered,
-                            },
+                            Entry { seq: delivery.seq, message: delivery.message, redelivered: delivery.redelivered },
                         );
                     }
                 }
@@ -697,10 +655,7 @@ impl Outbox {
         }
         for (_, consumer) in std::mem::take(&mut state.consumers) {
             if !consumer.detached {
-                result.consumers.push(Resume {
-                    queue: consumer.queue,
-                    consumer: consumer.id,
-                });
+                result.consumers.push(Resume { queue: consumer.queue, consumer: consumer.id });
             }
         }
         state.waiting.clear();
@@ -720,14 +675,7 @@ impl ChannelCredit {
                 origin: Origin::Get(Arc::clone(queue)),
             });
         }
-        Box::new(Got {
-            channel: self.number,
-            tag,
-            queue: Arc::clone(queue),
-            entry,
-            remaining,
-            no_ack,
-        })
+        Box::new(Got { channel: self.number, tag, queue: Arc::clone(queue), entry, remaining, no_ack })
     }
 }
 

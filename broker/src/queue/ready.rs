@@ -59,11 +59,7 @@ impl Ready {
 
     /// Ready messages, in memory and on disk.
     pub fn len(&self) -> usize {
-        self.front.len()
-            + self
-                .backlog
-                .as_ref()
-                .map_or(0, |b| b.on_disk as usize + b.resident.len())
+        self.front.len() + self.backlog.as_ref().map_or(0, |b| b.on_disk as usize + b.resident.len())
     }
 
     /// Whether the next message is in memory.
@@ -87,12 +83,7 @@ impl Ready {
                 backlog.resident.push_back(entry);
             }
         } else if stored && self.front_bytes >= resident_cap {
-            self.backlog = Some(Backlog {
-                next: entry.seq,
-                end,
-                on_disk: 1,
-                resident: VecDeque::new(),
-            });
+            self.backlog = Some(Backlog { next: entry.seq, end, on_disk: 1, resident: VecDeque::new() });
         } else {
             self.front_bytes += entry.message.resident_bytes();
             self.front.push_back(entry);
@@ -153,11 +144,7 @@ impl Ready {
         let Some(mut backlog) = self.backlog.take() else {
             return 0;
         };
-        let next = if batch.end {
-            batch.next.max(end)
-        } else {
-            batch.next
-        };
+        let next = if batch.end { batch.next.max(end) } else { batch.next };
         let mut lost = 0;
         for read in batch.messages {
             if read.seq < backlog.next || self.reserved.contains(&read.seq) {
@@ -170,11 +157,7 @@ impl Ready {
                 continue;
             };
             self.front_bytes += message.resident_bytes();
-            self.front.push_back(Entry {
-                seq: read.seq,
-                message: Arc::new(message),
-                redelivered: read.redelivered,
-            });
+            self.front.push_back(Entry { seq: read.seq, message: Arc::new(message), redelivered: read.redelivered });
         }
         self.take_resident(&mut backlog, next);
         lost += batch.damaged.len() as u64;
@@ -206,10 +189,7 @@ impl Ready {
         for entry in self.front.drain(..).filter(|entry| entry.message.is_persistent()) {
             match ranges.last_mut() {
                 Some(range) if range.last + 1 == entry.seq => range.last = entry.seq,
-                _ => ranges.push(SeqRange {
-                    first: entry.seq,
-                    last: entry.seq,
-                }),
+                _ => ranges.push(SeqRange { first: entry.seq, last: entry.seq }),
             }
         }
         self.front_bytes = 0;
@@ -221,20 +201,13 @@ impl Ready {
 
     /// The backlog's range without what transactions have reserved in it.
     fn clear_backlog(&self, backlog: &Backlog, ranges: &mut Vec<SeqRange>) {
-        let mut reserved: Vec<Seq> = self
-            .reserved
-            .iter()
-            .copied()
-            .filter(|seq| (backlog.next..backlog.end).contains(seq))
-            .collect();
+        let mut reserved: Vec<Seq> =
+            self.reserved.iter().copied().filter(|seq| (backlog.next..backlog.end).contains(seq)).collect();
         reserved.sort_unstable();
         let mut first = backlog.next;
         for seq in reserved.into_iter().chain([backlog.end]) {
             if first < seq {
-                ranges.push(SeqRange {
-                    first,
-                    last: seq - 1,
-                });
+                ranges.push(SeqRange { first, last: seq - 1 });
             }
             first = seq + 1;
         }
@@ -246,10 +219,7 @@ impl Ready {
         for entry in self.front.iter().filter(|e| e.redelivered && e.message.is_persistent()) {
             match ranges.last_mut() {
                 Some(range) if range.last + 1 == entry.seq => range.last = entry.seq,
-                _ => ranges.push(SeqRange {
-                    first: entry.seq,
-                    last: entry.seq,
-                }),
+                _ => ranges.push(SeqRange { first: entry.seq, last: entry.seq }),
             }
         }
         ranges

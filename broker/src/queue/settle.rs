@@ -47,10 +47,7 @@ impl Acked {
             group.persistent = true;
             match group.ranges.last_mut() {
                 Some(range) if range.last + 1 == seq => range.last = seq,
-                _ => group.ranges.push(SeqRange {
-                    first: seq,
-                    last: seq,
-                }),
+                _ => group.ranges.push(SeqRange { first: seq, last: seq }),
             }
         }
     }
@@ -89,14 +86,7 @@ pub struct Requeue(SmallVec<[(Arc<Queue>, Vec<Entry>); 1]>);
 impl Requeue {
     /// Adds a delivery that was seen by a client.
     pub fn add(&mut self, queue: Arc<Queue>, unacked: Unacked) {
-        self.add_entry(
-            queue,
-            Entry {
-                seq: unacked.seq,
-                message: unacked.message,
-                redelivered: true,
-            },
-        );
+        self.add_entry(queue, Entry { seq: unacked.seq, message: unacked.message, redelivered: true });
     }
 
     /// Adds an entry as it is.

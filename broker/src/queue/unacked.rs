@@ -47,20 +47,14 @@ impl UnackedSet {
     pub fn push(&mut self, entry: Unacked) {
         debug_assert!(self.entries.back().is_none_or(|last| last.tag < entry.tag));
         self.live += 1;
-        self.entries.push_back(Slot {
-            tag: entry.tag,
-            entry: Some(entry),
-        });
+        self.entries.push_back(Slot { tag: entry.tag, entry: Some(entry) });
     }
 
     /// Adds a delivery at its tag's place: what a rolled-back transaction had taken, or a tag that was set aside.
     pub fn restore(&mut self, entry: Unacked) {
         self.live += 1;
         let at = self.entries.partition_point(|slot| slot.tag < entry.tag);
-        let slot = Slot {
-            tag: entry.tag,
-            entry: Some(entry),
-        };
+        let slot = Slot { tag: entry.tag, entry: Some(entry) };
         match self.entries.get_mut(at) {
             Some(hole) if hole.tag == slot.tag => *hole = slot,
             _ => self.entries.insert(at, slot),
@@ -90,10 +84,8 @@ impl UnackedSet {
     /// tag 0 means all there are, and is never an error.
     pub fn take_up_to(&mut self, tag: u64, mut each: impl FnMut(Unacked)) -> bool {
         if tag != 0 {
-            let outstanding = self
-                .position(tag)
-                .and_then(|at| self.entries.get(at))
-                .is_some_and(|slot| slot.entry.is_some());
+            let outstanding =
+                self.position(tag).and_then(|at| self.entries.get(at)).is_some_and(|slot| slot.entry.is_some());
             if !outstanding {
                 return false;
             }
@@ -102,10 +94,7 @@ impl UnackedSet {
             if tag != 0 && front.tag > tag {
                 break;
             }
-            if let Some(Slot {
-                entry: Some(entry), ..
-            }) = self.entries.pop_front()
-            {
+            if let Some(Slot { entry: Some(entry), .. }) = self.entries.pop_front() {
                 self.live -= 1;
                 each(entry);
             }

@@ -14,9 +14,7 @@ pub struct Direct<D> {
 
 impl<D> Default for Direct<D> {
     fn default() -> Self {
-        Self {
-            keys: Map::default(),
-        }
+        Self { keys: Map::default() }
     }
 }
 

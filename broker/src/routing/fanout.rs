@@ -12,9 +12,7 @@ pub struct Fanout<D> {
 
 impl<D> Default for Fanout<D> {
     fn default() -> Self {
-        Self {
-            targets: Targets::default(),
-        }
+        Self { targets: Targets::default() }
     }
 }
 

@@ -42,12 +42,7 @@ enum Filed {
 
 impl<D> Default for Headers<D> {
     fn default() -> Self {
-        Self {
-            groups: Arena::new(),
-            by_arguments: Map::default(),
-            by_condition: Map::default(),
-            always: Vec::new(),
-        }
+        Self { groups: Arena::new(), by_arguments: Map::default(), by_condition: Map::default(), always: Vec::new() }
     }
 }
 
@@ -136,11 +131,7 @@ impl<D: Clone + Eq + Hash> Headers<D> {
     fn add_group(&mut self, arguments: &Arguments, wire: &[u8]) -> u32 {
         let compiled = Compiled::new(arguments);
         let filed = self.place(&compiled);
-        let id = self.groups.insert(Group {
-            compiled: compiled.clone(),
-            filed,
-            targets: Targets::default(),
-        });
+        let id = self.groups.insert(Group { compiled: compiled.clone(), filed, targets: Targets::default() });
         match filed {
             Filed::Always => self.always.push(id),
             Filed::Under(at) => self.file(id, compiled.conditions.get(at)),

@@ -159,15 +159,9 @@ impl Compiled {
         let conditions = arguments
             .iter()
             .filter(|(name, _)| !mode.skips(name))
-            .map(|(name, value)| Condition {
-                name: name.as_bytes().into(),
-                wanted: wanted(value),
-            })
+            .map(|(name, value)| Condition { name: name.as_bytes().into(), wanted: wanted(value) })
             .collect();
-        Self {
-            all: matches!(mode, Mode::All | Mode::AllWithX),
-            conditions,
-        }
+        Self { all: matches!(mode, Mode::All | Mode::AllWithX), conditions }
     }
 }
 
@@ -215,10 +209,8 @@ pub(super) struct MessageHeaders<'m> {
 impl<'m> MessageHeaders<'m> {
     /// Reads a table body. What cannot be read ends the table: messages are checked on arrival.
     pub(super) fn new(raw: &'m [u8]) -> Self {
-        let mut sorted: SmallVec<[(&'m [u8], Option<Given<'m>>); 16]> = TableIter::new(raw)
-            .map_while(Result::ok)
-            .map(|(name, value)| (name, given(&value)))
-            .collect();
+        let mut sorted: SmallVec<[(&'m [u8], Option<Given<'m>>); 16]> =
+            TableIter::new(raw).map_while(Result::ok).map(|(name, value)| (name, given(&value))).collect();
         sorted.sort_by_key(|(name, _)| *name);
         sorted.dedup_by_key(|(name, _)| *name);
         Self { sorted }
@@ -230,10 +222,7 @@ impl<'m> MessageHeaders<'m> {
 
     /// Whether a condition holds for this message.
     pub(super) fn satisfy(&self, condition: &Condition) -> bool {
-        let Ok(at) = self
-            .sorted
-            .binary_search_by(|(name, _)| (*name).cmp(&condition.name))
-        else {
+        let Ok(at) = self.sorted.binary_search_by(|(name, _)| (*name).cmp(&condition.name)) else {
             return false;
         };
         match (&condition.wanted, self.sorted.get(at)) {
@@ -268,9 +257,7 @@ mod tests {
         );
         assert_eq!(
             refusal(AMQPValue::ShortShortInt(1)).as_deref(),
-            Some(
-                "PRECONDITION_FAILED - Invalid x-match field type byte (value 1); expected longstr"
-            )
+            Some("PRECONDITION_FAILED - Invalid x-match field type byte (value 1); expected longstr")
         );
     }
 }

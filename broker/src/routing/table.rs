@@ -54,33 +54,18 @@ impl<D: Clone + Eq + Hash> Matcher<D> {
 impl<D: Clone + Eq + Hash> Table<D> {
     /// An empty table for an exchange of this kind.
     pub fn new(kind: ExchangeKind) -> Self {
-        Self {
-            bindings: Map::default(),
-            count: 0,
-            matcher: Matcher::new(kind),
-        }
+        Self { bindings: Map::default(), count: 0, matcher: Matcher::new(kind) }
     }
 
     /// Adds a binding; `None` when it is there already.
-    pub fn bind(
-        &mut self,
-        destination: &D,
-        key: &str,
-        arguments: &Arguments,
-    ) -> Option<BindingKey> {
+    pub fn bind(&mut self, destination: &D, key: &str, arguments: &Arguments) -> Option<BindingKey> {
         let wire = arguments.to_wire();
         let known = self.bindings.entry(destination.clone()).or_default();
-        let looked_up = BindingRef {
-            key,
-            arguments: &wire,
-        };
+        let looked_up = BindingRef { key, arguments: &wire };
         if known.contains(&looked_up) {
             return None;
         }
-        let binding = BindingKey {
-            key: key.into(),
-            arguments: wire.into(),
-        };
+        let binding = BindingKey { key: key.into(), arguments: wire.into() };
         match &mut self.matcher {
             Matcher::Direct(direct) => direct.bind(destination, &binding.key),
             Matcher::Fanout(fanout) => fanout.bind(destination),
@@ -93,20 +78,12 @@ impl<D: Clone + Eq + Hash> Table<D> {
     }
 
     /// Removes a binding and hands it back; `None` when it is not there.
-    pub fn unbind(
-        &mut self,
-        destination: &D,
-        key: &str,
-        arguments: &Arguments,
-    ) -> Option<BindingKey> {
+    pub fn unbind(&mut self, destination: &D, key: &str, arguments: &Arguments) -> Option<BindingKey> {
         let wire = arguments.to_wire();
         let Entry::Occupied(mut known) = self.bindings.entry(destination.clone()) else {
             return None;
         };
-        let looked_up = BindingRef {
-            key,
-            arguments: &wire,
-        };
+        let looked_up = BindingRef { key, arguments: &wire };
         let binding = known.get_mut().take(&looked_up)?;
         if known.get().is_empty() {
             known.remove();
@@ -131,13 +108,8 @@ impl<D: Clone + Eq + Hash> Table<D> {
     /// Whether this very binding is there.
     pub fn contains(&self, destination: &D, key: &str, arguments: &Arguments) -> bool {
         let wire = arguments.to_wire();
-        let looked_up = BindingRef {
-            key,
-            arguments: &wire,
-        };
-        self.bindings
-            .get(destination)
-            .is_some_and(|known| known.contains(&looked_up))
+        let looked_up = BindingRef { key, arguments: &wire };
+        self.bindings.get(destination).is_some_and(|known| known.contains(&looked_up))
     }
 
     /// Whether any binding leads to the destination.
@@ -157,9 +129,7 @@ impl<D: Clone + Eq + Hash> Table<D> {
 
     /// All bindings, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&D, &BindingKey)> {
-        self.bindings
-            .iter()
-            .flat_map(|(destination, known)| known.iter().map(move |key| (destination, key)))
+        self.bindings.iter().flat_map(|(destination, known)| known.iter().map(move |key| (destination, key)))
     }
 
     /// The bindings that lead to one destination.

@@ -18,10 +18,7 @@ pub struct Targets<D> {
 
 impl<D> Default for Targets<D> {
     fn default() -> Self {
-        Self {
-            list: SmallVec::new(),
-            index: None,
-        }
+        Self { list: SmallVec::new(), index: None }
     }
 }
 
@@ -39,11 +36,7 @@ impl<D: Clone + Eq + Hash> Targets<D> {
         self.list.push((destination.clone(), 1));
         if self.index.is_none() && self.list.len() > LINEAR_MAX {
             let positions = self.list.iter().enumerate();
-            self.index = Some(Box::new(
-                positions
-                    .map(|(at, (known, _))| (known.clone(), at))
-                    .collect(),
-            ));
+            self.index = Some(Box::new(positions.map(|(at, (known, _))| (known.clone(), at)).collect()));
         }
     }
 

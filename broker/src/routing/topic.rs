@@ -39,12 +39,7 @@ enum Step<'k> {
 
 impl<D> Default for Node<D> {
     fn default() -> Self {
-        Self {
-            words: Map::default(),
-            any_word: None,
-            any_words: None,
-            targets: Targets::default(),
-        }
+        Self { words: Map::default(), any_word: None, any_words: None, targets: Targets::default() }
     }
 }
 
@@ -81,10 +76,7 @@ impl<D: Clone + Eq + Hash> Node<D> {
     }
 
     fn is_unused(&self) -> bool {
-        self.targets.is_empty()
-            && self.words.is_empty()
-            && self.any_word.is_none()
-            && self.any_words.is_none()
+        self.targets.is_empty() && self.words.is_empty() && self.any_word.is_none() && self.any_words.is_none()
     }
 }
 
@@ -191,8 +183,7 @@ impl<D: Clone + Eq + Hash> Topic<D> {
 
 /// The words of a key. The empty key has none; elsewhere empty words count.
 fn words(key: &str) -> impl Iterator<Item = &str> {
-    key.split('.')
-        .take(if key.is_empty() { 0 } else { usize::MAX })
+    key.split('.').take(if key.is_empty() { 0 } else { usize::MAX })
 }
 
 /// The steps of a binding key in normal form.
@@ -278,14 +269,7 @@ mod tests {
         let normal: Vec<Step<'_>> = steps("#.*.#.#.a.*.#.*").collect();
         assert_eq!(
             normal,
-            [
-                Step::AnyWord,
-                Step::AnyWords,
-                Step::Word("a"),
-                Step::AnyWord,
-                Step::AnyWord,
-                Step::AnyWords
-            ]
+            [Step::AnyWord, Step::AnyWords, Step::Word("a"), Step::AnyWord, Step::AnyWord, Step::AnyWords]
         );
     }
 

@@ -17,10 +17,7 @@ pub(crate) struct Visited<T> {
 
 impl<T> Default for Visited<T> {
     fn default() -> Self {
-        Self {
-            order: SmallVec::new(),
-            index: None,
-        }
+        Self { order: SmallVec::new(), index: None }
     }
 }
 

@@ -24,12 +24,7 @@ struct Pending {
 
 impl Confirms {
     pub(super) fn new() -> Self {
-        Self {
-            next: 1,
-            confirmed: 0,
-            pending: VecDeque::new(),
-            listed: false,
-        }
+        Self { next: 1, confirmed: 0, pending: VecDeque::new(), listed: false }
     }
 
     /// Numbers a publish that is safe at `lsn`, or that a queue refused.

@@ -18,9 +18,7 @@ impl Session {
             FrameKind::Method => self
                 .on_connection_method(frame.payload)
                 .map_err(|error| if error.class_id == 0 { blame(error, frame.payload) } else { error }),
-            FrameKind::Header | FrameKind::Body => {
-                Err(AmqpError::unexpected_frame(frame.kind.as_u8(), frame.payload))
-            }
+            FrameKind::Header | FrameKind::Body => Err(AmqpError::unexpected_frame(frame.kind.as_u8(), frame.payload)),
         }
     }
 
@@ -62,11 +60,8 @@ impl Session {
             Phase::Opening => "opening",
             _ => "running",
         };
-        AmqpError::new(
-            ReplyCode::ChannelError,
-            format_args!("unexpected method in connection state {state}"),
-        )
-        .at(class, method)
+        AmqpError::new(ReplyCode::ChannelError, format_args!("unexpected method in connection state {state}"))
+            .at(class, method)
     }
 
     pub(super) fn on_frame_while_closing(&mut self, frame: &Frame<'_>) {

@@ -31,43 +31,30 @@ pub(super) struct SlotInfo {
 impl Session {
     pub(super) fn qos(&mut self, channel: &mut Channel, qos: &basic::Qos, prefetch_size: u32) -> Result<(), AmqpError> {
         if prefetch_size != 0 {
-            return Err(AmqpError::new(
-                ReplyCode::NotImplemented,
-                format_args!("prefetch_size!=0 ({prefetch_size})"),
-            ));
+            return Err(AmqpError::new(ReplyCode::NotImplemented, format_args!("prefetch_size!=0 ({prefetch_size})")));
         }
         let count = u32::from(qos.prefetch_count);
         if qos.global {
-            self.outbox
-                .set_channel_prefetch(channel.slot, count, &mut self.resumable);
+            self.outbox.set_channel_prefetch(channel.slot, count, &mut self.resumable);
             self.resume_waiting();
         } else {
             channel.prefetch = count;
         }
-        self.reply(
-            channel.number,
-            &AMQPClass::Basic(basic::AMQPMethod::QosOk(basic::QosOk {})),
-        );
+        self.reply(channel.number, &AMQPClass::Basic(basic::AMQPMethod::QosOk(basic::QosOk {})));
         Ok(())
     }
 
     pub(super) fn consume(&mut self, channel: &mut Channel, consume: basic::Consume) -> Result<(), AmqpError> {
         let name = self.queue_name(channel, consume.queue.as_str())?;
         if name.starts_with(REPLY_TO) {
-            return Err(AmqpError::new(
-                ReplyCode::NotImplemented,
-                "direct reply-to is not supported yet",
-            ));
+            return Err(AmqpError::new(ReplyCode::NotImplemented, "direct reply-to is not supported yet"));
         }
         let tag: Arc<str> = match consume.consumer_tag.as_str() {
             "" => self.broker.generated_name("amq.ctag-").into(),
             given => given.into(),
         };
         if channel.consumers.contains_key(&tag) {
-            return Err(AmqpError::new(
-                ReplyCode::NotAllowed,
-                format_args!("attempt to reuse consumer tag '{tag}'"),
-            ));
+            return Err(AmqpError::new(ReplyCode::NotAllowed, format_args!("attempt to reuse consumer tag '{tag}'")));
         }
         self.grants()?.check(Permission::Read, Resource::Queue(&name))?;
         let vhost = Arc::clone(self.vhost()?);
@@ -75,50 +62,22 @@ impl Session {
         consumer_arguments::validate(&Arguments::from(consume.arguments), &name, vhost.name())?;
 
         let id = self.broker.new_consumer_id();
-        let slot = self.outbox.add_consumer(
-            id,
-            Arc::clone(&queue),
-            channel.slot,
-            channel.prefetch,
-            consume.no_ack,
-        );
+        let slot = self.outbox.add_consumer(id, Arc::clone(&queue), channel.slot, channel.prefetch, consume.no_ack);
         // Filled before the queue can push anything: the writer looks the tag up here.
-        self.set_slot(
-            slot,
-            SlotInfo {
-                channel: channel.number,
-                tag: Arc::clone(&tag),
-                queue: Arc::clone(&queue),
-            },
-        );
+        self.set_slot(slot, SlotInfo { channel: channel.number, tag: Arc::clone(&tag), queue: Arc::clone(&queue) });
         let mut frames = Vec::new();
         if !consume.nowait {
-            let ok = basic::ConsumeOk {
-                consumer_tag: short_cut(&tag),
-            };
-            protocol::put_method(
-                &mut frames,
-                channel.number,
-                &AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok)),
-            );
+            let ok = basic::ConsumeOk { consumer_tag: short_cut(&tag) };
+            protocol::put_method(&mut frames, channel.number, &AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok)));
         }
         self.writer.reply_bytes += frames.len();
-        let consumer = Consumer {
-            id,
-            outbox: Arc::clone(&self.outbox),
-            slot,
-            exclusive: consume.exclusive,
-        };
+        let consumer = Consumer { id, outbox: Arc::clone(&self.outbox), slot, exclusive: consume.exclusive };
         let number = channel.number;
         let outbox = Arc::clone(&self.outbox);
         let attached = queue.attach(
             consumer,
             || {
-                outbox.push(OutItem::Reply {
-                    channel: number,
-                    lsn: Lsn(0),
-                    frames,
-                });
+                outbox.push(OutItem::Reply { channel: number, lsn: Lsn(0), frames });
             },
             &mut self.wakes,
         );
@@ -136,10 +95,7 @@ impl Session {
             }
             Attach::Gone => {
                 self.outbox.remove_consumer(number, slot);
-                Err(AmqpError::new(
-                    ReplyCode::NotFound,
-                    format_args!("no queue '{name}' in vhost '{}'", vhost.name()),
-                ))
+                Err(AmqpError::new(ReplyCode::NotFound, format_args!("no queue '{name}' in vhost '{}'", vhost.name())))
             }
         }
     }
@@ -149,13 +105,8 @@ impl Session {
             self.end_consumer(channel.number, &consumer);
         }
         if !cancel.nowait {
-            let ok = basic::CancelOk {
-                consumer_tag: cancel.consumer_tag,
-            };
-            self.reply(
-                channel.number,
-                &AMQPClass::Basic(basic::AMQPMethod::CancelOk(ok)),
-            );
+            let ok = basic::CancelOk { consumer_tag: cancel.consumer_tag };
+            self.reply(channel.number, &AMQPClass::Basic(basic::AMQPMethod::CancelOk(ok)));
         }
     }
 
@@ -176,7 +127,7 @@ impl Session {
     pub(super) fn cancelled_by_server(&mut self, slot: u32) {
         let Some(info) = self.slot(slot) else { return };
         let (number, tag) = (info.channel, Arc::clone(&info.tag));
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channel_mut(number) else {
             return;
         };
         if channel.consumers.get(&tag).is_none_or(|consumer| consumer.slot != slot) {
@@ -186,10 +137,7 @@ impl Session {
         let closing = channel.closing;
         self.outbox.remove_consumer(number, slot);
         if self.client.cancel_notify && !closing {
-            let cancel = basic::Cancel {
-                consumer_tag: short_cut(&tag),
-                nowait: true,
-            };
+            let cancel = basic::Cancel { consumer_tag: short_cut(&tag), nowait: true };
             self.reply(number, &AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
         }
     }
@@ -199,10 +147,7 @@ impl Session {
         self.grants()?.check(Permission::Read, Resource::Queue(&name))?;
         let queue = self.vhost()?.queue_for(&name, self.id)?;
         if queue.get(&self.outbox, channel.slot, get.no_ack) == Get::Empty {
-            self.reply(
-                channel.number,
-                &AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {})),
-            );
+            self.reply(channel.number, &AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {})));
         }
         Ok(())
     }
@@ -212,10 +157,7 @@ impl Session {
         if !given.is_empty() {
             return Ok(given.into());
         }
-        channel
-            .last_queue
-            .clone()
-            .ok_or_else(|| AmqpError::new(ReplyCode::NotFound, "no previously declared queue"))
+        channel.last_queue.clone().ok_or_else(|| AmqpError::new(ReplyCode::NotFound, "no previously declared queue"))
     }
 
     pub(super) fn slot(&self, slot: u32) -> Option<&SlotInfo> {

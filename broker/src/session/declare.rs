@@ -111,8 +111,7 @@ impl Session {
             M::Delete(m) => {
                 let name = self.queue_name(channel, m.queue.as_str())?;
                 let (message_count, lsn) =
-                    self.vhost()?
-                        .delete_queue(self.grants()?, &name, m.if_unused, m.if_empty, self.id)?;
+                    self.vhost()?.delete_queue(self.grants()?, &name, m.if_unused, m.if_empty, self.id)?;
                 (lsn, m.nowait, M::DeleteOk(queue::DeleteOk { message_count }))
             }
             other => return Err(unimplemented(&AMQPClass::Queue(other))),
@@ -123,7 +122,11 @@ impl Session {
         Ok(())
     }
 
-    fn declare_queue(&mut self, channel: &mut Channel, m: queue::Declare) -> Result<(Lsn, queue::DeclareOk), AmqpError> {
+    fn declare_queue(
+        &mut self,
+        channel: &mut Channel,
+        m: queue::Declare,
+    ) -> Result<(Lsn, queue::DeclareOk), AmqpError> {
         let (vhost, grants) = (self.vhost()?, self.grants()?);
         let declared = if m.passive {
             vhost.declare_queue_passive(grants, m.queue.as_str(), self.id)?
@@ -153,11 +156,7 @@ impl Session {
     /// Empty names of a binding: the last queue, and with it also the routing key.
     fn binding_names(&self, channel: &Channel, queue: &str, key: &str) -> Result<(Arc<str>, Arc<str>), AmqpError> {
         let name = self.queue_name(channel, queue)?;
-        let key = if queue.is_empty() && key.is_empty() {
-            Arc::clone(&name)
-        } else {
-            key.into()
-        };
+        let key = if queue.is_empty() && key.is_empty() { Arc::clone(&name) } else { key.into() };
         Ok((name, key))
     }
 

@@ -92,12 +92,7 @@ impl Session {
             }
             FrameKind::Header | FrameKind::Body => {
                 let number = channel.number;
-                let Channel {
-                    assembler,
-                    publisher,
-                    partial_bytes,
-                    ..
-                } = channel;
+                let Channel { assembler, publisher, partial_bytes, .. } = channel;
                 let assembled = if frame.kind == FrameKind::Header {
                     assembler.on_header(frame.payload)?
                 } else {
@@ -137,10 +132,7 @@ impl Session {
     fn check_partial_bytes(&self) -> Result<(), AmqpError> {
         let max = self.broker.partial_bytes_max();
         if self.partial_bytes > max.connection || self.broker.partial_bytes() > max.node {
-            return Err(AmqpError::new(
-                ReplyCode::ResourceError,
-                "too many octets of incomplete messages",
-            ));
+            return Err(AmqpError::new(ReplyCode::ResourceError, "too many octets of incomplete messages"));
         }
         Ok(())
     }
@@ -158,30 +150,15 @@ impl Session {
             Method::Publish(_) => {}
             Method::Ack(ack) => self.settle(
                 channel,
-                &Settlement {
-                    tag: ack.delivery_tag,
-                    multiple: ack.multiple,
-                    requeue: false,
-                    method: 80,
-                },
+                &Settlement { tag: ack.delivery_tag, multiple: ack.multiple, requeue: false, method: 80 },
             )?,
             Method::Nack(nack) => self.settle(
                 channel,
-                &Settlement {
-                    tag: nack.delivery_tag,
-                    multiple: nack.multiple,
-                    requeue: nack.requeue,
-                    method: 120,
-                },
+                &Settlement { tag: nack.delivery_tag, multiple: nack.multiple, requeue: nack.requeue, method: 120 },
             )?,
             Method::Reject(reject) => self.settle(
                 channel,
-                &Settlement {
-                    tag: reject.delivery_tag,
-                    multiple: false,
-                    requeue: reject.requeue,
-                    method: 90,
-                },
+                &Settlement { tag: reject.delivery_tag, multiple: false, requeue: reject.requeue, method: 90 },
             )?,
             Method::Other(class) => return self.on_class(channel, *class, payload),
         }
@@ -227,9 +204,7 @@ impl Session {
     fn on_channel_method(&mut self, channel: &mut Channel, method: channel::AMQPMethod) -> Result<bool, AmqpError> {
         use channel::AMQPMethod as M;
         match method {
-            M::Open(_) => Err(
-                AmqpError::new(ReplyCode::ChannelError, "second 'channel.open' seen").at(CHANNEL, OPEN),
-            ),
+            M::Open(_) => Err(AmqpError::new(ReplyCode::ChannelError, "second 'channel.open' seen").at(CHANNEL, OPEN)),
             M::Close(_) => {
                 self.end_channel(channel);
                 self.reply(channel.number, &channel_close_ok());
@@ -293,10 +268,7 @@ impl Session {
             class_id: error.class_id,
             method_id: error.method_id,
         };
-        self.reply(
-            channel.number,
-            &AMQPClass::Channel(channel::AMQPMethod::Close(close)),
-        );
+        self.reply(channel.number, &AMQPClass::Channel(channel::AMQPMethod::Close(close)));
     }
 
     fn access_granted(&mut self, number: u16) {

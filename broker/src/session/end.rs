@@ -1,6 +1,5 @@
 //! How channels and connections end.
 
-
 use super::channel::{Channel, Mode, Publisher};
 use super::{Phase, Session};
 use crate::queue::outbox::Undelivered;

@@ -51,10 +51,7 @@ impl Session {
             mechanisms: long(MECHANISMS),
             locales: long("en_US"),
         };
-        self.reply(
-            0,
-            &AMQPClass::Connection(connection::AMQPMethod::Start(start)),
-        );
+        self.reply(0, &AMQPClass::Connection(connection::AMQPMethod::Start(start)));
     }
 
     pub(super) fn on_start_ok(&mut self, start_ok: &connection::StartOk) {
@@ -154,17 +151,11 @@ impl Session {
         if !self.broker.auth.vhost_access(&user.name, name) {
             return refuse(format_args!("access to vhost '{name}' refused for user '{}'", user.name));
         }
-        self.grants = Some(Grants::new(
-            Arc::clone(&self.broker.auth),
-            Arc::clone(&user.name),
-            Arc::clone(vhost.name()),
-        ));
+        self.grants =
+            Some(Grants::new(Arc::clone(&self.broker.auth), Arc::clone(&user.name), Arc::clone(vhost.name())));
         self.vhost = Some(vhost);
         self.phase = Phase::Running;
-        self.reply(
-            0,
-            &AMQPClass::Connection(connection::AMQPMethod::OpenOk(connection::OpenOk {})),
-        );
+        self.reply(0, &AMQPClass::Connection(connection::AMQPMethod::OpenOk(connection::OpenOk {})));
         Ok(())
     }
 }
@@ -174,14 +165,8 @@ fn too_high(what: &str, value: u32, offered: u32) -> Option<String> {
     if offered == 0 || (value != 0 && value <= offered) {
         return None;
     }
-    let value = if value == 0 {
-        "0 (no limit)".to_owned()
-    } else {
-        value.to_string()
-    };
-    Some(format!(
-        "negotiated {what} = {value} is higher than the maximum allowed value ({offered})"
-    ))
+    let value = if value == 0 { "0 (no limit)".to_owned() } else { value.to_string() };
+    Some(format!("negotiated {what} = {value} is higher than the maximum allowed value ({offered})"))
 }
 
 enum LoginError {

@@ -261,9 +261,7 @@ impl Session {
         }
         if let Some(lsn) = first {
             self.awaits_store = true;
-            self.broker
-                .store
-                .notify_at(lsn, Arc::clone(self.outbox.signal()) as _);
+            self.broker.store.notify_at(lsn, Arc::clone(self.outbox.signal()) as _);
         }
     }
 

@@ -81,8 +81,7 @@ impl Session {
         publisher: &mut Publisher,
         message: Assembled<'_>,
     ) -> Result<(), AmqpError> {
-        self.publish_checked(number, publisher, message)
-            .map_err(|error| error.at(BASIC, PUBLISH))
+        self.publish_checked(number, publisher, message).map_err(|error| error.at(BASIC, PUBLISH))
     }
 
     fn publish_checked(
@@ -98,10 +97,7 @@ impl Session {
         if message.body_size > max {
             return Err(AmqpError::new(
                 ReplyCode::PreconditionFailed,
-                format_args!(
-                    "message size {} is larger than configured max size {max}",
-                    message.body_size
-                ),
+                format_args!("message size {} is larger than configured max size {max}", message.body_size),
             ));
         }
         let properties = Properties::parse(message.properties)?;
@@ -131,8 +127,7 @@ impl Session {
     ) -> Result<(), AmqpError> {
         let vhost = Arc::clone(self.vhost()?);
         let (exchange_name, key) = shortstrs(message.address);
-        self.grants()?
-            .check(Permission::Write, Resource::Exchange(exchange_name))?;
+        self.grants()?.check(Permission::Write, Resource::Exchange(exchange_name))?;
         let vhost_version = vhost.version();
         let exchange = vhost.exchange(exchange_name).ok_or_else(|| {
             AmqpError::new(
@@ -143,10 +138,7 @@ impl Session {
         if exchange.internal() {
             return Err(AmqpError::new(
                 ReplyCode::AccessRefused,
-                format_args!(
-                    "cannot publish to internal exchange '{exchange_name}' in vhost '{}'",
-                    vhost.name()
-                ),
+                format_args!("cannot publish to internal exchange '{exchange_name}' in vhost '{}'", vhost.name()),
             ));
         }
         let mut keys: SmallVec<[&str; 4]> = SmallVec::from_slice(&[key]);
@@ -196,8 +188,7 @@ impl Session {
         if !holds {
             return Ok(None);
         }
-        self.grants()?
-            .check(Permission::Write, Resource::Exchange(route.exchange.name()))?;
+        self.grants()?.check(Permission::Write, Resource::Exchange(route.exchange.name()))?;
         Ok(Some(route.queues.clone()))
     }
 
@@ -214,10 +205,7 @@ impl Session {
     ) -> Result<(), AmqpError> {
         if let Mode::Transaction(transaction) = &mut publisher.mode {
             if !queues.is_empty() || mandatory {
-                transaction.publishes.push(TxPublish {
-                    message,
-                    queues: queues.into(),
-                });
+                transaction.publishes.push(TxPublish { message, queues: queues.into() });
             }
             return Ok(());
         }
@@ -267,16 +255,10 @@ impl Session {
     /// Properties that mean something to the broker.
     fn check_special(&self, properties: &Properties<'_>) -> Result<(), AmqpError> {
         if properties.reply_to() == Some(b"amq.rabbitmq.reply-to") {
-            return Err(AmqpError::new(
-                ReplyCode::PreconditionFailed,
-                "fast reply consumer does not exist",
-            ));
+            return Err(AmqpError::new(ReplyCode::PreconditionFailed, "fast reply consumer does not exist"));
         }
         if properties.has(Property::Expiration) {
-            return Err(AmqpError::new(
-                ReplyCode::NotImplemented,
-                "the expiration property is not supported yet",
-            ));
+            return Err(AmqpError::new(ReplyCode::NotImplemented, "the expiration property is not supported yet"));
         }
         if let Some(claimed) = properties.user_id() {
             let user = self.user()?;
@@ -295,10 +277,7 @@ impl Session {
     }
 
     pub(super) fn push_return(&mut self, number: u16, message: Arc<Message>) {
-        self.outbox.push(OutItem::Return {
-            channel: number,
-            message,
-        });
+        self.outbox.push(OutItem::Return { channel: number, message });
     }
 }
 
@@ -319,10 +298,7 @@ fn copies<'a>(headers: &'a [u8], name: &str, keys: &mut SmallVec<[&'a str; 4]>) 
         }
         Some(other) => Err(AmqpError::new(
             ReplyCode::PreconditionFailed,
-            format_args!(
-                "invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}",
-                other.type_name()
-            ),
+            format_args!("invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}", other.type_name()),
         )),
     }
 }

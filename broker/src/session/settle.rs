@@ -20,29 +20,21 @@ pub(super) struct Settlement {
 
 impl Session {
     pub(super) fn settle(&mut self, channel: &mut Channel, settlement: &Settlement) -> Result<(), AmqpError> {
-        let Settlement {
-            tag,
-            multiple,
-            requeue,
-            method,
-        } = *settlement;
+        let Settlement { tag, multiple, requeue, method } = *settlement;
         let found = if let Mode::Transaction(transaction) = &mut channel.publisher.mode {
-            self.outbox
-                .take_for_transaction(channel.slot, tag, multiple, |unacked| {
-                    transaction.settled.push(TxSettle { unacked, requeue });
-                })
+            self.outbox.take_for_transaction(channel.slot, tag, multiple, |unacked| {
+                transaction.settled.push(TxSettle { unacked, requeue });
+            })
         } else {
             let mut back = Requeue::default();
             let acked = &mut self.acked;
-            let found = self
-                .outbox
-                .take_unacked(channel.slot, tag, multiple, &mut self.resumable, |queue, unacked| {
-                    if requeue {
-                        back.add(queue, unacked);
-                    } else {
-                        acked.add(queue, &unacked);
-                    }
-                });
+            let found = self.outbox.take_unacked(channel.slot, tag, multiple, &mut self.resumable, |queue, unacked| {
+                if requeue {
+                    back.add(queue, unacked);
+                } else {
+                    acked.add(queue, &unacked);
+                }
+            });
             self.acked.commit();
             // Requeued messages first: a consumer that has credit again gets them before newer ones.
             back.commit(&mut self.wakes);
@@ -52,11 +44,8 @@ impl Session {
         if found {
             Ok(())
         } else {
-            Err(AmqpError::new(
-                ReplyCode::PreconditionFailed,
-                format_args!("unknown delivery tag {tag}"),
-            )
-            .at(BASIC, method))
+            Err(AmqpError::new(ReplyCode::PreconditionFailed, format_args!("unknown delivery tag {tag}"))
+                .at(BASIC, method))
         }
     }
 
@@ -72,15 +61,11 @@ impl Session {
             return Err(AmqpError::new(ReplyCode::NotImplemented, "requeue=false").at(BASIC, method));
         }
         let mut back = Requeue::default();
-        self.outbox
-            .take_unacked(channel.slot, 0, true, &mut self.resumable, |queue, unacked| {
-                back.add(queue, unacked);
-            });
+        self.outbox.take_unacked(channel.slot, 0, true, &mut self.resumable, |queue, unacked| {
+            back.add(queue, unacked);
+        });
         if answer {
-            self.reply(
-                channel.number,
-                &AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})),
-            );
+            self.reply(channel.number, &AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})));
         }
         back.commit(&mut self.wakes);
         self.resume_waiting();

@@ -79,18 +79,13 @@ impl Session {
             Mode::Plain => channel.publisher.mode = Mode::Confirm(Confirms::new()),
             Mode::Confirm(_) => {}
             Mode::Transaction(_) => {
-                return Err(AmqpError::new(
-                    ReplyCode::PreconditionFailed,
-                    "cannot switch from tx to confirm mode",
-                )
-                .at(85, 10));
+                return Err(
+                    AmqpError::new(ReplyCode::PreconditionFailed, "cannot switch from tx to confirm mode").at(85, 10)
+                );
             }
         }
         if !nowait {
-            self.reply(
-                channel.number,
-                &AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})),
-            );
+            self.reply(channel.number, &AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})));
         }
         Ok(())
     }
@@ -128,23 +123,10 @@ impl Session {
                 acked.add(queue, unacked);
             }
         }
-        ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle {
-            queue: queue.id(),
-            range,
-        }));
-        let lsn = if ops.is_empty() {
-            Lsn(0)
-        } else {
-            self.broker.store.transaction(ops)
-        };
+        ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle { queue: queue.id(), range }));
+        let lsn = if ops.is_empty() { Lsn(0) } else { self.broker.store.transaction(ops) };
         transaction.committing = true;
-        self.commits.push_back(PendingCommit {
-            lsn,
-            channel: channel.number,
-            publishes,
-            returns,
-            settled,
-        });
+        self.commits.push_back(PendingCommit { lsn, channel: channel.number, publishes, returns, settled });
         if lsn <= self.broker.store.durable() {
             // Nothing to wait for: the channel is at hand, so that it is answered here.
             self.finish_commits(Some(channel));
@@ -164,12 +146,9 @@ impl Session {
             let returns = self.apply(commit);
             let channel = match current.as_deref_mut() {
                 Some(channel) if channel.number == number => Some(channel),
-                _ => self.channels.get_mut(&number).map(Box::as_mut),
+                _ => self.channel_mut(number),
             };
-            let Some(Channel {
-                publisher, closing: false, ..
-            }) = channel
-            else {
+            let Some(Channel { publisher, closing: false, .. }) = channel else {
                 continue;
             };
             if let Mode::Transaction(transaction) = &mut publisher.mode {
@@ -198,10 +177,8 @@ impl Session {
         let mut resume = Vec::new();
         let (back, gone): (Vec<_>, Vec<_>) = commit.settled.into_iter().partition(|settle| settle.requeue);
         let unacked = |settles: Vec<TxSettle>| settles.into_iter().map(|s| s.unacked).collect();
-        self.outbox
-            .release(unacked(gone), &mut resume, |queue, unacked| acked.add(queue, &unacked));
-        self.outbox
-            .release(unacked(back), &mut resume, |queue, unacked| requeue.add(queue, unacked));
+        self.outbox.release(unacked(gone), &mut resume, |queue, unacked| acked.add(queue, &unacked));
+        self.outbox.release(unacked(back), &mut resume, |queue, unacked| requeue.add(queue, unacked));
         // Their settlement is part of the transaction's log entries.
         acked.forget();
         requeue.commit(&mut self.wakes);
@@ -216,10 +193,7 @@ impl Session {
         transaction.publishes.clear();
         let taken = transaction.settled.drain(..).map(|settle| settle.unacked).collect();
         self.outbox.restore(channel.slot, taken);
-        self.reply(
-            channel.number,
-            &AMQPClass::Tx(tx::AMQPMethod::RollbackOk(tx::RollbackOk {})),
-        );
+        self.reply(channel.number, &AMQPClass::Tx(tx::AMQPMethod::RollbackOk(tx::RollbackOk {})));
         Ok(())
     }
 }

@@ -129,14 +129,7 @@ impl Session {
             OutItem::Got(got) => self.write_got(&got, out),
             OutItem::Return { channel, message } => {
                 let code = ReplyCode::NoRoute;
-                put_return(
-                    out,
-                    channel,
-                    code.as_u16(),
-                    code.name(),
-                    &message.content(),
-                    self.limits.frame_max,
-                );
+                put_return(out, channel, code.as_u16(), code.name(), &message.content(), self.limits.frame_max);
             }
             OutItem::ConsumerGone { slot, .. } => self.consumer_written(slot),
             OutItem::PendingGet { .. } => {}
@@ -158,8 +151,7 @@ impl Session {
             self.limits.frame_max,
         );
         if delivery.no_ack {
-            self.acked
-                .add_seq(&info.queue, delivery.seq, delivery.message.is_persistent());
+            self.acked.add_seq(&info.queue, delivery.seq, delivery.message.is_persistent());
         }
     }
 
@@ -174,8 +166,7 @@ impl Session {
             self.limits.frame_max,
         );
         if got.no_ack {
-            self.acked
-                .add_seq(&got.queue, got.entry.seq, got.entry.message.is_persistent());
+            self.acked.add_seq(&got.queue, got.entry.seq, got.entry.message.is_persistent());
         }
     }
 }

@@ -81,7 +81,5 @@ pub(super) fn declare(broker: &Broker) -> anyhow::Result<Lsn> {
 }
 
 fn find(broker: &Broker, context: &str, vhost: &str) -> anyhow::Result<Arc<Vhost>> {
-    broker
-        .vhost(vhost)
-        .ok_or_else(|| anyhow::anyhow!("{context}: there is no vhost {vhost:?}"))
+    broker.vhost(vhost).ok_or_else(|| anyhow::anyhow!("{context}: there is no vhost {vhost:?}"))
 }

@@ -134,10 +134,8 @@ fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
     let pairs = recovery.other.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     let auth = AuthStore::open(Arc::clone(&store) as _, &settings.auth, pairs)?;
     let broker = Arc::new(Broker::new(settings, store, Arc::new(auth), recovery.vhosts));
-    let recovered = Recovered {
-        queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),
-        messages: stored_messages,
-    };
+    let recovered =
+        Recovered { queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(), messages: stored_messages };
     let lsn = prepare(&broker)?;
     durable::wait(&broker.store, lsn);
     Ok((broker, recovered))
@@ -155,12 +153,9 @@ fn prepare(broker: &Broker) -> anyhow::Result<Lsn> {
     for vhost in &settings.topology.vhosts {
         lsn = lsn.max(broker.create_vhost(&vhost.name));
     }
-    lsn = lsn.max(auth::prepare(
-        &broker.auth,
-        &settings.default_user,
-        &settings.topology,
-        |name| broker.vhost(name).is_some(),
-    )?);
+    lsn = lsn.max(auth::prepare(&broker.auth, &settings.default_user, &settings.topology, |name| {
+        broker.vhost(name).is_some()
+    })?);
     Ok(lsn.max(declared::declare(broker)?))
 }
 
@@ -201,10 +196,7 @@ fn raise_file_limit() {
     if limit.current == limit.maximum {
         return;
     }
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => tracing::debug!(limit = ?limit.maximum, "file descriptor limit raised"),
         Err(error) => tracing::warn!(%error, limit = ?limit.current, "the file descriptor limit stays low"),

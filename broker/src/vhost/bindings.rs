@@ -47,11 +47,7 @@ pub struct ExchangeBinding<'a> {
 
 impl Vhost {
     /// Binds a queue and tells where that is durable.
-    pub fn bind_queue(
-        &self,
-        access: &dyn Access,
-        request: QueueBinding<'_>,
-    ) -> Result<Lsn, AmqpError> {
+    pub fn bind_queue(&self, access: &dyn Access, request: QueueBinding<'_>) -> Result<Lsn, AmqpError> {
         let bind = || {
             let queue_name = strip_line_breaks(request.queue);
             let source_name = strip_line_breaks(request.exchange);
@@ -65,31 +61,19 @@ impl Vhost {
             check_owner(queue.spec(), request.connection)?;
             check_binding_arguments(&source, request.arguments)?;
             let destination = Destination::Queue(queue);
-            Ok(self.bind(
-                &mut topology,
-                &source,
-                &destination,
-                request.key,
-                request.arguments,
-            ))
+            Ok(self.bind(&mut topology, &source, &destination, request.key, request.arguments))
         };
         bind().map_err(|error: AmqpError| error.at(50, 20))
     }
 
     /// Unbinds a queue and tells where that is durable. What does not exist is no error.
-    pub fn unbind_queue(
-        &self,
-        access: &dyn Access,
-        request: QueueBinding<'_>,
-    ) -> Result<Lsn, AmqpError> {
+    pub fn unbind_queue(&self, access: &dyn Access, request: QueueBinding<'_>) -> Result<Lsn, AmqpError> {
         let unbind = || {
             let queue_name = strip_line_breaks(request.queue);
             let source_name = strip_line_breaks(request.exchange);
             check_queue_binding(access, &queue_name, &source_name)?;
             let mut topology = self.topology.lock();
-            let (Some(source), Some(queue)) =
-                (self.exchange(&source_name), self.queue(&queue_name))
-            else {
+            let (Some(source), Some(queue)) = (self.exchange(&source_name), self.queue(&queue_name)) else {
                 return Ok(self.logged());
             };
             let destination = Destination::Queue(queue.clone());
@@ -100,23 +84,13 @@ impl Vhost {
                 return Ok(self.logged());
             }
             check_owner(queue.spec(), request.connection)?;
-            Ok(self.unbind(
-                &mut topology,
-                &source,
-                &destination,
-                request.key,
-                request.arguments,
-            ))
+            Ok(self.unbind(&mut topology, &source, &destination, request.key, request.arguments))
         };
         unbind().map_err(|error: AmqpError| error.at(50, 50))
     }
 
     /// Binds an exchange to another and tells where that is durable.
-    pub fn bind_exchange(
-        &self,
-        access: &dyn Access,
-        request: ExchangeBinding<'_>,
-    ) -> Result<Lsn, AmqpError> {
+    pub fn bind_exchange(&self, access: &dyn Access, request: ExchangeBinding<'_>) -> Result<Lsn, AmqpError> {
         let bind = || {
             let destination_name = strip_line_breaks(request.destination);
             let source_name = strip_line_breaks(request.source);
@@ -126,50 +100,31 @@ impl Vhost {
             let destination = self.existing_exchange(&destination_name)?;
             check_binding_arguments(&source, request.arguments)?;
             let destination = Destination::Exchange(destination);
-            Ok(self.bind(
-                &mut topology,
-                &source,
-                &destination,
-                request.key,
-                request.arguments,
-            ))
+            Ok(self.bind(&mut topology, &source, &destination, request.key, request.arguments))
         };
         bind().map_err(|error: AmqpError| error.at(40, 30))
     }
 
     /// Unbinds an exchange from another and tells where that is durable. What does not exist is no
     /// error.
-    pub fn unbind_exchange(
-        &self,
-        access: &dyn Access,
-        request: ExchangeBinding<'_>,
-    ) -> Result<Lsn, AmqpError> {
+    pub fn unbind_exchange(&self, access: &dyn Access, request: ExchangeBinding<'_>) -> Result<Lsn, AmqpError> {
         let unbind = || {
             let destination_name = strip_line_breaks(request.destination);
             let source_name = strip_line_breaks(request.source);
             check_exchange_binding(access, &destination_name, &source_name)?;
             let mut topology = self.topology.lock();
-            let (Some(source), Some(destination)) = (
-                self.exchange(&source_name),
-                self.exchange(&destination_name),
-            ) else {
+            let (Some(source), Some(destination)) = (self.exchange(&source_name), self.exchange(&destination_name))
+            else {
                 return Ok(self.logged());
             };
             let destination = Destination::Exchange(destination);
-            Ok(self.unbind(
-                &mut topology,
-                &source,
-                &destination,
-                request.key,
-                request.arguments,
-            ))
+            Ok(self.unbind(&mut topology, &source, &destination, request.key, request.arguments))
         };
         unbind().map_err(|error: AmqpError| error.at(40, 40))
     }
 
     fn existing_exchange(&self, name: &str) -> Result<Arc<Exchange>, AmqpError> {
-        self.exchange(name)
-            .ok_or_else(|| Named::exchange(name, &self.name).not_found())
+        self.exchange(name).ok_or_else(|| Named::exchange(name, &self.name).not_found())
     }
 
     fn bind(
@@ -181,21 +136,14 @@ impl Vhost {
         arguments: &Arguments,
     ) -> Lsn {
         let durable = source.durable() && destination.durable();
-        let added = source.change(&self.version, |table| {
-            table.bind(destination, key, arguments)
-        });
+        let added = source.change(&self.version, |table| table.bind(destination, key, arguments));
         match added {
             Some(binding) => {
                 topology.note_source(destination, source);
                 if !durable {
                     return Lsn(0);
                 }
-                self.log(vec![records::put_binding(
-                    &self.name,
-                    source,
-                    destination,
-                    &binding,
-                )])
+                self.log(vec![records::put_binding(&self.name, source, destination, &binding)])
             }
             None if durable => self.logged(),
             None => Lsn(0),
@@ -212,11 +160,7 @@ impl Vhost {
     ) -> Lsn {
         let removed = source.change(&self.version, |table| {
             let binding = table.unbind(destination, key, arguments)?;
-            Some((
-                binding,
-                table.has_destination(destination),
-                table.is_empty(),
-            ))
+            Some((binding, table.has_destination(destination), table.is_empty()))
         });
         let Some((binding, still_bound, now_unused)) = removed else {
             return self.logged();
@@ -226,12 +170,7 @@ impl Vhost {
         }
         let mut changes = Vec::new();
         if source.durable() && destination.durable() {
-            changes.push(records::delete_binding(
-                &self.name,
-                source,
-                destination,
-                &binding,
-            ));
+            changes.push(records::delete_binding(&self.name, source, destination, &binding));
         }
         if now_unused && source.auto_delete() {
             self.remove_exchanges(topology, vec![source.clone()], &mut changes);
@@ -252,11 +191,7 @@ fn check_queue_binding(access: &dyn Access, queue: &str, exchange: &str) -> Resu
     access.check(Permission::Read, Resource::Exchange(exchange))
 }
 
-fn check_exchange_binding(
-    access: &dyn Access,
-    destination: &str,
-    source: &str,
-) -> Result<(), AmqpError> {
+fn check_exchange_binding(access: &dyn Access, destination: &str, source: &str) -> Result<(), AmqpError> {
     access.check(Permission::Write, Resource::Exchange(destination))?;
     check_not_default(destination)?;
     check_not_default(source)?;

@@ -46,11 +46,7 @@ pub struct Exchange {
 
 impl Exchange {
     pub(super) fn new(id: u64, spec: ExchangeSpec) -> Self {
-        let alternate = spec
-            .arguments
-            .get(ALTERNATE_EXCHANGE)
-            .and_then(string)
-            .map(Arc::from);
+        let alternate = spec.arguments.get(ALTERNATE_EXCHANGE).and_then(string).map(Arc::from);
         Self {
             id,
             table: RwLock::new(Table::new(spec.kind)),
@@ -122,10 +118,7 @@ impl Exchange {
     /// The bindings from here, in no particular order.
     pub fn bindings(&self) -> Vec<(Destination, BindingKey)> {
         let table = self.table.read();
-        table
-            .iter()
-            .map(|(destination, binding)| (destination.clone(), binding.clone()))
-            .collect()
+        table.iter().map(|(destination, binding)| (destination.clone(), binding.clone())).collect()
     }
 
     pub(super) fn table(&self) -> &RwLock<Table<Destination>> {

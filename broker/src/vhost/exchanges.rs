@@ -27,13 +27,8 @@ const PENDING_TYPES: &[&str] = &[
 ];
 
 /// Arguments that give an exchange of any type an ability it does not have here yet.
-const PENDING_ARGUMENTS: &[&str] = &[
-    "x-delayed-exchange",
-    "x-message-deduplication",
-    "x-deduplication-header",
-    "x-cache-size",
-    "x-cache-ttl",
-];
+const PENDING_ARGUMENTS: &[&str] =
+    &["x-delayed-exchange", "x-message-deduplication", "x-deduplication-header", "x-cache-size", "x-cache-ttl"];
 
 /// An exchange.declare that is not passive.
 #[derive(Clone, Debug)]
@@ -54,20 +49,11 @@ pub struct ExchangeRequest<'a> {
 
 impl Vhost {
     /// Declares an exchange and tells where that is durable.
-    pub fn declare_exchange(
-        &self,
-        access: &dyn Access,
-        request: ExchangeRequest<'_>,
-    ) -> Result<Lsn, AmqpError> {
-        self.declare_exchange_unplaced(access, request)
-            .map_err(|error| error.at(40, 10))
+    pub fn declare_exchange(&self, access: &dyn Access, request: ExchangeRequest<'_>) -> Result<Lsn, AmqpError> {
+        self.declare_exchange_unplaced(access, request).map_err(|error| error.at(40, 10))
     }
 
-    fn declare_exchange_unplaced(
-        &self,
-        access: &dyn Access,
-        request: ExchangeRequest<'_>,
-    ) -> Result<Lsn, AmqpError> {
+    fn declare_exchange_unplaced(&self, access: &dyn Access, request: ExchangeRequest<'_>) -> Result<Lsn, AmqpError> {
         let name = strip_line_breaks(request.name);
         let kind = parse_kind(request.kind)?;
         check_not_default(&name)?;
@@ -75,11 +61,7 @@ impl Vhost {
         let mut topology = self.topology.lock();
         if let Some(existing) = self.exchange(&name) {
             self.check_exchange_equivalence(&existing, kind, &request)?;
-            return Ok(if existing.durable() {
-                self.logged()
-            } else {
-                Lsn(0)
-            });
+            return Ok(if existing.durable() { self.logged() } else { Lsn(0) });
         }
         Named::exchange(&name, &self.name).check_reserved()?;
         self.check_alternate(access, &name, &request.arguments)?;
@@ -105,50 +87,29 @@ impl Vhost {
 
     /// Makes an exchange known.
     pub(super) fn add_exchange(&self, exchange: Arc<Exchange>) {
-        self.exchanges
-            .insert(exchange.name().clone(), exchange.clone());
+        self.exchanges.insert(exchange.name().clone(), exchange.clone());
         // After it can be found: it may be an alternate that others have been waiting for.
         exchange.bump(&self.version);
     }
 
     /// Checks that an exchange exists; tells where its declaration is durable.
-    pub fn declare_exchange_passive(
-        &self,
-        access: &dyn Access,
-        name: &str,
-    ) -> Result<Lsn, AmqpError> {
+    pub fn declare_exchange_passive(&self, access: &dyn Access, name: &str) -> Result<Lsn, AmqpError> {
         let name = strip_line_breaks(name);
         let check = || {
             check_not_default(&name)?;
             access.check_any(Resource::Exchange(&name))?;
-            self.exchange(&name)
-                .ok_or_else(|| Named::exchange(&name, &self.name).not_found())
+            self.exchange(&name).ok_or_else(|| Named::exchange(&name, &self.name).not_found())
         };
         let exchange = check().map_err(|error: AmqpError| error.at(40, 10))?;
-        Ok(if exchange.durable() {
-            self.logged()
-        } else {
-            Lsn(0)
-        })
+        Ok(if exchange.durable() { self.logged() } else { Lsn(0) })
     }
 
     /// Deletes an exchange and tells where that is durable. One that does not exist is no error.
-    pub fn delete_exchange(
-        &self,
-        access: &dyn Access,
-        name: &str,
-        if_unused: bool,
-    ) -> Result<Lsn, AmqpError> {
-        self.delete_exchange_unplaced(access, &strip_line_breaks(name), if_unused)
-            .map_err(|error| error.at(40, 20))
+    pub fn delete_exchange(&self, access: &dyn Access, name: &str, if_unused: bool) -> Result<Lsn, AmqpError> {
+        self.delete_exchange_unplaced(access, &strip_line_breaks(name), if_unused).map_err(|error| error.at(40, 20))
     }
 
-    fn delete_exchange_unplaced(
-        &self,
-        access: &dyn Access,
-        name: &str,
-        if_unused: bool,
-    ) -> Result<Lsn, AmqpError> {
+    fn delete_exchange_unplaced(&self, access: &dyn Access, name: &str, if_unused: bool) -> Result<Lsn, AmqpError> {
         let named = Named::exchange(name, &self.name);
         check_not_default(name)?;
         if is_reserved(name) {
@@ -163,10 +124,7 @@ impl Vhost {
             return Ok(self.logged());
         };
         if if_unused && !exchange.table().read().is_empty() {
-            return Err(AmqpError::new(
-                ReplyCode::PreconditionFailed,
-                format_args!("{named} in use"),
-            ));
+            return Err(AmqpError::new(ReplyCode::PreconditionFailed, format_args!("{named} in use")));
         }
         let mut changes = Vec::new();
         self.remove_exchanges(&mut topology, vec![exchange], &mut changes);
@@ -182,12 +140,7 @@ impl Vhost {
         let named = Named::exchange(existing.name(), &self.name);
         if kind != existing.kind() {
             let (received, current) = (kind.name(), existing.kind().name());
-            return Err(inequivalent(
-                "type",
-                &named,
-                &format_args!("'{received}'"),
-                &format_args!("'{current}'"),
-            ));
+            return Err(inequivalent("type", &named, &format_args!("'{received}'"), &format_args!("'{current}'")));
         }
         for (field, received, current) in [
             ("durable", request.durable, existing.durable()),
@@ -195,27 +148,15 @@ impl Vhost {
             ("internal", request.internal, existing.internal()),
         ] {
             if received != current {
-                return Err(inequivalent(
-                    field,
-                    &named,
-                    &format_args!("'{received}'"),
-                    &format_args!("'{current}'"),
-                ));
+                return Err(inequivalent(field, &named, &format_args!("'{received}'"), &format_args!("'{current}'")));
             }
         }
         let current = &existing.spec().arguments;
-        request
-            .arguments
-            .check_equivalence(current, [ALTERNATE_EXCHANGE], &named)
+        request.arguments.check_equivalence(current, [ALTERNATE_EXCHANGE], &named)
     }
 
     /// The alternate need not exist, but its name must be one, and messages will go from here to it.
-    fn check_alternate(
-        &self,
-        access: &dyn Access,
-        name: &str,
-        arguments: &Arguments,
-    ) -> Result<(), AmqpError> {
+    fn check_alternate(&self, access: &dyn Access, name: &str, arguments: &Arguments) -> Result<(), AmqpError> {
         let Some(value) = arguments.get(ALTERNATE_EXCHANGE) else {
             return Ok(());
         };
@@ -241,17 +182,11 @@ fn parse_kind(name: &str) -> Result<ExchangeKind, AmqpError> {
     if PENDING_TYPES.contains(&name) {
         return Err(not_implemented(&format_args!("exchange type '{name}'")));
     }
-    Err(AmqpError::new(
-        ReplyCode::PreconditionFailed,
-        format_args!("invalid exchange type '{name}'"),
-    ))
+    Err(AmqpError::new(ReplyCode::PreconditionFailed, format_args!("invalid exchange type '{name}'")))
 }
 
 fn check_pending_arguments(arguments: &Arguments) -> Result<(), AmqpError> {
-    match arguments
-        .iter()
-        .find(|(name, _)| PENDING_ARGUMENTS.contains(name))
-    {
+    match arguments.iter().find(|(name, _)| PENDING_ARGUMENTS.contains(name)) {
         Some((name, _)) => Err(not_implemented(&format_args!("exchange argument '{name}'"))),
         None => Ok(()),
     }

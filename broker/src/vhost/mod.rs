@@ -157,10 +157,7 @@ impl Drop for Vhost {
     /// by recursion: the tables are taken apart first.
     fn drop(&mut self) {
         let exchanges = self.exchanges.all();
-        let tables: Vec<_> = exchanges
-            .iter()
-            .map(|exchange| exchange.take_for_delete(&self.version))
-            .collect();
+        let tables: Vec<_> = exchanges.iter().map(|exchange| exchange.take_for_delete(&self.version)).collect();
         drop(tables);
     }
 }

@@ -23,19 +23,11 @@ pub(super) struct Named<'a> {
 
 impl<'a> Named<'a> {
     pub(super) fn queue(name: &'a str, vhost: &'a str) -> Self {
-        Self {
-            kind: "queue",
-            name,
-            vhost,
-        }
+        Self { kind: "queue", name, vhost }
     }
 
     pub(super) fn exchange(name: &'a str, vhost: &'a str) -> Self {
-        Self {
-            kind: "exchange",
-            name,
-            vhost,
-        }
+        Self { kind: "exchange", name, vhost }
     }
 
     pub(super) fn not_found(self) -> AmqpError {
@@ -49,10 +41,7 @@ impl<'a> Named<'a> {
         }
         Err(AmqpError::new(
             ReplyCode::AccessRefused,
-            format_args!(
-                "{} name '{}' contains reserved prefix 'amq.*'",
-                self.kind, self.name
-            ),
+            format_args!("{} name '{}' contains reserved prefix 'amq.*'", self.kind, self.name),
         ))
     }
 }
@@ -65,11 +54,7 @@ impl fmt::Display for Named<'_> {
 
 /// The name without carriage returns and line feeds.
 pub(super) fn strip_line_breaks(name: &str) -> Cow<'_, str> {
-    if name.contains(['\r', '\n']) {
-        Cow::Owned(name.replace(['\r', '\n'], ""))
-    } else {
-        Cow::Borrowed(name)
-    }
+    if name.contains(['\r', '\n']) { Cow::Owned(name.replace(['\r', '\n'], "")) } else { Cow::Borrowed(name) }
 }
 
 pub(super) fn is_reserved(name: &str) -> bool {
@@ -82,10 +67,7 @@ pub(super) fn is_direct_reply(name: &str) -> bool {
 
 /// A name nobody can guess, for a queue whose client left the choice to the broker.
 pub(super) fn generated_queue_name() -> String {
-    format!(
-        "amq.gen-{}",
-        URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>())
-    )
+    format!("amq.gen-{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()))
 }
 
 /// 403 for touching the default exchange.
@@ -93,8 +75,5 @@ pub(super) fn check_not_default(exchange: &str) -> Result<(), AmqpError> {
     if !exchange.is_empty() {
         return Ok(());
     }
-    Err(AmqpError::new(
-        ReplyCode::AccessRefused,
-        "operation not permitted on the default exchange",
-    ))
+    Err(AmqpError::new(ReplyCode::AccessRefused, "operation not permitted on the default exchange"))
 }

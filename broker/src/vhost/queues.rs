@@ -61,20 +61,11 @@ impl Declared {
 
 impl Vhost {
     /// Declares a queue.
-    pub fn declare_queue(
-        &self,
-        access: &dyn Access,
-        request: QueueRequest<'_>,
-    ) -> Result<Declared, AmqpError> {
-        self.declare_queue_unplaced(access, request)
-            .map_err(|error| error.at(50, 10))
+    pub fn declare_queue(&self, access: &dyn Access, request: QueueRequest<'_>) -> Result<Declared, AmqpError> {
+        self.declare_queue_unplaced(access, request).map_err(|error| error.at(50, 10))
     }
 
-    fn declare_queue_unplaced(
-        &self,
-        access: &dyn Access,
-        request: QueueRequest<'_>,
-    ) -> Result<Declared, AmqpError> {
+    fn declare_queue_unplaced(&self, access: &dyn Access, request: QueueRequest<'_>) -> Result<Declared, AmqpError> {
         let mut name = strip_line_breaks(request.name);
         let generated = name.is_empty();
         if !generated {
@@ -108,13 +99,7 @@ impl Vhost {
             lsn = self.log(vec![records::put_queue(&queue)]);
         }
         self.add_queue(&mut topology, &queue);
-        Ok(Declared {
-            queue,
-            created: true,
-            lsn,
-            message_count: 0,
-            consumer_count: 0,
-        })
+        Ok(Declared { queue, created: true, lsn, message_count: 0, consumer_count: 0 })
     }
 
     /// Makes a queue known. Whoever finds it finds its declaration in the log.
@@ -163,14 +148,8 @@ impl Vhost {
         if_empty: bool,
         connection: ConnectionId,
     ) -> Result<(u32, Lsn), AmqpError> {
-        self.delete_queue_unplaced(
-            access,
-            &strip_line_breaks(name),
-            if_unused,
-            if_empty,
-            connection,
-        )
-        .map_err(|error| error.at(50, 40))
+        self.delete_queue_unplaced(access, &strip_line_breaks(name), if_unused, if_empty, connection)
+            .map_err(|error| error.at(50, 40))
     }
 
     fn delete_queue_unplaced(
@@ -242,23 +221,15 @@ fn check_queue_equivalence(existing: &QueueSpec, request: &QueueSpec) -> Result<
         return Err(locked(existing));
     }
     let named = Named::queue(&existing.name, &existing.vhost);
-    for (field, received, current) in [
-        ("durable", request.durable, existing.durable),
-        ("auto_delete", request.auto_delete, existing.auto_delete),
-    ] {
+    for (field, received, current) in
+        [("durable", request.durable, existing.durable), ("auto_delete", request.auto_delete, existing.auto_delete)]
+    {
         if received != current {
-            return Err(inequivalent(
-                field,
-                &named,
-                &format_args!("'{received}'"),
-                &format_args!("'{current}'"),
-            ));
+            return Err(inequivalent(field, &named, &format_args!("'{received}'"), &format_args!("'{current}'")));
         }
     }
     let compared = queue_arguments::compared();
-    request
-        .arguments
-        .check_equivalence(&existing.arguments, compared, &named)
+    request.arguments.check_equivalence(&existing.arguments, compared, &named)
 }
 
 /// 406 for a condition of a delete that does not hold.
@@ -267,10 +238,7 @@ fn not_deleted(reason: &NotDeleted, named: Named<'_>) -> AmqpError {
         NotDeleted::NotEmpty => "not empty",
         NotDeleted::InUse | NotDeleted::AlreadyClosed => "in use",
     };
-    AmqpError::new(
-        ReplyCode::PreconditionFailed,
-        format_args!("{named} {state}"),
-    )
+    AmqpError::new(ReplyCode::PreconditionFailed, format_args!("{named} {state}"))
 }
 
 fn locked(spec: &QueueSpec) -> AmqpError {
@@ -292,13 +260,7 @@ mod tests {
     #[test]
     fn texts_of_conditions_that_do_not_hold() {
         let text = |reason| not_deleted(&reason, Named::queue("q", "/")).text;
-        assert_eq!(
-            text(NotDeleted::NotEmpty),
-            "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty"
-        );
-        assert_eq!(
-            text(NotDeleted::InUse),
-            "PRECONDITION_FAILED - queue 'q' in vhost '/' in use"
-        );
+        assert_eq!(text(NotDeleted::NotEmpty), "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty");
+        assert_eq!(text(NotDeleted::InUse), "PRECONDITION_FAILED - queue 'q' in vhost '/' in use");
     }
 }

@@ -72,13 +72,7 @@ pub(super) enum DestinationType {
 }
 
 pub(super) fn put_vhost(name: &str) -> TopologyChange {
-    put(
-        [VHOST_PREFIX, name.as_bytes()].concat(),
-        &VhostRecord {
-            v: VERSION,
-            name: name.to_owned(),
-        },
-    )
+    put([VHOST_PREFIX, name.as_bytes()].concat(), &VhostRecord { v: VERSION, name: name.to_owned() })
 }
 
 pub(super) fn put_exchange(vhost: &str, exchange: &Exchange) -> TopologyChange {
@@ -98,9 +92,7 @@ pub(super) fn put_exchange(vhost: &str, exchange: &Exchange) -> TopologyChange {
 }
 
 pub(super) fn delete_exchange(vhost: &str, exchange: &Exchange) -> TopologyChange {
-    TopologyChange::Delete {
-        key: named_key(EXCHANGE_PREFIX, vhost, exchange.name()),
-    }
+    TopologyChange::Delete { key: named_key(EXCHANGE_PREFIX, vhost, exchange.name()) }
 }
 
 pub(super) fn put_queue(queue: &Queue) -> TopologyChange {
@@ -121,9 +113,7 @@ pub(super) fn put_queue(queue: &Queue) -> TopologyChange {
 pub(super) fn delete_queue(queue: &Queue) -> [TopologyChange; 2] {
     let spec = queue.spec();
     [
-        TopologyChange::Delete {
-            key: named_key(QUEUE_PREFIX, &spec.vhost, &spec.name),
-        },
+        TopologyChange::Delete { key: named_key(QUEUE_PREFIX, &spec.vhost, &spec.name) },
         TopologyChange::DropQueue(queue.id()),
     ]
 }
@@ -154,9 +144,7 @@ pub(super) fn delete_binding(
     destination: &Destination,
     binding: &BindingKey,
 ) -> TopologyChange {
-    TopologyChange::Delete {
-        key: binding_key(vhost, source, destination, binding),
-    }
+    TopologyChange::Delete { key: binding_key(vhost, source, destination, binding) }
 }
 
 /// Reads a value back.
@@ -167,10 +155,7 @@ pub(super) fn parse<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
     }
     let versioned: Versioned = serde_json::from_slice(value).map_err(|e| e.to_string())?;
     if versioned.v != VERSION {
-        return Err(format!(
-            "version {} is not known to this broker",
-            versioned.v
-        ));
+        return Err(format!("version {} is not known to this broker", versioned.v));
     }
     serde_json::from_slice(value).map_err(|e| e.to_string())
 }
@@ -200,12 +185,7 @@ fn named_key(prefix: &[u8], vhost: &str, name: &str) -> Vec<u8> {
 
 /// After the vhost, each part has its length in front, since names may contain any character; the
 /// arguments are represented by a digest, since they can be long.
-fn binding_key(
-    vhost: &str,
-    source: &Exchange,
-    destination: &Destination,
-    binding: &BindingKey,
-) -> Vec<u8> {
+fn binding_key(vhost: &str, source: &Exchange, destination: &Destination, binding: &BindingKey) -> Vec<u8> {
     let mut key = [BINDING_PREFIX, vhost.as_bytes(), b"\0"].concat();
     let mut part = |bytes: &[u8]| {
         key.extend_from_slice(&(bytes.len() as u32).to_be_bytes());

@@ -24,11 +24,7 @@ pub struct Recovery {
 
 /// Rebuilds the vhosts from the store's records and the queues it has messages for. A record that
 /// cannot be used is named and left out; nothing in the store is deleted for it.
-pub fn recover(
-    store: &Arc<Store>,
-    topology: Vec<(Vec<u8>, Vec<u8>)>,
-    queues: Vec<RecoveredQueue>,
-) -> Recovery {
+pub fn recover(store: &Arc<Store>, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: Vec<RecoveredQueue>) -> Recovery {
     let mut rebuild = Rebuild {
         store,
         vhosts: Map::default(),
@@ -58,17 +54,11 @@ pub fn recover(
     rebuild.each(bindings, Rebuild::binding);
     for (id, orphan) in &rebuild.messages {
         let count = orphan.messages;
-        rebuild.damage.push(format!(
-            "{count} messages of queue id {id}: no queue has it"
-        ));
+        rebuild.damage.push(format!("{count} messages of queue id {id}: no queue has it"));
     }
     let mut vhosts: Vec<_> = rebuild.vhosts.into_values().map(Arc::new).collect();
     vhosts.sort_by(|a, b| a.name.cmp(&b.name));
-    Recovery {
-        vhosts,
-        other,
-        damage: rebuild.damage,
-    }
+    Recovery { vhosts, other, damage: rebuild.damage }
 }
 
 struct Rebuild<'s> {
@@ -79,11 +69,7 @@ struct Rebuild<'s> {
 }
 
 impl Rebuild<'_> {
-    fn each(
-        &mut self,
-        entries: Vec<(Vec<u8>, Vec<u8>)>,
-        apply: fn(&mut Self, &[u8]) -> Result<(), String>,
-    ) {
+    fn each(&mut self, entries: Vec<(Vec<u8>, Vec<u8>)>, apply: fn(&mut Self, &[u8]) -> Result<(), String>) {
         for (key, value) in entries {
             if let Err(reason) = apply(self, &value) {
                 let key = key.escape_ascii();
@@ -102,8 +88,8 @@ impl Rebuild<'_> {
     fn exchange(&mut self, value: &[u8]) -> Result<(), String> {
         let record: ExchangeRecord = records::parse(value)?;
         let vhost = self.known_vhost(&record.vhost)?;
-        let kind = ExchangeKind::from_name(&record.kind)
-            .ok_or_else(|| format!("no exchange type '{}'", record.kind))?;
+        let kind =
+            ExchangeKind::from_name(&record.kind).ok_or_else(|| format!("no exchange type '{}'", record.kind))?;
         let exchange = Exchange::new(
             vhost.topology.lock().new_exchange_id(),
             ExchangeSpec {
@@ -144,18 +130,14 @@ impl Rebuild<'_> {
         let record: BindingRecord = records::parse(value)?;
         let vhost = self.known_vhost(&record.vhost)?;
         let arguments: Arguments = records::parse_arguments(&record.arguments)?;
-        let source = vhost
-            .exchange(&record.source)
-            .ok_or_else(|| format!("no exchange '{}'", record.source))?;
+        let source = vhost.exchange(&record.source).ok_or_else(|| format!("no exchange '{}'", record.source))?;
         let name = &record.destination;
         let destination = match record.destination_type {
             DestinationType::Queue => vhost.queue(name).map(Destination::Queue),
             DestinationType::Exchange => vhost.exchange(name).map(Destination::Exchange),
         }
         .ok_or_else(|| format!("nothing named '{name}' to bind"))?;
-        let added = source.change(&vhost.version, |table| {
-            table.bind(&destination, &record.routing_key, &arguments)
-        });
+        let added = source.change(&vhost.version, |table| table.bind(&destination, &record.routing_key, &arguments));
         if added.is_some() {
             let mut topology = vhost.topology.lock();
             topology.note_source(&destination, &source);
@@ -164,8 +146,6 @@ impl Rebuild<'_> {
     }
 
     fn known_vhost(&self, name: &str) -> Result<&Vhost, String> {
-        self.vhosts
-            .get(name)
-            .ok_or_else(|| format!("no vhost '{name}'"))
+        self.vhosts.get(name).ok_or_else(|| format!("no vhost '{name}'"))
     }
 }

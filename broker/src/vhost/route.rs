@@ -58,14 +58,8 @@ impl Vhost {
         out: &mut Vec<Arc<Queue>>,
     ) -> RouteInfo {
         out.clear();
-        let mut info = RouteInfo {
-            simple: true,
-            by_headers: false,
-        };
-        let mut found = Found {
-            queues: out,
-            seen: None,
-        };
+        let mut info = RouteInfo { simple: true, by_headers: false };
+        let mut found = Found { queues: out, seen: None };
         let mut visited = Visited::default();
         let mut pending: SmallVec<[Arc<Exchange>; 4]> = SmallVec::new();
         visited.insert(exchange.id());

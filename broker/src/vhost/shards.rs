@@ -18,10 +18,7 @@ pub(super) struct Shards<T> {
 
 impl<T> Shards<T> {
     pub(super) fn new() -> Self {
-        Self {
-            shards: std::array::from_fn(|_| RwLock::default()),
-            hasher: foldhash::quality::RandomState::default(),
-        }
+        Self { shards: std::array::from_fn(|_| RwLock::default()), hasher: foldhash::quality::RandomState::default() }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Arc<T>> {
@@ -40,10 +37,7 @@ impl<T> Shards<T> {
             return;
         };
         let mut shard = shard.write();
-        if shard
-            .get(name)
-            .is_some_and(|known| Arc::ptr_eq(known, value))
-        {
+        if shard.get(name).is_some_and(|known| Arc::ptr_eq(known, value)) {
             shard.remove(name);
         }
     }

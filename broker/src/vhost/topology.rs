@@ -44,10 +44,7 @@ impl Topology {
 
     /// The exchanges with bindings to a destination.
     pub(super) fn sources_of(&self, destination: &Destination) -> Vec<Arc<Exchange>> {
-        self.sources
-            .get(&destination.id())
-            .map(|sources| sources.values().cloned().collect())
-            .unwrap_or_default()
+        self.sources.get(&destination.id()).map(|sources| sources.values().cloned().collect()).unwrap_or_default()
     }
 
     pub(super) fn note_exclusive(&mut self, owner: ConnectionId, queue: &Arc<Queue>) {
@@ -56,10 +53,7 @@ impl Topology {
     }
 
     pub(super) fn exclusive_of(&self, owner: ConnectionId) -> Vec<Arc<Queue>> {
-        self.exclusive
-            .get(&owner)
-            .map(|owned| owned.values().cloned().collect())
-            .unwrap_or_default()
+        self.exclusive.get(&owner).map(|owned| owned.values().cloned().collect()).unwrap_or_default()
     }
 
     fn forget_exclusive(&mut self, queue: &Queue) {
@@ -93,12 +87,7 @@ impl Vhost {
 
     /// Takes a closed queue out of the maps, with its bindings and the auto-delete exchanges that
     /// only it kept alive.
-    pub(super) fn remove_queue(
-        &self,
-        topology: &mut Topology,
-        queue: &Arc<Queue>,
-        changes: &mut Vec<TopologyChange>,
-    ) {
+    pub(super) fn remove_queue(&self, topology: &mut Topology, queue: &Arc<Queue>, changes: &mut Vec<TopologyChange>) {
         self.queues.remove(&queue.spec().name, queue);
         self.default_exchange.bump(&self.version);
         topology.forget_exclusive(queue);
@@ -128,12 +117,7 @@ impl Vhost {
             for (destination, binding) in table.iter() {
                 topology.forget_source(destination, &exchange);
                 if exchange.durable() && destination.durable() {
-                    changes.push(records::delete_binding(
-                        &self.name,
-                        &exchange,
-                        destination,
-                        binding,
-                    ));
+                    changes.push(records::delete_binding(&self.name, &exchange, destination, binding));
                 }
             }
             if exchange.durable() {
@@ -155,16 +139,15 @@ impl Vhost {
     ) {
         let sources = topology.sources.remove(&destination.id());
         for source in sources.into_iter().flat_map(Map::into_values) {
-            let removed = source.change(&self.version, |table| {
-                Some((table.remove_destination(destination), table.is_empty()))
-            });
+            let removed =
+                source.change(&self.version, |table| Some((table.remove_destination(destination), table.is_empty())));
             let Some((bindings, now_unused)) = removed else {
                 continue;
             };
             if source.durable() && destination.durable() {
-                changes.extend(bindings.iter().map(|binding| {
-                    records::delete_binding(&self.name, &source, destination, binding)
-                }));
+                changes.extend(
+                    bindings.iter().map(|binding| records::delete_binding(&self.name, &source, destination, binding)),
+                );
             }
             if now_unused && source.auto_delete() {
                 unused.push(source);

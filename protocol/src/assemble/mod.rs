@@ -164,10 +164,7 @@ impl Assembler {
         if header.body_size == 0 {
             return Ok(Some(self.complete(Cow::Borrowed(&[]), 0)));
         }
-        self.state = State::Body {
-            announced: header.body_size,
-            received: 0,
-        };
+        self.state = State::Body { announced: header.body_size, received: 0 };
         Ok(None)
     }
 
@@ -177,15 +174,9 @@ impl Assembler {
     ///
     /// 505 when no body is expected here, 501 when it is more than was announced.
     #[inline]
-    pub fn on_body<'a>(
-        &'a mut self,
-        payload: &'a [u8],
-    ) -> Result<Option<Assembled<'a>>, AmqpError> {
+    pub fn on_body<'a>(&'a mut self, payload: &'a [u8]) -> Result<Option<Assembled<'a>>, AmqpError> {
         let (announced, received) = match self.state {
-            State::Body {
-                announced,
-                received,
-            } => (announced, received),
+            State::Body { announced, received } => (announced, received),
             State::Idle => return Err(not_a_method()),
             State::Header => return Err(not_a_header()),
         };
@@ -195,20 +186,14 @@ impl Assembler {
         }
         let complete = received == announced;
         if announced > self.body_kept_max {
-            self.state = State::Body {
-                announced,
-                received,
-            };
+            self.state = State::Body { announced, received };
             return Ok(complete.then(|| self.complete(Cow::Borrowed(&[]), announced)));
         }
         if complete && self.body.is_empty() {
             return Ok(Some(self.complete(Cow::Borrowed(payload), announced)));
         }
         self.keep(payload, announced);
-        self.state = State::Body {
-            announced,
-            received,
-        };
+        self.state = State::Body { announced, received };
         if !complete {
             return Ok(None);
         }
@@ -246,18 +231,8 @@ impl Assembler {
 
     fn complete<'a>(&'a mut self, body: Cow<'a, [u8]>, body_size: u64) -> Assembled<'a> {
         self.state = State::Idle;
-        let (address, properties) = self
-            .scratch
-            .split_at_checked(self.address_len)
-            .unwrap_or_default();
-        Assembled {
-            address,
-            properties,
-            body,
-            body_size,
-            mandatory: self.mandatory,
-            immediate: self.immediate,
-        }
+        let (address, properties) = self.scratch.split_at_checked(self.address_len).unwrap_or_default();
+        Assembled { address, properties, body, body_size, mandatory: self.mandatory, immediate: self.immediate }
     }
 }
 
@@ -268,13 +243,7 @@ mod tests {
     const ADDRESS: &[u8] = b"\x01e\x03key";
 
     fn publish() -> Publish<'static> {
-        Publish {
-            exchange: "e",
-            routing_key: "key",
-            address: ADDRESS,
-            mandatory: true,
-            immediate: false,
-        }
+        Publish { exchange: "e", routing_key: "key", address: ADDRESS, mandatory: true, immediate: false }
     }
 
     fn header(class_id: u16, weight: u16, body_size: u64) -> Vec<u8> {
@@ -298,12 +267,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused<T: std::fmt::Debug>(
-        result: Result<T, AmqpError>,
-        code: u16,
-        text: &str,
-        ids: (u16, u16),
-    ) {
+    fn refused<T: std::fmt::Debug>(result: Result<T, AmqpError>, code: u16, text: &str, ids: (u16, u16)) {
         let error = result.unwrap_err();
         assert_eq!((error.code.as_u16(), error.text.as_str()), (code, text));
         assert_eq!((error.class_id, error.method_id), ids);
@@ -313,14 +277,8 @@ mod tests {
     fn an_empty_body_needs_no_frame() {
         let mut assembler = expecting_header();
         let message = assembler.on_header(&header(60, 0, 0)).unwrap().unwrap();
-        assert_eq!(
-            (message.address, message.properties),
-            (ADDRESS, &b"\x10\x00\x02"[..])
-        );
-        assert_eq!(
-            (message.body.len(), message.mandatory, message.immediate),
-            (0, true, false)
-        );
+        assert_eq!((message.address, message.properties), (ADDRESS, &b"\x10\x00\x02"[..]));
+        assert_eq!((message.body.len(), message.mandatory, message.immediate), (0, true, false));
         assert!(assembler.is_idle());
     }
 
@@ -330,10 +288,7 @@ mod tests {
         let payload = b"hello".to_vec();
         let message = assembler.on_body(&payload).unwrap().unwrap();
         assert!(matches!(message.body, Cow::Borrowed(b"hello")));
-        assert_eq!(
-            (message.address, message.properties),
-            (ADDRESS, &b"\x10\x00\x02"[..])
-        );
+        assert_eq!((message.address, message.properties), (ADDRESS, &b"\x10\x00\x02"[..]));
         assert_eq!(assembler.buffered(), 0);
     }
 
@@ -385,12 +340,7 @@ mod tests {
     #[test]
     fn content_without_a_method_is_refused() {
         let text = "UNEXPECTED_FRAME - expected method frame, got non method frame instead";
-        refused(
-            Assembler::new().on_header(&header(60, 0, 0)),
-            505,
-            text,
-            (0, 0),
-        );
+        refused(Assembler::new().on_header(&header(60, 0, 0)), 505, text, (0, 0));
         refused(Assembler::new().on_body(b"x"), 505, text, (0, 0));
     }
 
@@ -400,57 +350,28 @@ mod tests {
         refused(expecting_header().begin(&publish()), 505, text, (60, 40));
         refused(expecting_header().on_method(), 505, text, (60, 40));
         refused(expecting_header().on_body(b"x"), 505, text, (60, 40));
-        refused(
-            expecting_header().on_header(&header(60, 1, 0)),
-            505,
-            text,
-            (60, 40),
-        );
+        refused(expecting_header().on_header(&header(60, 1, 0)), 505, text, (60, 40));
     }
 
     #[test]
     fn the_header_must_be_of_the_class() {
-        let text =
-            "UNEXPECTED_FRAME - expected content header for class 60, got one for class 50 instead";
-        refused(
-            expecting_header().on_header(&header(50, 0, 0)),
-            505,
-            text,
-            (60, 40),
-        );
+        let text = "UNEXPECTED_FRAME - expected content header for class 60, got one for class 50 instead";
+        refused(expecting_header().on_header(&header(50, 0, 0)), 505, text, (60, 40));
     }
 
     #[test]
     fn only_a_body_may_follow_a_header() {
         let text = "UNEXPECTED_FRAME - expected content body, got non content body frame instead";
         refused(expecting_body(1).begin(&publish()), 505, text, (60, 40));
-        refused(
-            expecting_body(1).on_header(&header(60, 0, 1)),
-            505,
-            text,
-            (60, 40),
-        );
+        refused(expecting_body(1).on_header(&header(60, 0, 1)), 505, text, (60, 40));
     }
 
     #[test]
     fn the_size_is_limited_and_kept_to() {
-        assert_eq!(
-            expecting_header().on_header(&header(60, 0, BODY_SIZE_MAX)),
-            Ok(None)
-        );
-        let text =
-            "FRAME_ERROR - content body size 536870913 exceeds maximum allowed size 536870912";
-        refused(
-            expecting_header().on_header(&header(60, 0, BODY_SIZE_MAX + 1)),
-            501,
-            text,
-            (60, 40),
-        );
-        assert!(
-            expecting_header()
-                .on_header(&header(60, 0, 1 << 63))
-                .is_err()
-        );
+        assert_eq!(expecting_header().on_header(&header(60, 0, BODY_SIZE_MAX)), Ok(None));
+        let text = "FRAME_ERROR - content body size 536870913 exceeds maximum allowed size 536870912";
+        refused(expecting_header().on_header(&header(60, 0, BODY_SIZE_MAX + 1)), 501, text, (60, 40));
+        assert!(expecting_header().on_header(&header(60, 0, 1 << 63)).is_err());
         let text = "FRAME_ERROR - content body frame exceeds remaining content size";
         refused(expecting_body(3).on_body(b"four"), 501, text, (60, 40));
         let mut assembler = expecting_body(3);

@@ -15,8 +15,7 @@ pub(super) fn not_a_method() -> AmqpError {
 
 #[cold]
 pub(super) fn not_a_header() -> AmqpError {
-    unexpected("expected content header for class 60, got non content header frame instead")
-        .at(BASIC, PUBLISH)
+    unexpected("expected content header for class 60, got non content header frame instead").at(BASIC, PUBLISH)
 }
 
 #[cold]
@@ -26,24 +25,17 @@ pub(super) fn not_a_body() -> AmqpError {
 
 #[cold]
 pub(super) fn other_class(class_id: u16) -> AmqpError {
-    unexpected(format_args!(
-        "expected content header for class 60, got one for class {class_id} instead"
-    ))
-    .at(BASIC, PUBLISH)
+    unexpected(format_args!("expected content header for class 60, got one for class {class_id} instead"))
+        .at(BASIC, PUBLISH)
 }
 
 #[cold]
 pub(super) fn body_too_large(size: u64) -> AmqpError {
-    let text =
-        format_args!("content body size {size} exceeds maximum allowed size {BODY_SIZE_MAX}");
+    let text = format_args!("content body size {size} exceeds maximum allowed size {BODY_SIZE_MAX}");
     AmqpError::new(ReplyCode::FrameError, text).at(BASIC, PUBLISH)
 }
 
 #[cold]
 pub(super) fn body_exceeded() -> AmqpError {
-    AmqpError::new(
-        ReplyCode::FrameError,
-        "content body frame exceeds remaining content size",
-    )
-    .at(BASIC, PUBLISH)
+    AmqpError::new(ReplyCode::FrameError, "content body frame exceeds remaining content size").at(BASIC, PUBLISH)
 }

@@ -42,12 +42,7 @@ pub(crate) fn split_header(payload: &[u8]) -> Result<ContentHeader<'_>, AmqpErro
         let (class_id, rest) = read::short(payload)?;
         let (weight, rest) = read::short(rest)?;
         let (body_size, properties) = read::long_long(rest)?;
-        Some(ContentHeader {
-            class_id,
-            weight,
-            body_size,
-            properties,
-        })
+        Some(ContentHeader { class_id, weight, body_size, properties })
     };
     split().ok_or_else(|| unknown_frame(FrameKind::Header.as_u8(), payload))
 }
@@ -57,9 +52,7 @@ pub(crate) fn check_properties(raw: &[u8]) -> Result<(), AmqpError> {
     if raw == [0, 0] {
         return Ok(());
     }
-    walk(raw, |_, _| ())
-        .map(drop)
-        .map_err(PropertyError::into_amqp)
+    walk(raw, |_, _| ()).map(drop).map_err(PropertyError::into_amqp)
 }
 
 /// The properties of a message, in the order of the wire.
@@ -161,10 +154,7 @@ impl PropertyError {
 }
 
 fn malformed(what: &str) -> AmqpError {
-    AmqpError::new(
-        ReplyCode::FrameError,
-        format_args!("malformed content header: {what}"),
-    )
+    AmqpError::new(ReplyCode::FrameError, format_args!("malformed content header: {what}"))
 }
 
 /// Reads the flags; continuation words are skipped as long as they flag nothing.
@@ -183,10 +173,7 @@ pub(crate) fn flags(raw: &[u8]) -> Result<(u16, &[u8]), PropertyError> {
 }
 
 /// Checks all properties, and shows each with the octets of its value to `visit`. Returns the flags.
-pub(crate) fn walk<'a>(
-    raw: &'a [u8],
-    mut visit: impl FnMut(Property, &'a [u8]),
-) -> Result<u16, PropertyError> {
+pub(crate) fn walk<'a>(raw: &'a [u8], mut visit: impl FnMut(Property, &'a [u8])) -> Result<u16, PropertyError> {
     let (flags, mut rest) = flags(raw)?;
     let mut left = flags;
     while left != 0 {
@@ -207,17 +194,10 @@ pub(crate) fn walk<'a>(
                 after
             }
         };
-        visit(
-            property,
-            rest.get(..rest.len() - after.len()).unwrap_or_default(),
-        );
+        visit(property, rest.get(..rest.len() - after.len()).unwrap_or_default());
         rest = after;
     }
-    if rest.is_empty() {
-        Ok(flags)
-    } else {
-        Err(PropertyError::Trailing)
-    }
+    if rest.is_empty() { Ok(flags) } else { Err(PropertyError::Trailing) }
 }
 
 #[cfg(test)]
@@ -231,59 +211,27 @@ mod tests {
     #[test]
     fn a_header_is_split_and_checked() {
         let payload = b"\x00\x3c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x10\x00\x02";
-        let header = ContentHeader {
-            class_id: 60,
-            weight: 0,
-            body_size: 5,
-            properties: b"\x10\x00\x02",
-        };
+        let header = ContentHeader { class_id: 60, weight: 0, body_size: 5, properties: b"\x10\x00\x02" };
         assert_eq!(decode_header(payload), Ok(header));
         let short = decode_header(&payload[..11]).err().map(|error| error.text);
-        let expected =
-            "FRAME_ERROR - type 2, all octets = <<0,60,0,0,0,0,0,0,0,0,0>>: unknown_frame";
+        let expected = "FRAME_ERROR - type 2, all octets = <<0,60,0,0,0,0,0,0,0,0,0>>: unknown_frame";
         assert_eq!(short.as_deref(), Some(expected));
         let truncated = decode_header(&payload[..14]).err();
-        assert_eq!(
-            truncated.map(|error| (error.code.as_u16(), error.class_id, error.method_id)),
-            Some((501, 60, 40))
-        );
+        assert_eq!(truncated.map(|error| (error.code.as_u16(), error.class_id, error.method_id)), Some((501, 60, 40)));
     }
 
     #[test]
     fn malformed_properties_are_refused() {
         let expected = |what: &str| Some(format!("FRAME_ERROR - malformed content header: {what}"));
-        for truncated in [
-            &b""[..],
-            b"\x80",
-            b"\x80\x00",
-            b"\x80\x00\x02a",
-            b"\x00\x40\0\0\0\0\0\0\0",
-            b"\x10\x00",
-        ] {
-            assert_eq!(
-                text(truncated),
-                expected("a property ends beyond the frame"),
-                "{truncated:?}"
-            );
+        for truncated in [&b""[..], b"\x80", b"\x80\x00", b"\x80\x00\x02a", b"\x00\x40\0\0\0\0\0\0\0", b"\x10\x00"] {
+            assert_eq!(text(truncated), expected("a property ends beyond the frame"), "{truncated:?}");
         }
-        assert_eq!(
-            text(b"\x20\x00\x00\x00\x00\x05\x01aV"),
-            expected("a property ends beyond the frame")
-        );
-        assert_eq!(
-            text(b"\x10\x00\x02\x00"),
-            expected("octets after the last property")
-        );
+        assert_eq!(text(b"\x20\x00\x00\x00\x00\x05\x01aV"), expected("a property ends beyond the frame"));
+        assert_eq!(text(b"\x10\x00\x02\x00"), expected("octets after the last property"));
         assert_eq!(text(b"\x00\x02"), expected("undefined property flags"));
-        assert_eq!(
-            text(b"\x80\x00\x01\xff").as_deref(),
-            Some("FRAME_ERROR - Malformed UTF-8 in shortstr")
-        );
+        assert_eq!(text(b"\x80\x00\x01\xff").as_deref(), Some("FRAME_ERROR - Malformed UTF-8 in shortstr"));
         let table = text(b"\x20\x00\x00\x00\x00\x03\x01aZ");
-        assert_eq!(
-            table.as_deref(),
-            Some("FRAME_ERROR - malformed field table: unknown field type 90")
-        );
+        assert_eq!(table.as_deref(), Some("FRAME_ERROR - malformed field table: unknown field type 90"));
     }
 
     #[test]
@@ -291,10 +239,7 @@ mod tests {
         assert_eq!(text(b"\x10\x01\x00\x00\x02"), None);
         assert_eq!(text(b"\x10\x01\x00\x01\x00\x00\x02"), None);
         let undefined = text(b"\x10\x01\x80\x00\x02");
-        assert_eq!(
-            undefined.as_deref(),
-            Some("FRAME_ERROR - malformed content header: undefined property flags")
-        );
+        assert_eq!(undefined.as_deref(), Some("FRAME_ERROR - malformed content header: undefined property flags"));
         assert!(text(b"\x10\x01").is_some());
         assert!(text(&[0x00, 0x01].repeat(50_000)).is_some());
     }

@@ -123,10 +123,7 @@ impl<'a> Properties<'a> {
     }
 
     fn value(&self, property: Property) -> &'a [u8] {
-        self.values
-            .get(property as usize)
-            .copied()
-            .unwrap_or_default()
+        self.values.get(property as usize).copied().unwrap_or_default()
     }
 
     fn short_str(&self, property: Property) -> Option<&'a [u8]> {
@@ -192,26 +189,17 @@ mod tests {
         let expected = ["ct", "ce", "ci", "rt", "1000", "mi", "ty", "ui", "ai", "cl"];
         assert_eq!(texts, expected.map(|text| Some(text.as_bytes())));
         assert_eq!(found.headers(), Some(&b"\x01hV"[..]));
-        assert_eq!(
-            (found.delivery_mode(), found.priority()),
-            (Some(2), Some(9))
-        );
+        assert_eq!((found.delivery_mode(), found.priority()), (Some(2), Some(9)));
         assert_eq!(found.timestamp(), Some(u64::MAX));
     }
 
     #[test]
     fn absent_is_not_empty() {
         let none = Properties::parse(&[0, 0]).unwrap();
-        assert_eq!(
-            (none.content_type(), none.headers(), none.delivery_mode()),
-            (None, None, None)
-        );
+        assert_eq!((none.content_type(), none.headers(), none.delivery_mode()), (None, None, None));
         assert!(!none.has(Property::Headers));
         let empty = Properties::parse(b"\xa0\x00\x00\x00\x00\x00\x00").unwrap();
-        assert_eq!(
-            (empty.content_type(), empty.headers()),
-            (Some(&b""[..]), Some(&b""[..]))
-        );
+        assert_eq!((empty.content_type(), empty.headers()), (Some(&b""[..]), Some(&b""[..])));
         assert!(empty.has(Property::Headers));
     }
 }

@@ -37,11 +37,7 @@ pub fn replace_property(raw: &[u8], property: Property, value: Option<&[u8]>) ->
     if !inserted {
         values.extend_from_slice(value.unwrap_or_default());
     }
-    let now = if value.is_some() {
-        before | property.flag()
-    } else {
-        before & !property.flag()
-    };
+    let now = if value.is_some() { before | property.flag() } else { before & !property.flag() };
     let flag_octets = raw.get(..raw.len() - after_flags.len()).unwrap_or_default();
     let mut out = Vec::with_capacity(flag_octets.len() + values.len());
     out.extend_from_slice(flag_octets);
@@ -88,68 +84,36 @@ mod tests {
     #[test]
     fn headers_are_replaced_in_place() {
         let replaced = replace_headers(RAW, b"\x01cL\0\0\0\0\0\0\0\x01");
-        assert_eq!(
-            replaced,
-            b"\xb0\x00\x04text\x00\x00\x00\x0b\x01cL\0\0\0\0\0\0\0\x01\x02"
-        );
-        assert_eq!(
-            replace_headers(RAW, b""),
-            b"\xb0\x00\x04text\x00\x00\x00\x00\x02"
-        );
+        assert_eq!(replaced, b"\xb0\x00\x04text\x00\x00\x00\x0b\x01cL\0\0\0\0\0\0\0\x01\x02");
+        assert_eq!(replace_headers(RAW, b""), b"\xb0\x00\x04text\x00\x00\x00\x00\x02");
     }
 
     #[test]
     fn headers_are_added_at_their_place() {
-        assert_eq!(
-            replace_headers(b"\x00\x00", b"\x01cV"),
-            b"\x20\x00\x00\x00\x00\x03\x01cV"
-        );
+        assert_eq!(replace_headers(b"\x00\x00", b"\x01cV"), b"\x20\x00\x00\x00\x00\x03\x01cV");
         let between = replace_headers(b"\x90\x00\x04text\x02", b"\x01cV");
         assert_eq!(between, b"\xb0\x00\x04text\x00\x00\x00\x03\x01cV\x02");
-        assert_eq!(
-            replace_headers(b"\x80\x00\x04text", b""),
-            b"\xa0\x00\x04text\x00\x00\x00\x00"
-        );
+        assert_eq!(replace_headers(b"\x80\x00\x04text", b""), b"\xa0\x00\x04text\x00\x00\x00\x00");
     }
 
     #[test]
     fn any_property_is_replaced_or_removed() {
         let raw = b"\x13\x00\x02\x01r\x0510000";
-        assert_eq!(
-            replace_property(raw, Property::Expiration, None),
-            b"\x12\x00\x02\x01r"
-        );
-        assert_eq!(
-            replace_property(raw, Property::ReplyTo, Some(b"\x02xy")),
-            b"\x13\x00\x02\x02xy\x0510000"
-        );
+        assert_eq!(replace_property(raw, Property::Expiration, None), b"\x12\x00\x02\x01r");
+        assert_eq!(replace_property(raw, Property::ReplyTo, Some(b"\x02xy")), b"\x13\x00\x02\x02xy\x0510000");
         assert_eq!(replace_property(raw, Property::UserId, None), raw);
-        assert_eq!(
-            replace_property(raw, Property::ClusterId, Some(b"\x01c")),
-            b"\x13\x04\x02\x01r\x0510000\x01c"
-        );
+        assert_eq!(replace_property(raw, Property::ClusterId, Some(b"\x01c")), b"\x13\x04\x02\x01r\x0510000\x01c");
     }
 
     #[test]
     fn continuation_words_stay() {
-        assert_eq!(
-            replace_headers(b"\x10\x01\x00\x00\x02", b""),
-            b"\x30\x01\x00\x00\x00\x00\x00\x00\x02"
-        );
-        assert_eq!(
-            replace_property(b"\x10\x01\x00\x00\x02", Property::DeliveryMode, None),
-            b"\x00\x01\x00\x00"
-        );
+        assert_eq!(replace_headers(b"\x10\x01\x00\x00\x02", b""), b"\x30\x01\x00\x00\x00\x00\x00\x00\x02");
+        assert_eq!(replace_property(b"\x10\x01\x00\x00\x02", Property::DeliveryMode, None), b"\x00\x01\x00\x00");
     }
 
     #[test]
     fn malformed_properties_are_left_alone() {
-        for raw in [
-            &b""[..],
-            b"\x80",
-            b"\x80\x00\x05a",
-            b"\x20\x00\x00\x00\x00\x09\x01a",
-        ] {
+        for raw in [&b""[..], b"\x80", b"\x80\x00\x05a", b"\x20\x00\x00\x00\x00\x09\x01a"] {
             assert_eq!(replace_headers(raw, b"\x01cV"), raw);
             assert_eq!(without_header(raw, b"a"), None);
         }
@@ -158,16 +122,10 @@ mod tests {
     #[test]
     fn a_header_is_taken_out() {
         let without = without_header(RAW, b"BCC");
-        assert_eq!(
-            without.as_deref(),
-            Some(&b"\xb0\x00\x04text\x00\x00\x00\x08\x01aB\x01\x01bB\x03\x02"[..])
-        );
+        assert_eq!(without.as_deref(), Some(&b"\xb0\x00\x04text\x00\x00\x00\x08\x01aB\x01\x01bB\x03\x02"[..]));
         assert_eq!(without_header(RAW, b"CC"), None);
         assert_eq!(without_header(b"\x00\x00", b"BCC"), None);
         let twice = b"\x20\x00\x00\x00\x00\x06\x01aV\x01aV";
-        assert_eq!(
-            without_header(twice, b"a").as_deref(),
-            Some(&b"\x20\x00\x00\x00\x00\x00"[..])
-        );
+        assert_eq!(without_header(twice, b"a").as_deref(), Some(&b"\x20\x00\x00\x00\x00\x00"[..]));
     }
 }

@@ -35,31 +35,21 @@ pub struct Reject {
 impl Ack {
     pub(crate) fn decode(arguments: &[u8]) -> Result<Self, AmqpError> {
         let (delivery_tag, bits) = tag_and_bits(arguments, ACK)?;
-        Ok(Self {
-            delivery_tag,
-            multiple: bits & BIT_0 != 0,
-        })
+        Ok(Self { delivery_tag, multiple: bits & BIT_0 != 0 })
     }
 }
 
 impl Nack {
     pub(crate) fn decode(arguments: &[u8]) -> Result<Self, AmqpError> {
         let (delivery_tag, bits) = tag_and_bits(arguments, NACK)?;
-        Ok(Self {
-            delivery_tag,
-            multiple: bits & BIT_0 != 0,
-            requeue: bits & BIT_1 != 0,
-        })
+        Ok(Self { delivery_tag, multiple: bits & BIT_0 != 0, requeue: bits & BIT_1 != 0 })
     }
 }
 
 impl Reject {
     pub(crate) fn decode(arguments: &[u8]) -> Result<Self, AmqpError> {
         let (delivery_tag, bits) = tag_and_bits(arguments, REJECT)?;
-        Ok(Self {
-            delivery_tag,
-            requeue: bits & BIT_0 != 0,
-        })
+        Ok(Self { delivery_tag, requeue: bits & BIT_0 != 0 })
     }
 }
 

@@ -60,11 +60,9 @@ impl<'a> Deliver<'a> {
             let (delivery_tag, rest) = read::long_long(rest)?;
             let (bits, rest) = read::octet(rest)?;
             let (address, rest) = Address::read(rest)?;
-            rest.is_empty()
-                .then_some((consumer_tag, delivery_tag, bits, address))
+            rest.is_empty().then_some((consumer_tag, delivery_tag, bits, address))
         };
-        let (consumer_tag, delivery_tag, bits, address) =
-            split().ok_or_else(|| cannot_decode(arguments, DELIVER))?;
+        let (consumer_tag, delivery_tag, bits, address) = split().ok_or_else(|| cannot_decode(arguments, DELIVER))?;
         Ok(Self {
             consumer_tag: text(consumer_tag)?,
             delivery_tag,
@@ -83,11 +81,9 @@ impl<'a> GetOk<'a> {
             let (bits, rest) = read::octet(rest)?;
             let (address, rest) = Address::read(rest)?;
             let (message_count, rest) = read::long(rest)?;
-            rest.is_empty()
-                .then_some((delivery_tag, bits, address, message_count))
+            rest.is_empty().then_some((delivery_tag, bits, address, message_count))
         };
-        let (delivery_tag, bits, address, message_count) =
-            split().ok_or_else(|| cannot_decode(arguments, GET_OK))?;
+        let (delivery_tag, bits, address, message_count) = split().ok_or_else(|| cannot_decode(arguments, GET_OK))?;
         Ok(Self {
             delivery_tag,
             redelivered: bits & BIT_0 != 0,

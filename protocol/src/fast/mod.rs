@@ -53,13 +53,6 @@ impl<'a> Address<'a> {
         let (exchange, rest) = read::short_str(buf)?;
         let (routing_key, rest) = read::short_str(rest)?;
         let (raw, rest) = buf.split_at_checked(buf.len() - rest.len())?;
-        Some((
-            Self {
-                exchange,
-                routing_key,
-                raw,
-            },
-            rest,
-        ))
+        Some((Self { exchange, routing_key, raw }, rest))
     }
 }

@@ -22,8 +22,7 @@ pub struct Publish<'a> {
 impl<'a> Publish<'a> {
     #[inline]
     pub(crate) fn decode(arguments: &'a [u8]) -> Result<Self, AmqpError> {
-        let (address, bits) =
-            Self::split(arguments).ok_or_else(|| cannot_decode(arguments, PUBLISH))?;
+        let (address, bits) = Self::split(arguments).ok_or_else(|| cannot_decode(arguments, PUBLISH))?;
         Ok(Self {
             exchange: text(address.exchange)?,
             routing_key: text(address.routing_key)?,

@@ -40,9 +40,7 @@ pub fn check(table: &[u8]) -> Result<(), TableError> {
 }
 
 fn check_name(name: &[u8]) -> Result<(), TableError> {
-    std::str::from_utf8(name)
-        .map(drop)
-        .map_err(|_| TableError::NameNotUtf8)
+    std::str::from_utf8(name).map(drop).map_err(|_| TableError::NameNotUtf8)
 }
 
 /// A table or array inside another, with what is left to read of it.
@@ -102,11 +100,7 @@ mod tests {
         let mut table: Vec<u8> = Vec::new();
         for level in 1..levels {
             // An array's values have no names; the outermost is a table in any case.
-            let mut outer = if tag == b'F' || level == levels - 1 {
-                vec![0]
-            } else {
-                Vec::new()
-            };
+            let mut outer = if tag == b'F' || level == levels - 1 { vec![0] } else { Vec::new() };
             outer.push(tag);
             outer.extend_from_slice(&(table.len() as u32).to_be_bytes());
             outer.extend_from_slice(&table);
@@ -182,14 +176,7 @@ mod tests {
     fn names_are_utf8_at_every_level() {
         assert_eq!(check(b"\x02\xc3\xbcV"), Ok(()));
         assert_eq!(check(b"\x01\xffV"), Err(TableError::NameNotUtf8));
-        assert_eq!(
-            check(b"\x01aF\x00\x00\x00\x03\x01\xffV"),
-            Err(TableError::NameNotUtf8)
-        );
-        assert_eq!(
-            check(b"\x01aS\x00\x00\x00\x01\xff"),
-            Ok(()),
-            "values are octets"
-        );
+        assert_eq!(check(b"\x01aF\x00\x00\x00\x03\x01\xffV"), Err(TableError::NameNotUtf8));
+        assert_eq!(check(b"\x01aS\x00\x00\x00\x01\xff"), Ok(()), "values are octets");
     }
 }

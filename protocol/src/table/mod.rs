@@ -106,9 +106,7 @@ impl<'a> ValueRef<'a> {
             b'S' => read::long_str(rest).map(|(v, rest)| (Self::LongString(v), rest)),
             b'I' => read::chunk(rest).map(|(v, rest)| (Self::I32(i32::from_be_bytes(v)), rest)),
             b'i' => read::long(rest).map(|(v, rest)| (Self::U32(v), rest)),
-            b'l' | b'L' => {
-                read::chunk(rest).map(|(v, rest)| (Self::I64(i64::from_be_bytes(v)), rest))
-            }
+            b'l' | b'L' => read::chunk(rest).map(|(v, rest)| (Self::I64(i64::from_be_bytes(v)), rest)),
             b's' => read::chunk(rest).map(|(v, rest)| (Self::I16(i16::from_be_bytes(v)), rest)),
             b'u' => read::short(rest).map(|(v, rest)| (Self::U16(v), rest)),
             b'b' => read::chunk(rest).map(|(v, rest)| (Self::I8(i8::from_be_bytes(v)), rest)),
@@ -210,10 +208,7 @@ impl<'a> Iterator for ArrayIter<'a> {
 /// The first value of that name in a table given without its length; fields after a malformed one are not seen.
 #[must_use]
 pub fn lookup<'a>(table: &'a [u8], key: &[u8]) -> Option<ValueRef<'a>> {
-    TableIter::new(table)
-        .map_while(Result::ok)
-        .find(|(name, _)| *name == key)
-        .map(|(_, value)| value)
+    TableIter::new(table).map_while(Result::ok).find(|(name, _)| *name == key).map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -244,13 +239,7 @@ mod tests {
             ("L", I64(-4)),
             ("f", F32(1.0)),
             ("d", F64(1.0)),
-            (
-                "D",
-                Decimal {
-                    scale: 2,
-                    value: 314,
-                },
-            ),
+            ("D", Decimal { scale: 2, value: 314 }),
             ("S", LongString(b"hi")),
             ("x", Bytes(b"\xff")),
             ("T", Timestamp(0x6500_0000)),
@@ -259,10 +248,7 @@ mod tests {
             ("V", Void),
         ];
         let found: Vec<_> = TableIter::new(ALL_TYPES).map_while(Result::ok).collect();
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), *value))
-            .collect();
+        let expected: Vec<_> = expected.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
         assert_eq!(found, expected);
         let array: Vec<_> = ArrayIter::new(b"Vt\x01").map_while(Result::ok).collect();
         assert_eq!(array, [Void, Bool(true)]);
@@ -274,11 +260,7 @@ mod tests {
         assert_eq!(lookup(table, b"a"), Some(ValueRef::U8(1)));
         assert_eq!(lookup(table, b"b"), Some(ValueRef::U8(2)));
         assert_eq!(lookup(table, b"c"), None);
-        assert_eq!(
-            lookup(b"\x01aB\x01\x01bZ\x01cB\x01", b"c"),
-            None,
-            "behind a malformed field"
-        );
+        assert_eq!(lookup(b"\x01aB\x01\x01bZ\x01cB\x01", b"c"), None, "behind a malformed field");
     }
 
     #[test]
@@ -295,12 +277,7 @@ mod tests {
 
     #[test]
     fn integers_of_all_widths_are_integers() {
-        let integers = TableIter::new(ALL_TYPES)
-            .map_while(Result::ok)
-            .filter_map(|(_, value)| value.as_integer());
-        assert_eq!(
-            integers.collect::<Vec<_>>(),
-            [-1, 255, -2, 65_534, -3, 4_294_967_293, -4, -4]
-        );
+        let integers = TableIter::new(ALL_TYPES).map_while(Result::ok).filter_map(|(_, value)| value.as_integer());
+        assert_eq!(integers.collect::<Vec<_>>(), [-1, 255, -2, 65_534, -3, 4_294_967_293, -4, -4]);
     }
 }

@@ -3,10 +3,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use protocol::{
-    ArrayIter, Assembler, Content, Decoded, FrameKind, Method, Properties, Property, TableIter,
-    check_protocol_header, decode_frame, decode_header, decode_method, decode_server_method,
-    frame_len, lookup, method_ids, parse_amqplain, parse_plain, put_deliver, put_method,
-    replace_headers, replace_property, shortstrs, table, without_header,
+    ArrayIter, Assembler, Content, Decoded, FrameKind, Method, Properties, Property, TableIter, check_protocol_header,
+    decode_frame, decode_header, decode_method, decode_server_method, frame_len, lookup, method_ids, parse_amqplain,
+    parse_plain, put_deliver, put_method, replace_headers, replace_property, shortstrs, table, without_header,
 };
 
 fn feed_everything(octets: &[u8]) {
@@ -38,19 +37,7 @@ fn feed_everything(octets: &[u8]) {
     let _ = assembler.on_header(octets);
     let _ = assembler.on_body(octets);
     let mut out = Vec::new();
-    put_deliver(
-        &mut out,
-        1,
-        "tag",
-        1,
-        false,
-        &Content {
-            address: octets,
-            properties: octets,
-            body: octets,
-        },
-        9,
-    );
+    put_deliver(&mut out, 1, "tag", 1, false, &Content { address: octets, properties: octets, body: octets }, 9);
 }
 
 /// Reads a stream until its first error, as a connection does.
@@ -161,9 +148,6 @@ fn a_bottomless_table_in_a_content_header_is_refused() {
     payload.extend_from_slice(&(table.len() as u32).to_be_bytes());
     payload.extend_from_slice(&table);
     let error = decode_header(&payload).unwrap_err();
-    assert_eq!(
-        error.text,
-        "FRAME_ERROR - malformed field table: more than 128 levels of nesting"
-    );
+    assert_eq!(error.text, "FRAME_ERROR - malformed field table: more than 128 levels of nesting");
     feed_everything(&table);
 }

@@ -4,19 +4,16 @@ use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::basic::AMQPMethod as Basic;
 use proptest::prelude::*;
 use protocol::{
-    Ack, Decoded, Deliver, Frame, FrameKind, GetOk, Method, Nack, Properties, Publish, Reject,
-    Return, ServerMethod, address, decode_frame, decode_header, decode_method,
-    decode_server_method, encode_properties, put_frame, put_method, replace_headers, table,
+    Ack, Decoded, Deliver, Frame, FrameKind, GetOk, Method, Nack, Properties, Publish, Reject, Return, ServerMethod,
+    address, decode_frame, decode_header, decode_method, decode_server_method, encode_properties, put_frame,
+    put_method, replace_headers, table,
 };
 
 /// The payload of the only frame on the wire.
 fn payload(wire: &[u8], kind: FrameKind, channel: u16) -> &[u8] {
     match decode_frame(wire, 0) {
         Ok(Decoded::Frame { frame, consumed }) => {
-            assert_eq!(
-                (frame.kind, frame.channel, consumed),
-                (kind, channel, wire.len())
-            );
+            assert_eq!((frame.kind, frame.channel, consumed), (kind, channel, wire.len()));
             frame.payload
         }
         other => panic!("{other:?}"),
@@ -54,30 +51,14 @@ fn check_client(method: &AMQPClass, decoded: &Method<'_>) {
             assert_eq!(*decoded, Method::Publish(expected));
         }
         (AMQPClass::Basic(Basic::Ack(m)), decoded) => {
-            assert_eq!(
-                *decoded,
-                Method::Ack(Ack {
-                    delivery_tag: m.delivery_tag,
-                    multiple: m.multiple
-                })
-            );
+            assert_eq!(*decoded, Method::Ack(Ack { delivery_tag: m.delivery_tag, multiple: m.multiple }));
         }
         (AMQPClass::Basic(Basic::Nack(m)), decoded) => {
-            let expected = Nack {
-                delivery_tag: m.delivery_tag,
-                multiple: m.multiple,
-                requeue: m.requeue,
-            };
+            let expected = Nack { delivery_tag: m.delivery_tag, multiple: m.multiple, requeue: m.requeue };
             assert_eq!(*decoded, Method::Nack(expected));
         }
         (AMQPClass::Basic(Basic::Reject(m)), decoded) => {
-            assert_eq!(
-                *decoded,
-                Method::Reject(Reject {
-                    delivery_tag: m.delivery_tag,
-                    requeue: m.requeue
-                })
-            );
+            assert_eq!(*decoded, Method::Reject(Reject { delivery_tag: m.delivery_tag, requeue: m.requeue }));
         }
         (method, Method::Other(decoded)) => assert_eq!(**decoded, *method),
         (method, decoded) => panic!("{method:?} became {decoded:?}"),
@@ -122,20 +103,10 @@ fn check_server(method: &AMQPClass, decoded: &ServerMethod<'_>) {
             assert_eq!(*decoded, ServerMethod::Return(expected));
         }
         (AMQPClass::Basic(Basic::Ack(m)), decoded) => {
-            assert_eq!(
-                *decoded,
-                ServerMethod::Ack(Ack {
-                    delivery_tag: m.delivery_tag,
-                    multiple: m.multiple
-                })
-            );
+            assert_eq!(*decoded, ServerMethod::Ack(Ack { delivery_tag: m.delivery_tag, multiple: m.multiple }));
         }
         (AMQPClass::Basic(Basic::Nack(m)), decoded) => {
-            let expected = Nack {
-                delivery_tag: m.delivery_tag,
-                multiple: m.multiple,
-                requeue: m.requeue,
-            };
+            let expected = Nack { delivery_tag: m.delivery_tag, multiple: m.multiple, requeue: m.requeue };
             assert_eq!(*decoded, ServerMethod::Nack(expected));
         }
         (method, ServerMethod::Other(decoded)) => assert_eq!(**decoded, *method),

@@ -3,8 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use protocol::{
-    Assembled, Assembler, Content, Decoded, FrameKind, Method, address, decode_frame,
-    decode_method, encode_properties, put_heartbeat, put_publish,
+    Assembled, Assembler, Content, Decoded, FrameKind, Method, address, decode_frame, decode_method, encode_properties,
+    put_heartbeat, put_publish,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -28,18 +28,14 @@ impl From<Assembled<'_>> for Message {
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let address = (crate::values::short(), crate::values::short())
-        .prop_map(|(e, k)| address(e.as_str(), k.as_str()));
+    let address = (crate::values::short(), crate::values::short()).prop_map(|(e, k)| address(e.as_str(), k.as_str()));
     let body = prop_oneof![vec(any::<u8>(), 0..40), vec(any::<u8>(), 4_000..20_000)];
-    let properties =
-        crate::values::properties().prop_map(|properties| encode_properties(&properties));
-    (address, properties, body, any::<bool>()).prop_map(|(address, properties, body, mandatory)| {
-        Message {
-            address,
-            properties,
-            body,
-            mandatory,
-        }
+    let properties = crate::values::properties().prop_map(|properties| encode_properties(&properties));
+    (address, properties, body, any::<bool>()).prop_map(|(address, properties, body, mandatory)| Message {
+        address,
+        properties,
+        body,
+        mandatory,
     })
 }
 
@@ -65,8 +61,7 @@ fn receive(wire: &[u8], parts: &[usize]) -> Vec<Message> {
                     read += consumed;
                     let assembled = match frame.kind {
                         FrameKind::Method => {
-                            let Method::Publish(publish) = decode_method(frame.payload).unwrap()
-                            else {
+                            let Method::Publish(publish) = decode_method(frame.payload).unwrap() else {
                                 panic!("{frame:?}");
                             };
                             assembler.begin(&publish).unwrap();
@@ -112,11 +107,7 @@ proptest! {
 
 #[test]
 fn octet_by_octet() {
-    let content = Content {
-        address: &address("e", "k"),
-        properties: b"\x10\x00\x02",
-        body: &[7; 9_000],
-    };
+    let content = Content { address: &address("e", "k"), properties: b"\x10\x00\x02", body: &[7; 9_000] };
     let mut wire = Vec::new();
     put_publish(&mut wire, 3, &content, true, 4096);
     let expected = Message {

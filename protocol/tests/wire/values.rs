@@ -3,8 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use protocol::amqp::{
-    AMQPClass, AMQPValue, BasicProperties, ByteArray, DecimalValue, FieldArray, FieldTable,
-    ShortString, access, basic, channel, confirm, connection, exchange, queue, tx,
+    AMQPClass, AMQPValue, BasicProperties, ByteArray, DecimalValue, FieldArray, FieldTable, ShortString, access, basic,
+    channel, confirm, connection, exchange, queue, tx,
 };
 use protocol::names;
 
@@ -29,14 +29,9 @@ pub(crate) fn value() -> impl Strategy<Value = AMQPValue> {
         any::<i32>().prop_map(AMQPValue::LongInt),
         any::<u32>().prop_map(AMQPValue::LongUInt),
         any::<i64>().prop_map(AMQPValue::LongLongInt),
-        any::<f32>()
-            .prop_filter("NaN equals nothing", |f| !f.is_nan())
-            .prop_map(AMQPValue::Float),
-        any::<f64>()
-            .prop_filter("NaN equals nothing", |f| !f.is_nan())
-            .prop_map(AMQPValue::Double),
-        (any::<u8>(), any::<u32>())
-            .prop_map(|(scale, value)| AMQPValue::DecimalValue(DecimalValue { scale, value })),
+        any::<f32>().prop_filter("NaN equals nothing", |f| !f.is_nan()).prop_map(AMQPValue::Float),
+        any::<f64>().prop_filter("NaN equals nothing", |f| !f.is_nan()).prop_map(AMQPValue::Double),
+        (any::<u8>(), any::<u32>()).prop_map(|(scale, value)| AMQPValue::DecimalValue(DecimalValue { scale, value })),
         vec(any::<u8>(), 0..40).prop_map(|octets| AMQPValue::LongString(octets.into())),
         vec(any::<u8>(), 0..40).prop_map(|octets| AMQPValue::ByteArray(ByteArray::from(octets))),
         any::<u64>().prop_map(AMQPValue::Timestamp),
@@ -44,8 +39,7 @@ pub(crate) fn value() -> impl Strategy<Value = AMQPValue> {
     ];
     leaf.prop_recursive(4, 24, 6, |inner| {
         prop_oneof![
-            vec(inner.clone(), 0..6)
-                .prop_map(|values| AMQPValue::FieldArray(FieldArray::from(values))),
+            vec(inner.clone(), 0..6).prop_map(|values| AMQPValue::FieldArray(FieldArray::from(values))),
             vec((short(), inner), 0..6).prop_map(|fields| AMQPValue::FieldTable(fields_of(fields))),
         ]
     })
@@ -122,31 +116,8 @@ pub(crate) struct Parts {
 
 pub(crate) fn parts() -> impl Strategy<Value = Parts> {
     let texts = (short(), short(), short(), vec(any::<u8>(), 0..60));
-    let numbers = (
-        any::<u32>(),
-        any::<u16>(),
-        any::<u64>(),
-        any::<[bool; 5]>(),
-        table(),
-    );
-    (texts, numbers).prop_map(
-        |((a, b, c, octets), (long, short, tag, bits, table))| Parts {
-            a,
-            b,
-            c,
-            octets,
-            long,
-            short,
-            tag,
-            bits,
-            table,
-        },
-    )
-}
-
-/// Every method of the protocol.
-pub(crate) fn all_methods(parts: Parts) -> Vec<AMQPClass> {
-    let Parts {
+    let numbers = (any::<u32>(), any::<u16>(), any::<u64>(), any::<[bool; 5]>(), table());
+    (texts, numbers).prop_map(|((a, b, c, octets), (long, short, tag, bits, table))| Parts {
         a,
         b,
         c,
@@ -154,9 +125,14 @@ pub(crate) fn all_methods(parts: Parts) -> Vec<AMQPClass> {
         long,
         short,
         tag,
-        bits: [p, q, r, s, t],
+        bits,
         table,
-    } = parts;
+    })
+}
+
+/// Every method of the protocol.
+pub(crate) fn all_methods(parts: Parts) -> Vec<AMQPClass> {
+    let Parts { a, b, c, octets, long, short, tag, bits: [p, q, r, s, t], table } = parts;
     let (a, b, c) = (|| a.clone(), || b.clone(), || c.clone());
     let octets = || octets.clone().into();
     let table = || table.clone();
@@ -181,20 +157,10 @@ pub(crate) fn all_methods(parts: Parts) -> Vec<AMQPClass> {
             response: octets(),
             locale: b(),
         })),
-        Connection(Co::Secure(connection::Secure {
-            challenge: octets(),
-        })),
+        Connection(Co::Secure(connection::Secure { challenge: octets() })),
         Connection(Co::SecureOk(connection::SecureOk { response: octets() })),
-        Connection(Co::Tune(connection::Tune {
-            channel_max: short,
-            frame_max: long,
-            heartbeat: short,
-        })),
-        Connection(Co::TuneOk(connection::TuneOk {
-            channel_max: short,
-            frame_max: long,
-            heartbeat: short,
-        })),
+        Connection(Co::Tune(connection::Tune { channel_max: short, frame_max: long, heartbeat: short })),
+        Connection(Co::TuneOk(connection::TuneOk { channel_max: short, frame_max: long, heartbeat: short })),
         Connection(Co::Open(connection::Open { virtual_host: a() })),
         Connection(Co::OpenOk(connection::OpenOk {})),
         Connection(Co::Close(connection::Close {
@@ -206,21 +172,13 @@ pub(crate) fn all_methods(parts: Parts) -> Vec<AMQPClass> {
         Connection(Co::CloseOk(connection::CloseOk {})),
         Connection(Co::Blocked(connection::Blocked { reason: a() })),
         Connection(Co::Unblocked(connection::Unblocked {})),
-        Connection(Co::UpdateSecret(connection::UpdateSecret {
-            new_secret: octets(),
-            reason: a(),
-        })),
+        Connection(Co::UpdateSecret(connection::UpdateSecret { new_secret: octets(), reason: a() })),
         Connection(Co::UpdateSecretOk(connection::UpdateSecretOk {})),
         Channel(Ch::Open(channel::Open {})),
         Channel(Ch::OpenOk(channel::OpenOk {})),
         Channel(Ch::Flow(channel::Flow { active: p })),
         Channel(Ch::FlowOk(channel::FlowOk { active: p })),
-        Channel(Ch::Close(channel::Close {
-            reply_code: short,
-            reply_text: a(),
-            class_id: short,
-            method_id: short,
-        })),
+        Channel(Ch::Close(channel::Close { reply_code: short, reply_text: a(), class_id: short, method_id: short })),
         Channel(Ch::CloseOk(channel::CloseOk {})),
         Access(access::AMQPMethod::Request(access::Request {
             realm: a(),
@@ -242,11 +200,7 @@ pub(crate) fn all_methods(parts: Parts) -> Vec<AMQPClass> {
             arguments: table(),
         })),
         Exchange(E::DeclareOk(exchange::DeclareOk {})),
-        Exchange(E::Delete(exchange::Delete {
-            exchange: a(),
-            if_unused: p,
-            nowait: q,
-        })),
+        Exchange(E::Delete(exchange::Delete { exchange: a(), if_unused: p, nowait: q })),
         Exchange(E::DeleteOk(exchange::DeleteOk {})),
         Exchange(E::Bind(exchange::Bind {
             destination: a(),
@@ -273,46 +227,16 @@ pub(crate) fn all_methods(parts: Parts) -> Vec<AMQPClass> {
             nowait: t,
             arguments: table(),
         })),
-        Queue(Q::DeclareOk(queue::DeclareOk {
-            queue: a(),
-            message_count: long,
-            consumer_count: long,
-        })),
-        Queue(Q::Bind(queue::Bind {
-            queue: a(),
-            exchange: b(),
-            routing_key: c(),
-            nowait: p,
-            arguments: table(),
-        })),
+        Queue(Q::DeclareOk(queue::DeclareOk { queue: a(), message_count: long, consumer_count: long })),
+        Queue(Q::Bind(queue::Bind { queue: a(), exchange: b(), routing_key: c(), nowait: p, arguments: table() })),
         Queue(Q::BindOk(queue::BindOk {})),
-        Queue(Q::Purge(queue::Purge {
-            queue: a(),
-            nowait: p,
-        })),
-        Queue(Q::PurgeOk(queue::PurgeOk {
-            message_count: long,
-        })),
-        Queue(Q::Delete(queue::Delete {
-            queue: a(),
-            if_unused: p,
-            if_empty: q,
-            nowait: r,
-        })),
-        Queue(Q::DeleteOk(queue::DeleteOk {
-            message_count: long,
-        })),
-        Queue(Q::Unbind(queue::Unbind {
-            queue: a(),
-            exchange: b(),
-            routing_key: c(),
-            arguments: table(),
-        })),
+        Queue(Q::Purge(queue::Purge { queue: a(), nowait: p })),
+        Queue(Q::PurgeOk(queue::PurgeOk { message_count: long })),
+        Queue(Q::Delete(queue::Delete { queue: a(), if_unused: p, if_empty: q, nowait: r })),
+        Queue(Q::DeleteOk(queue::DeleteOk { message_count: long })),
+        Queue(Q::Unbind(queue::Unbind { queue: a(), exchange: b(), routing_key: c(), arguments: table() })),
         Queue(Q::UnbindOk(queue::UnbindOk {})),
-        Basic(B::Qos(basic::Qos {
-            prefetch_count: short,
-            global: p,
-        })),
+        Basic(B::Qos(basic::Qos { prefetch_count: short, global: p })),
         Basic(B::QosOk(basic::QosOk {})),
         Basic(B::Consume(basic::Consume {
             queue: a(),
@@ -324,23 +248,10 @@ pub(crate) fn all_methods(parts: Parts) -> Vec<AMQPClass> {
             arguments: table(),
         })),
         Basic(B::ConsumeOk(basic::ConsumeOk { consumer_tag: a() })),
-        Basic(B::Cancel(basic::Cancel {
-            consumer_tag: a(),
-            nowait: p,
-        })),
+        Basic(B::Cancel(basic::Cancel { consumer_tag: a(), nowait: p })),
         Basic(B::CancelOk(basic::CancelOk { consumer_tag: a() })),
-        Basic(B::Publish(basic::Publish {
-            exchange: a(),
-            routing_key: b(),
-            mandatory: p,
-            immediate: q,
-        })),
-        Basic(B::Return(basic::Return {
-            reply_code: short,
-            reply_text: a(),
-            exchange: b(),
-            routing_key: c(),
-        })),
+        Basic(B::Publish(basic::Publish { exchange: a(), routing_key: b(), mandatory: p, immediate: q })),
+        Basic(B::Return(basic::Return { reply_code: short, reply_text: a(), exchange: b(), routing_key: c() })),
         Basic(B::Deliver(basic::Deliver {
             consumer_tag: a(),
             delivery_tag: tag,
@@ -348,10 +259,7 @@ pub(crate) fn all_methods(parts: Parts) -> Vec<AMQPClass> {
             exchange: b(),
             routing_key: c(),
         })),
-        Basic(B::Get(basic::Get {
-            queue: a(),
-            no_ack: p,
-        })),
+        Basic(B::Get(basic::Get { queue: a(), no_ack: p })),
         Basic(B::GetOk(basic::GetOk {
             delivery_tag: tag,
             redelivered: p,
@@ -360,22 +268,12 @@ pub(crate) fn all_methods(parts: Parts) -> Vec<AMQPClass> {
             message_count: long,
         })),
         Basic(B::GetEmpty(basic::GetEmpty {})),
-        Basic(B::Ack(basic::Ack {
-            delivery_tag: tag,
-            multiple: p,
-        })),
-        Basic(B::Reject(basic::Reject {
-            delivery_tag: tag,
-            requeue: p,
-        })),
+        Basic(B::Ack(basic::Ack { delivery_tag: tag, multiple: p })),
+        Basic(B::Reject(basic::Reject { delivery_tag: tag, requeue: p })),
         Basic(B::RecoverAsync(basic::RecoverAsync { requeue: p })),
         Basic(B::Recover(basic::Recover { requeue: p })),
         Basic(B::RecoverOk(basic::RecoverOk {})),
-        Basic(B::Nack(basic::Nack {
-            delivery_tag: tag,
-            multiple: p,
-            requeue: q,
-        })),
+        Basic(B::Nack(basic::Nack { delivery_tag: tag, multiple: p, requeue: q })),
         Confirm(confirm::AMQPMethod::Select(confirm::Select { nowait: p })),
         Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})),
         Tx(T::Select(tx::Select {})),

@@ -39,10 +39,7 @@ impl Access for Guard {
 }
 
 fn guard(denied: &[&'static str]) -> Guard {
-    Guard {
-        asked: RefCell::default(),
-        denied: denied.to_vec(),
-    }
+    Guard { asked: RefCell::default(), denied: denied.to_vec() }
 }
 
 #[track_caller]
@@ -54,20 +51,11 @@ fn asks(guard: &Guard, expected: &[&str]) {
 fn exchange_declare() {
     let fixture = Fixture::new();
     let all = guard(&[]);
-    let request = || ExchangeRequest {
-        arguments: arguments(&[("alternate-exchange", text("ae"))]),
-        ..exchange("x", "direct")
-    };
+    let request =
+        || ExchangeRequest { arguments: arguments(&[("alternate-exchange", text("ae"))]), ..exchange("x", "direct") };
     let vhost = &fixture.vhost;
     vhost.declare_exchange(&all, request()).expect("declare");
-    asks(
-        &all,
-        &[
-            "configure exchange x",
-            "read exchange x",
-            "write exchange ae",
-        ],
-    );
+    asks(&all, &["configure exchange x", "read exchange x", "write exchange ae"]);
     vhost.declare_exchange(&all, request()).expect("redeclare");
     asks(&all, &["configure exchange x"]);
     let reserved = guard(&["configure exchange amq.y"]);
@@ -84,10 +72,8 @@ fn passive_declare_needs_any_right() {
     let vhost = &fixture.vhost;
     let rights = ["read", "write", "configure"];
     for granted in rights {
-        let names: Vec<&'static str> = ["read", "write", "configure"]
-            .into_iter()
-            .filter(|right| *right != granted)
-            .collect();
+        let names: Vec<&'static str> =
+            ["read", "write", "configure"].into_iter().filter(|right| *right != granted).collect();
         let denied: Vec<&'static str> = names
             .iter()
             .map(|right| match *right {
@@ -97,10 +83,7 @@ fn passive_declare_needs_any_right() {
             })
             .collect();
         let some = guard(&denied);
-        assert_eq!(
-            refusal(vhost.declare_exchange_passive(&some, "amq.topic")),
-            None
-        );
+        assert_eq!(refusal(vhost.declare_exchange_passive(&some, "amq.topic")), None);
     }
     let none = guard(&["read queue q", "write queue q", "configure queue q"]);
     assert_eq!(
@@ -108,10 +91,7 @@ fn passive_declare_needs_any_right() {
         refused(403, "ACCESS_REFUSED - denied", 50, 10),
         "the right hides that the queue is missing"
     );
-    asks(
-        &none,
-        &["read queue q", "write queue q", "configure queue q"],
-    );
+    asks(&none, &["read queue q", "write queue q", "configure queue q"]);
 }
 
 #[test]
@@ -137,10 +117,7 @@ fn deletes() {
         refusal(vhost.delete_queue(&none, "q", false, false, ME)),
         refused(403, "ACCESS_REFUSED - denied", 50, 40)
     );
-    assert_eq!(
-        refusal(vhost.delete_exchange(&none, "x", false)),
-        refused(403, "ACCESS_REFUSED - denied", 40, 20)
-    );
+    assert_eq!(refusal(vhost.delete_exchange(&none, "x", false)), refused(403, "ACCESS_REFUSED - denied", 40, 20));
     none.asked.take();
     assert!(vhost.delete_exchange(&none, "amq.topic", false).is_err());
     asks(&none, &[]);
@@ -152,19 +129,8 @@ fn bindings() {
     let vhost = &fixture.vhost;
     let all = guard(&[]);
     let none = Arguments::default();
-    let to_queue = |exchange| QueueBinding {
-        queue: "q",
-        exchange,
-        key: "",
-        arguments: &none,
-        connection: ME,
-    };
-    let to_exchange = |source| ExchangeBinding {
-        destination: "d",
-        source,
-        key: "",
-        arguments: &none,
-    };
+    let to_queue = |exchange| QueueBinding { queue: "q", exchange, key: "", arguments: &none, connection: ME };
+    let to_exchange = |source| ExchangeBinding { destination: "d", source, key: "", arguments: &none };
     assert!(vhost.bind_queue(&all, to_queue("x")).is_err());
     asks(&all, &["write queue q", "read exchange x"]);
     assert!(vhost.unbind_queue(&all, to_queue("x")).is_ok());

@@ -3,12 +3,7 @@
 use super::*;
 
 fn auto_delete(fixture: &Fixture, name: &str) {
-    fixture
-        .declare_exchange(ExchangeRequest {
-            auto_delete: true,
-            ..exchange(name, "fanout")
-        })
-        .expect("exchange");
+    fixture.declare_exchange(ExchangeRequest { auto_delete: true, ..exchange(name, "fanout") }).expect("exchange");
 }
 
 #[test]
@@ -49,9 +44,7 @@ fn along_a_chain() {
     }
     for pair in names.windows(2) {
         if let [source, destination] = pair {
-            fixture
-                .bind_exchange(source, destination, "")
-                .expect("bind");
+            fixture.bind_exchange(source, destination, "").expect("bind");
         }
     }
     fixture.with_queue("q");
@@ -70,12 +63,8 @@ fn the_destination_of_a_binding_does_not_go_with_its_source() {
     auto_delete(&fixture, "destination");
     fixture.with_queue("q");
     fixture.bind("destination", "q", "").expect("bind");
-    fixture
-        .bind_exchange("source", "destination", "")
-        .expect("bind");
-    fixture
-        .unbind_exchange("source", "destination", "")
-        .expect("unbind");
+    fixture.bind_exchange("source", "destination", "").expect("bind");
+    fixture.unbind_exchange("source", "destination", "").expect("unbind");
     assert!(!fixture.has_exchange("source"));
     assert!(fixture.has_exchange("destination"));
 }
@@ -99,12 +88,7 @@ fn in_a_circle() {
 fn with_an_exclusive_queue() {
     let fixture = Fixture::new();
     auto_delete(&fixture, "x");
-    fixture
-        .declare_queue(QueueRequest {
-            exclusive: true,
-            ..queue("q")
-        })
-        .expect("declare");
+    fixture.declare_queue(QueueRequest { exclusive: true, ..queue("q") }).expect("declare");
     fixture.bind("x", "q", "").expect("bind");
     fixture.vhost.delete_exclusive(ME);
     assert!(!fixture.has_exchange("x"));
@@ -121,9 +105,7 @@ fn a_very_long_chain() {
         }
         for n in 1..LENGTH {
             let (source, destination) = (format!("x{}", n - 1), format!("x{n}"));
-            fixture
-                .bind_exchange(&source, &destination, "")
-                .expect("bind");
+            fixture.bind_exchange(&source, &destination, "").expect("bind");
         }
         let last = format!("x{}", LENGTH - 1);
         fixture.with_queue("q");

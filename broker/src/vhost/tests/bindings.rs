@@ -6,15 +6,9 @@ use super::*;
 fn missing_ends_are_reported_exchange_first() {
     let fixture = Fixture::new();
     let no_exchange = "NOT_FOUND - no exchange 'x' in vhost '/'";
-    assert_eq!(
-        refusal(fixture.bind("x", "q", "")),
-        refused(404, no_exchange, 50, 20)
-    );
+    assert_eq!(refusal(fixture.bind("x", "q", "")), refused(404, no_exchange, 50, 20));
     fixture.with_exchange("x", "direct");
-    assert_eq!(
-        refusal(fixture.bind("x", "q", "")),
-        refused(404, "NOT_FOUND - no queue 'q' in vhost '/'", 50, 20)
-    );
+    assert_eq!(refusal(fixture.bind("x", "q", "")), refused(404, "NOT_FOUND - no queue 'q' in vhost '/'", 50, 20));
     assert_eq!(
         refusal(fixture.bind_exchange("y", "z", "")),
         refused(404, "NOT_FOUND - no exchange 'y' in vhost '/'", 40, 30)
@@ -41,23 +35,11 @@ fn the_default_exchange_has_no_bindings() {
     fixture.with_queue("q");
     fixture.with_exchange("x", "fanout");
     let text = "ACCESS_REFUSED - operation not permitted on the default exchange";
-    assert_eq!(
-        refusal(fixture.bind("", "q", "")),
-        refused(403, text, 50, 20)
-    );
-    assert_eq!(
-        refusal(fixture.unbind("", "missing", "")),
-        refused(403, text, 50, 50)
-    );
+    assert_eq!(refusal(fixture.bind("", "q", "")), refused(403, text, 50, 20));
+    assert_eq!(refusal(fixture.unbind("", "missing", "")), refused(403, text, 50, 50));
     for (source, destination) in [("", "x"), ("x", "")] {
-        assert_eq!(
-            refusal(fixture.bind_exchange(source, destination, "")),
-            refused(403, text, 40, 30)
-        );
-        assert_eq!(
-            refusal(fixture.unbind_exchange(source, destination, "")),
-            refused(403, text, 40, 40)
-        );
+        assert_eq!(refusal(fixture.bind_exchange(source, destination, "")), refused(403, text, 40, 30));
+        assert_eq!(refusal(fixture.unbind_exchange(source, destination, "")), refused(403, text, 40, 40));
     }
 }
 
@@ -66,14 +48,8 @@ fn direct_reply_queues_cannot_be_bound() {
     let fixture = Fixture::new();
     let text = "ACCESS_REFUSED - cannot bind or unbind to a volatile (direct reply-to) queue";
     for name in ["amq.rabbitmq.reply-to", "amq.rabbitmq.reply-to.abc.def"] {
-        assert_eq!(
-            refusal(fixture.bind("missing", name, "")),
-            refused(403, text, 50, 20)
-        );
-        assert_eq!(
-            refusal(fixture.unbind("missing", name, "")),
-            refused(403, text, 50, 50)
-        );
+        assert_eq!(refusal(fixture.bind("missing", name, "")), refused(403, text, 50, 20));
+        assert_eq!(refusal(fixture.unbind("missing", name, "")), refused(403, text, 50, 50));
     }
 }
 
@@ -99,9 +75,7 @@ fn one_of_several_bindings_can_go() {
     let extra = arguments(&[("n", AMQPValue::LongInt(1))]);
     fixture.bind("amq.topic", "q", "a.*").expect("bind");
     fixture.bind("amq.topic", "q", "a.b").expect("bind");
-    fixture
-        .bind_with("amq.topic", "q", "a.b", &extra)
-        .expect("bind");
+    fixture.bind_with("amq.topic", "q", "a.b", &extra).expect("bind");
     fixture.unbind("amq.topic", "q", "a.*").expect("unbind");
     assert_eq!(fixture.routed("amq.topic", &["a.b"]), ["q"]);
     fixture.unbind("amq.topic", "q", "a.b").expect("unbind");
@@ -116,34 +90,15 @@ fn one_of_several_bindings_can_go() {
 #[test]
 fn anothers_exclusive_queue_is_locked() {
     let fixture = Fixture::new();
-    fixture
-        .declare_queue(QueueRequest {
-            exclusive: true,
-            connection: OTHER,
-            ..queue("q")
-        })
-        .expect("declare");
+    fixture.declare_queue(QueueRequest { exclusive: true, connection: OTHER, ..queue("q") }).expect("declare");
     let none = Arguments::default();
-    let request = |key, connection| QueueBinding {
-        queue: "q",
-        exchange: "amq.direct",
-        key,
-        arguments: &none,
-        connection,
-    };
+    let request =
+        |key, connection| QueueBinding { queue: "q", exchange: "amq.direct", key, arguments: &none, connection };
     let vhost = &fixture.vhost;
-    vhost
-        .bind_queue(&Unrestricted, request("k", OTHER))
-        .expect("the owner binds");
+    vhost.bind_queue(&Unrestricted, request("k", OTHER)).expect("the owner binds");
     let code = |result| refusal(result).map(|(code, _, class, method)| (code, class, method));
-    assert_eq!(
-        code(vhost.bind_queue(&Unrestricted, request("k2", ME))),
-        Some((405, 50, 20))
-    );
-    assert_eq!(
-        code(vhost.unbind_queue(&Unrestricted, request("k", ME))),
-        Some((405, 50, 50))
-    );
+    assert_eq!(code(vhost.bind_queue(&Unrestricted, request("k2", ME))), Some((405, 50, 20)));
+    assert_eq!(code(vhost.unbind_queue(&Unrestricted, request("k", ME))), Some((405, 50, 50)));
     assert_eq!(
         code(vhost.unbind_queue(&Unrestricted, request("k2", ME))),
         None,
@@ -159,25 +114,11 @@ fn headers_bindings_are_validated_last() {
     let bad = arguments(&[("x-match", text("foo"))]);
     let message = "PRECONDITION_FAILED - Invalid x-match field value <<\"foo\">>; expected all, \
                    any, all-with-x, or any-with-x";
-    assert_eq!(
-        refusal(fixture.bind_with("h", "q", "", &bad)),
-        refused(406, message, 50, 20)
-    );
+    assert_eq!(refusal(fixture.bind_with("h", "q", "", &bad)), refused(406, message, 50, 20));
     assert!(refusal(fixture.bind_with("h", "missing", "", &bad)).is_some_and(|r| r.0 == 404));
-    assert_eq!(
-        refusal(fixture.bind_with("amq.direct", "q", "", &bad)),
-        None
-    );
-    let to_exchange = ExchangeBinding {
-        destination: "amq.fanout",
-        source: "h",
-        key: "",
-        arguments: &bad,
-    };
-    assert_eq!(
-        refusal(fixture.vhost.bind_exchange(&Unrestricted, to_exchange)),
-        refused(406, message, 40, 30)
-    );
+    assert_eq!(refusal(fixture.bind_with("amq.direct", "q", "", &bad)), None);
+    let to_exchange = ExchangeBinding { destination: "amq.fanout", source: "h", key: "", arguments: &bad };
+    assert_eq!(refusal(fixture.vhost.bind_exchange(&Unrestricted, to_exchange)), refused(406, message, 40, 30));
 }
 
 #[test]

@@ -36,12 +36,7 @@ type Refusal = (u16, String, u16, u16);
 
 fn refusal<T>(result: Result<T, AmqpError>) -> Option<Refusal> {
     let error = result.err()?;
-    Some((
-        error.code.as_u16(),
-        error.text,
-        error.class_id,
-        error.method_id,
-    ))
+    Some((error.code.as_u16(), error.text, error.class_id, error.method_id))
 }
 
 fn refused(code: u16, text: &str, class_id: u16, method_id: u16) -> Option<Refusal> {
@@ -61,14 +56,7 @@ fn arguments(pairs: &[(&str, AMQPValue)]) -> Arguments {
 }
 
 fn exchange<'a>(name: &'a str, kind: &'a str) -> ExchangeRequest<'a> {
-    ExchangeRequest {
-        name,
-        kind,
-        durable: false,
-        auto_delete: false,
-        internal: false,
-        arguments: Arguments::default(),
-    }
+    ExchangeRequest { name, kind, durable: false, auto_delete: false, internal: false, arguments: Arguments::default() }
 }
 
 fn queue(name: &str) -> QueueRequest<'_> {
@@ -87,11 +75,7 @@ impl Fixture {
         let directory = tempfile::tempdir().expect("temporary directory");
         let (store, _) = Store::open(Options::new(directory.path())).expect("store");
         let (vhost, _) = Vhost::create("/", store.clone());
-        Self {
-            vhost,
-            store,
-            directory,
-        }
+        Self { vhost, store, directory }
     }
 
     fn declare_exchange(&self, request: ExchangeRequest<'_>) -> Result<Lsn, AmqpError> {
@@ -103,8 +87,7 @@ impl Fixture {
     }
 
     fn delete_queue(&self, name: &str) -> Result<(u32, Lsn), AmqpError> {
-        self.vhost
-            .delete_queue(&Unrestricted, name, false, false, ME)
+        self.vhost.delete_queue(&Unrestricted, name, false, false, ME)
     }
 
     fn has_exchange(&self, name: &str) -> bool {
@@ -113,8 +96,7 @@ impl Fixture {
 
     /// Declares an exchange with defaults.
     fn with_exchange(&self, name: &str, kind: &str) {
-        self.declare_exchange(exchange(name, kind))
-            .expect("exchange");
+        self.declare_exchange(exchange(name, kind)).expect("exchange");
     }
 
     /// Declares a queue with defaults.
@@ -126,64 +108,28 @@ impl Fixture {
         self.bind_with(exchange, queue, key, &Arguments::default())
     }
 
-    fn bind_with(
-        &self,
-        exchange: &str,
-        queue: &str,
-        key: &str,
-        arguments: &Arguments,
-    ) -> Result<Lsn, AmqpError> {
-        self.vhost.bind_queue(
-            &Unrestricted,
-            QueueBinding {
-                queue,
-                exchange,
-                key,
-                arguments,
-                connection: ME,
-            },
-        )
+    fn bind_with(&self, exchange: &str, queue: &str, key: &str, arguments: &Arguments) -> Result<Lsn, AmqpError> {
+        self.vhost.bind_queue(&Unrestricted, QueueBinding { queue, exchange, key, arguments, connection: ME })
     }
 
     fn unbind(&self, exchange: &str, queue: &str, key: &str) -> Result<Lsn, AmqpError> {
         self.vhost.unbind_queue(
             &Unrestricted,
-            QueueBinding {
-                queue,
-                exchange,
-                key,
-                arguments: &Arguments::default(),
-                connection: ME,
-            },
+            QueueBinding { queue, exchange, key, arguments: &Arguments::default(), connection: ME },
         )
     }
 
     fn bind_exchange(&self, source: &str, destination: &str, key: &str) -> Result<Lsn, AmqpError> {
         self.vhost.bind_exchange(
             &Unrestricted,
-            ExchangeBinding {
-                destination,
-                source,
-                key,
-                arguments: &Arguments::default(),
-            },
+            ExchangeBinding { destination, source, key, arguments: &Arguments::default() },
         )
     }
 
-    fn unbind_exchange(
-        &self,
-        source: &str,
-        destination: &str,
-        key: &str,
-    ) -> Result<Lsn, AmqpError> {
+    fn unbind_exchange(&self, source: &str, destination: &str, key: &str) -> Result<Lsn, AmqpError> {
         self.vhost.unbind_exchange(
             &Unrestricted,
-            ExchangeBinding {
-                destination,
-                source,
-                key,
-                arguments: &Arguments::default(),
-            },
+            ExchangeBinding { destination, source, key, arguments: &Arguments::default() },
         )
     }
 
@@ -195,12 +141,8 @@ impl Fixture {
     fn routed_with(&self, exchange: &str, keys: &[&str], headers: &Arguments) -> Vec<String> {
         let exchange = self.vhost.exchange(exchange).expect("exchange");
         let mut queues = Vec::new();
-        self.vhost
-            .route(&exchange, keys, Some(&headers.to_wire()), &mut queues);
-        let mut names: Vec<String> = queues
-            .iter()
-            .map(|queue| queue.spec().name.to_string())
-            .collect();
+        self.vhost.route(&exchange, keys, Some(&headers.to_wire()), &mut queues);
+        let mut names: Vec<String> = queues.iter().map(|queue| queue.spec().name.to_string()).collect();
         names.sort();
         names
     }

@@ -7,10 +7,7 @@ const LOCKED: &str = "RESOURCE_LOCKED - cannot obtain exclusive access to locked
                       property value does not match that of the original declaration.";
 
 fn exclusive(name: &str) -> QueueRequest<'_> {
-    QueueRequest {
-        exclusive: true,
-        ..queue(name)
-    }
+    QueueRequest { exclusive: true, ..queue(name) }
 }
 
 #[test]
@@ -22,11 +19,7 @@ fn an_empty_name_is_filled_in() {
         let name = &queue.spec().name;
         let random = name.strip_prefix("amq.gen-").expect("prefix");
         assert_eq!(random.len(), 22);
-        assert!(
-            random
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-        );
+        assert!(random.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
         assert!(fixture.vhost.queue(name).is_some());
     }
     assert_ne!(first.spec().name, second.spec().name);
@@ -38,13 +31,8 @@ fn reserved_names_are_refused_even_when_they_exist() {
     let generated = fixture.with_queue("");
     let name = &generated.spec().name;
     let text = format!("ACCESS_REFUSED - queue name '{name}' contains reserved prefix 'amq.*'");
-    assert_eq!(
-        refusal(fixture.declare_queue(queue(name))),
-        refused(403, &text, 50, 10)
-    );
-    let passive = fixture
-        .vhost
-        .declare_queue_passive(&Unrestricted, name, OTHER);
+    assert_eq!(refusal(fixture.declare_queue(queue(name))), refused(403, &text, 50, 10));
+    let passive = fixture.vhost.declare_queue_passive(&Unrestricted, name, OTHER);
     assert_eq!(refusal(passive), None);
 }
 
@@ -61,18 +49,9 @@ fn line_breaks_are_removed_from_names() {
 fn passive_declare_of_a_missing_queue() {
     let fixture = Fixture::new();
     let passive = |name| refusal(fixture.vhost.declare_queue_passive(&Unrestricted, name, ME));
-    assert_eq!(
-        passive("q"),
-        refused(404, "NOT_FOUND - no queue 'q' in vhost '/'", 50, 10)
-    );
-    assert_eq!(
-        passive(""),
-        refused(404, "NOT_FOUND - no queue '' in vhost '/'", 50, 10)
-    );
-    assert_eq!(
-        refusal(fixture.vhost.queue_for("q", ME)),
-        refused(404, "NOT_FOUND - no queue 'q' in vhost '/'", 0, 0)
-    );
+    assert_eq!(passive("q"), refused(404, "NOT_FOUND - no queue 'q' in vhost '/'", 50, 10));
+    assert_eq!(passive(""), refused(404, "NOT_FOUND - no queue '' in vhost '/'", 50, 10));
+    assert_eq!(refusal(fixture.vhost.queue_for("q", ME)), refused(404, "NOT_FOUND - no queue 'q' in vhost '/'", 0, 0));
 }
 
 #[test]
@@ -102,24 +81,14 @@ fn a_redeclare_must_be_equivalent() {
         let rest = text.strip_prefix("PRECONDITION_FAILED - inequivalent arg ")?;
         Some(rest.to_owned())
     };
-    let with = |name: &str, value| QueueRequest {
-        arguments: arguments(&[(name, value)]),
-        ..queue("q")
-    };
+    let with = |name: &str, value| QueueRequest { arguments: arguments(&[(name, value)]), ..queue("q") };
     for (request, text) in [
         (
-            QueueRequest {
-                durable: true,
-                auto_delete: true,
-                ..queue("q")
-            },
+            QueueRequest { durable: true, auto_delete: true, ..queue("q") },
             "'durable' for queue 'q' in vhost '/': received 'true' but current is 'false'",
         ),
         (
-            QueueRequest {
-                auto_delete: true,
-                ..with("x-queue-type", text("quorum"))
-            },
+            QueueRequest { auto_delete: true, ..with("x-queue-type", text("quorum")) },
             "'auto_delete' for queue 'q' in vhost '/': received 'true' but current is 'false'",
         ),
         (
@@ -140,10 +109,7 @@ fn a_redeclare_must_be_equivalent() {
 #[test]
 fn exclusive_queues_belong_to_their_connection() {
     let fixture = Fixture::new();
-    let durable = QueueRequest {
-        durable: true,
-        ..exclusive("q")
-    };
+    let durable = QueueRequest { durable: true, ..exclusive("q") };
     let declared = fixture.declare_queue(durable.clone()).expect("declare");
     assert!(!declared.queue.spec().durable, "stored as not durable");
     assert_eq!(declared.lsn, Lsn(0));
@@ -153,22 +119,10 @@ fn exclusive_queues_belong_to_their_connection() {
     // The owner drops the property; somebody else asks for it, or only looks.
     assert_eq!(refusal(fixture.declare_queue(queue("q"))), locked(50, 10));
     let vhost = &fixture.vhost;
-    assert_eq!(
-        refusal(fixture.declare_queue(QueueRequest {
-            connection: OTHER,
-            ..exclusive("q")
-        })),
-        locked(50, 10)
-    );
-    assert_eq!(
-        refusal(vhost.declare_queue_passive(&Unrestricted, "q", OTHER)),
-        locked(50, 10)
-    );
+    assert_eq!(refusal(fixture.declare_queue(QueueRequest { connection: OTHER, ..exclusive("q") })), locked(50, 10));
+    assert_eq!(refusal(vhost.declare_queue_passive(&Unrestricted, "q", OTHER)), locked(50, 10));
     assert_eq!(refusal(vhost.queue_for("q", OTHER)), locked(0, 0));
-    assert_eq!(
-        refusal(vhost.delete_queue(&Unrestricted, "q", false, false, OTHER)),
-        locked(50, 40)
-    );
+    assert_eq!(refusal(vhost.delete_queue(&Unrestricted, "q", false, false, OTHER)), locked(50, 40));
     assert_eq!(refusal(vhost.queue_for("q", ME)), None);
 }
 
@@ -176,37 +130,21 @@ fn exclusive_queues_belong_to_their_connection() {
 fn a_shared_queue_cannot_become_exclusive() {
     let fixture = Fixture::new();
     fixture.with_queue("q");
-    assert_eq!(
-        refusal(fixture.declare_queue(exclusive("q"))),
-        refused(405, LOCKED, 50, 10)
-    );
+    assert_eq!(refusal(fixture.declare_queue(exclusive("q"))), refused(405, LOCKED, 50, 10));
 }
 
 #[test]
 fn exclusive_queues_go_with_their_connection() {
     let fixture = Fixture::new();
-    let gone = fixture
-        .declare_queue(exclusive("q"))
-        .expect("declare")
-        .queue;
+    let gone = fixture.declare_queue(exclusive("q")).expect("declare").queue;
     fixture.declare_queue(exclusive("q2")).expect("declare");
-    fixture
-        .declare_queue(QueueRequest {
-            connection: OTHER,
-            ..exclusive("others")
-        })
-        .expect("declare");
+    fixture.declare_queue(QueueRequest { connection: OTHER, ..exclusive("others") }).expect("declare");
     fixture.with_queue("shared");
     fixture.bind("amq.topic", "q", "#").expect("bind");
     fixture.vhost.delete_exclusive(ME);
     fixture.vhost.delete_exclusive(ME);
     assert!(gone.is_closed());
-    let mut left: Vec<String> = fixture
-        .vhost
-        .queues()
-        .iter()
-        .map(|queue| queue.spec().name.to_string())
-        .collect();
+    let mut left: Vec<String> = fixture.vhost.queues().iter().map(|queue| queue.spec().name.to_string()).collect();
     left.sort();
     assert_eq!(left, ["others", "shared"]);
     assert!(fixture.routed("amq.topic", &["any"]).is_empty());
@@ -216,10 +154,7 @@ fn exclusive_queues_go_with_their_connection() {
 fn validation_is_for_new_queues() {
     let fixture = Fixture::new();
     let declare = |name, value| {
-        refusal(fixture.declare_queue(QueueRequest {
-            arguments: arguments(&[(name, value)]),
-            ..queue("q")
-        }))
+        refusal(fixture.declare_queue(QueueRequest { arguments: arguments(&[(name, value)]), ..queue("q") }))
     };
     assert_eq!(
         declare("x-queue-type", text("foo")),
@@ -233,12 +168,7 @@ fn validation_is_for_new_queues() {
     );
     assert_eq!(
         declare("x-max-priority", AMQPValue::LongInt(5)),
-        refused(
-            540,
-            "NOT_IMPLEMENTED - queue argument 'x-max-priority' is not supported yet",
-            50,
-            10
-        )
+        refused(540, "NOT_IMPLEMENTED - queue argument 'x-max-priority' is not supported yet", 50, 10)
     );
     assert!(fixture.vhost.queue("q").is_none());
     assert_eq!(declare("x-queue-version", AMQPValue::LongInt(2)), None);
@@ -271,12 +201,7 @@ fn deleting_an_object_leaves_its_successor_alone() {
     fixture.delete_queue("q").expect("delete");
     let new = fixture.with_queue("q");
     fixture.vhost.delete_queue_object(&old, true);
-    assert!(
-        fixture
-            .vhost
-            .queue("q")
-            .is_some_and(|q| Arc::ptr_eq(&q, &new))
-    );
+    assert!(fixture.vhost.queue("q").is_some_and(|q| Arc::ptr_eq(&q, &new)));
     fixture.vhost.delete_queue_object(&new, true);
     assert!(fixture.vhost.queue("q").is_none());
 }

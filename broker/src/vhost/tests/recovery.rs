@@ -6,22 +6,14 @@ use crate::vhost::{Recovery, recover};
 impl Fixture {
     /// Stops the store in order and starts again from its directory.
     fn restart(self) -> (Self, Recovery) {
-        let Self {
-            vhost,
-            store,
-            directory,
-        } = self;
+        let Self { vhost, store, directory } = self;
         drop(vhost);
         store.close(Vec::new()).expect("close");
         drop(store);
         let (store, recovered) = Store::open(Options::new(directory.path())).expect("store");
         let recovery = recover(&store, recovered.topology, recovered.queues);
         let vhost = recovery.vhosts.first().expect("vhost").clone();
-        let fixture = Self {
-            vhost,
-            store,
-            directory,
-        };
+        let fixture = Self { vhost, store, directory };
         (fixture, recovery)
     }
 
@@ -62,17 +54,11 @@ impl Fixture {
 }
 
 fn durable_queue(name: &str) -> QueueRequest<'_> {
-    QueueRequest {
-        durable: true,
-        ..queue(name)
-    }
+    QueueRequest { durable: true, ..queue(name) }
 }
 
 fn durable_exchange<'a>(name: &'a str, kind: &'a str) -> ExchangeRequest<'a> {
-    ExchangeRequest {
-        durable: true,
-        ..exchange(name, kind)
-    }
+    ExchangeRequest { durable: true, ..exchange(name, kind) }
 }
 
 #[test]
@@ -90,9 +76,7 @@ fn durable_topology_comes_back() {
             ..durable_exchange("x", "headers")
         })
         .expect("exchange");
-    fixture
-        .declare_exchange(durable_exchange(odd, "topic"))
-        .expect("exchange");
+    fixture.declare_exchange(durable_exchange(odd, "topic")).expect("exchange");
     for name in ["q1", odd] {
         fixture.declare_queue(durable_queue(name)).expect("queue");
     }
@@ -129,29 +113,16 @@ fn the_rest_does_not() {
     let untouched = fixture.dump();
     fixture.with_exchange("transient-x", "fanout");
     fixture.with_queue("transient-q");
-    fixture
-        .declare_queue(QueueRequest {
-            exclusive: true,
-            ..durable_queue("exclusive")
-        })
-        .expect("queue");
+    fixture.declare_queue(QueueRequest { exclusive: true, ..durable_queue("exclusive") }).expect("queue");
     fixture.declare_queue(durable_queue("q")).expect("queue");
-    fixture
-        .declare_exchange(durable_exchange("x", "fanout"))
-        .expect("exchange");
-    for (exchange, queue) in [
-        ("x", "transient-q"),
-        ("x", "exclusive"),
-        ("transient-x", "q"),
-        ("transient-x", "transient-q"),
-    ] {
+    fixture.declare_exchange(durable_exchange("x", "fanout")).expect("exchange");
+    for (exchange, queue) in
+        [("x", "transient-q"), ("x", "exclusive"), ("transient-x", "q"), ("transient-x", "transient-q")]
+    {
         assert_eq!(fixture.bind(exchange, queue, ""), Ok(Lsn(0)));
     }
     fixture.delete_queue("q").expect("delete");
-    fixture
-        .vhost
-        .delete_exchange(&Unrestricted, "x", false)
-        .expect("delete");
+    fixture.vhost.delete_exchange(&Unrestricted, "x", false).expect("delete");
     let (fixture, recovery) = fixture.restart();
     assert_eq!(recovery.damage, Vec::<String>::new());
     assert_eq!(fixture.dump(), untouched);
@@ -164,12 +135,8 @@ fn unbound_stays_unbound() {
     fixture.bind("amq.direct", "q", "stays").expect("bind");
     fixture.bind("amq.direct", "q", "goes").expect("bind");
     fixture.unbind("amq.direct", "q", "goes").expect("unbind");
-    fixture
-        .bind_exchange("amq.direct", "amq.topic", "")
-        .expect("bind");
-    fixture
-        .unbind_exchange("amq.direct", "amq.topic", "")
-        .expect("unbind");
+    fixture.bind_exchange("amq.direct", "amq.topic", "").expect("bind");
+    fixture.unbind_exchange("amq.direct", "amq.topic", "").expect("unbind");
     let (fixture, _) = fixture.restart();
     let exchange = fixture.vhost.exchange("amq.direct").expect("exchange");
     assert_eq!(exchange.bindings().len(), 1);
@@ -179,15 +146,9 @@ fn unbound_stays_unbound() {
 #[test]
 fn positions_follow_the_log() {
     let fixture = Fixture::new();
-    let first = fixture
-        .declare_queue(durable_queue("q"))
-        .expect("queue")
-        .lsn;
+    let first = fixture.declare_queue(durable_queue("q")).expect("queue").lsn;
     assert!(first > Lsn(0));
-    let again = fixture
-        .declare_queue(durable_queue("q"))
-        .expect("queue")
-        .lsn;
+    let again = fixture.declare_queue(durable_queue("q")).expect("queue").lsn;
     assert_eq!(again, first, "the original may not be durable yet");
     let bound = fixture.bind("amq.direct", "q", "k").expect("bind");
     assert!(bound > first);
@@ -195,10 +156,7 @@ fn positions_follow_the_log() {
     let (_, deleted) = fixture.delete_queue("q").expect("delete");
     assert!(deleted > bound);
     assert_eq!(fixture.delete_queue("q"), Ok((0, deleted)));
-    assert_eq!(
-        fixture.declare_exchange(exchange("t", "fanout")),
-        Ok(Lsn(0))
-    );
+    assert_eq!(fixture.declare_exchange(exchange("t", "fanout")), Ok(Lsn(0)));
     let transient = fixture.declare_queue(queue("t")).expect("queue").lsn;
     assert_eq!(transient, Lsn(0));
 }
@@ -211,10 +169,7 @@ fn damaged_records_are_named_and_the_rest_is_used() {
     let topology = vec![
         record("vhost//", r#"{"v":1,"name":"/"}"#),
         record("vhost/new", r#"{"v":2,"name":"new","more":1}"#),
-        record(
-            "queue//\0q",
-            r#"{"v":1,"vhost":"/","name":"q","id":7,"auto_delete":false}"#,
-        ),
+        record("queue//\0q", r#"{"v":1,"vhost":"/","name":"q","id":7,"auto_delete":false}"#),
         record("queue//\0half", r#"{"v":1,"vhost":"/","na"#),
         record(
             "exchange//\0x",
@@ -228,12 +183,7 @@ fn damaged_records_are_named_and_the_rest_is_used() {
     ];
     let recovery = recover(&store, topology, Vec::new());
     assert_eq!(recovery.vhosts.len(), 1);
-    assert!(
-        recovery
-            .vhosts
-            .iter()
-            .all(|vhost| vhost.queue("q").is_some())
-    );
+    assert!(recovery.vhosts.iter().all(|vhost| vhost.queue("q").is_some()));
     assert_eq!(recovery.other, [record("user/guest", "{}")]);
     assert_eq!(recovery.damage.len(), 4);
     let damage = recovery.damage.join("\n");
@@ -256,9 +206,7 @@ fn a_hundred_thousand_queues_and_bindings() {
     for n in 0..COUNT {
         let name = name(n);
         fixture.declare_queue(durable_queue(&name)).expect("queue");
-        fixture
-            .bind("amq.topic", &name, &format!("a.{n}.*"))
-            .expect("bind");
+        fixture.bind("amq.topic", &name, &format!("a.{n}.*")).expect("bind");
         fixture.bind("amq.fanout", &name, "").expect("bind");
     }
     let (fixture, recovery) = fixture.restart();

@@ -8,14 +8,8 @@ fn info(fixture: &Fixture, exchange: &str, keys: &[&str]) -> RouteInfo {
     fixture.vhost.route(&exchange, keys, None, &mut Vec::new())
 }
 
-const SIMPLE: RouteInfo = RouteInfo {
-    simple: true,
-    by_headers: false,
-};
-const FAR: RouteInfo = RouteInfo {
-    simple: false,
-    by_headers: false,
-};
+const SIMPLE: RouteInfo = RouteInfo { simple: true, by_headers: false };
+const FAR: RouteInfo = RouteInfo { simple: false, by_headers: false };
 
 #[test]
 fn the_default_exchange_knows_queues_by_name() {
@@ -23,10 +17,7 @@ fn the_default_exchange_knows_queues_by_name() {
     fixture.with_queue("q1");
     fixture.with_queue("q2");
     assert_eq!(fixture.routed("", &["q1"]), ["q1"]);
-    assert_eq!(
-        fixture.routed("", &["q1", "q2", "q1", "none"]),
-        ["q1", "q2"]
-    );
+    assert_eq!(fixture.routed("", &["q1", "q2", "q1", "none"]), ["q1", "q2"]);
     assert!(fixture.routed("", &["none"]).is_empty());
     assert_eq!(info(&fixture, "", &["q1"]), SIMPLE);
     let exchange = fixture.vhost.exchange("").expect("exchange");
@@ -50,9 +41,7 @@ fn each_queue_once_whatever_leads_to_it() {
         }
         fixture.bind("inner", &name, "").expect("bind");
     }
-    fixture
-        .bind_exchange("amq.topic", "inner", "a.#")
-        .expect("bind");
+    fixture.bind_exchange("amq.topic", "inner", "a.#").expect("bind");
     assert_eq!(fixture.routed("amq.topic", &["a.b", "a.c", "x"]).len(), 40);
     assert_eq!(fixture.routed("amq.topic", &["a.b"]).len(), 40);
     assert_eq!(fixture.routed("inner", &["a.b", "c"]).len(), 40);
@@ -78,19 +67,11 @@ fn headers_decide_and_say_so() {
     fixture.with_queue("q");
     fixture.with_exchange("x", "direct");
     let color = |name: &str| arguments(&[("color", text(name))]);
-    fixture
-        .bind_with("amq.headers", "q", "", &color("red"))
-        .expect("bind");
-    fixture
-        .bind_exchange("x", "amq.headers", "k")
-        .expect("bind");
+    fixture.bind_with("amq.headers", "q", "", &color("red")).expect("bind");
+    fixture.bind_exchange("x", "amq.headers", "k").expect("bind");
     for exchange in ["amq.headers", "x"] {
         assert_eq!(fixture.routed_with(exchange, &["k"], &color("red")), ["q"]);
-        assert!(
-            fixture
-                .routed_with(exchange, &["k"], &color("blue"))
-                .is_empty()
-        );
+        assert!(fixture.routed_with(exchange, &["k"], &color("blue")).is_empty());
         assert!(info(&fixture, exchange, &["k"]).by_headers);
     }
     assert_eq!(info(&fixture, "x", &["other"]), SIMPLE);
@@ -112,10 +93,7 @@ fn the_alternate_gets_what_leads_nowhere() {
     fixture.with_queue("q");
     fixture.with_queue("unrouted");
     fixture.bind("x", "q", "k").expect("bind");
-    assert!(
-        fixture.routed("x", &["other"]).is_empty(),
-        "a missing one is ignored"
-    );
+    assert!(fixture.routed("x", &["other"]).is_empty(), "a missing one is ignored");
     assert_eq!(info(&fixture, "x", &["other"]), FAR);
     let version = fixture.vhost.version();
     fixture.with_exchange("ae", "fanout");
