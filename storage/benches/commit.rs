@@ -42,23 +42,14 @@ impl Durable for Wake {
 }
 
 fn main() -> std::io::Result<()> {
-    let base = std::env::args()
-        .skip(1)
-        .find(|arg| !arg.starts_with('-'))
-        .unwrap_or_else(|| ".".to_owned());
+    let base = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_else(|| ".".to_owned());
     let dir = tempfile::tempdir_in(base)?;
-    println!(
-        "messages of {BODY} B, {GROUP} per wait, {} s each",
-        ROUND.as_secs()
-    );
+    println!("messages of {BODY} B, {GROUP} per wait, {} s each", ROUND.as_secs());
     let small = raw(dir.path(), 64 * 1024)?;
     let big = raw(dir.path(), 1024 * 1024)?;
     println!("raw disk, recycled file: 64 KiB blocks {small:.0} MB/s, 1 MiB blocks {big:.0} MB/s");
     let group = raw(dir.path(), (BODY + 40) * GROUP as usize)?;
-    println!(
-        "raw disk, blocks of one group ({} KiB): {group:.0} MB/s",
-        (BODY + 40) * GROUP as usize / 1024
-    );
+    println!("raw disk, blocks of one group ({} KiB): {group:.0} MB/s", (BODY + 40) * GROUP as usize / 1024);
     append_cost(dir.path());
     for appenders in [1, 4] {
         for fifo in [false, true] {
@@ -71,11 +62,7 @@ fn main() -> std::io::Result<()> {
 /// MB/s of blocks written and synced one by one over a file that has been written before.
 fn raw(dir: &Path, block: usize) -> std::io::Result<f64> {
     let path = dir.join("raw");
-    let file: File = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)?;
+    let file: File = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
     let size = 64 * 1024 * 1024;
     let data = vec![0xA5; block];
     for at in (0..size).step_by(block) {
@@ -104,10 +91,7 @@ fn append_cost(dir: &Path) {
     for seq in 0..count {
         store.enqueue(1, seq, Meta::default(), Arc::clone(&payload));
     }
-    println!(
-        "enqueue: {:.0} ns per call (committer asleep)",
-        started.elapsed().as_nanos() as f64 / count as f64
-    );
+    println!("enqueue: {:.0} ns per call (committer asleep)", started.elapsed().as_nanos() as f64 / count as f64);
 }
 
 fn round(dir: &Path, appenders: u64, fifo: bool) {
@@ -122,10 +106,7 @@ fn round(dir: &Path, appenders: u64, fifo: bool) {
             std::thread::spawn(move || append(&store, queue, fifo, started + ROUND))
         })
         .collect();
-    let messages: u64 = workers
-        .into_iter()
-        .map(|worker| worker.join().expect("an appender ends"))
-        .sum();
+    let messages: u64 = workers.into_iter().map(|worker| worker.join().expect("an appender ends")).sum();
     let took = started.elapsed().as_secs_f64();
     let stats = store.stats();
     let cpu = cpu().saturating_sub(cpu_before);
@@ -148,13 +129,7 @@ fn append(store: &Store, queue: u64, fifo: bool, until: Instant) -> u64 {
             seq += 1;
         }
         if fifo && seq >= 2 * GROUP {
-            store.settle(
-                queue,
-                SeqRange {
-                    first: seq - 2 * GROUP,
-                    last: seq - GROUP - 1,
-                },
-            );
+            store.settle(queue, SeqRange { first: seq - 2 * GROUP, last: seq - GROUP - 1 });
         }
         store.notify_at(last, Arc::clone(&wake));
         receiver.recv().expect("the group becomes durable");
@@ -162,15 +137,7 @@ fn append(store: &Store, queue: u64, fifo: bool, until: Instant) -> u64 {
     seq
 }
 
-fn report(
-    appenders: u64,
-    fifo: bool,
-    messages: u64,
-    took: f64,
-    stats: &Stats,
-    cpu: u64,
-    written: u64,
-) {
+fn report(appenders: u64, fifo: bool, messages: u64, took: f64, stats: &Stats, cpu: u64, written: u64) {
     let payload = (messages * BODY as u64) as f64;
     let ours = stats.log_bytes + stats.sled_bytes + stats.snapshot_bytes;
     println!(
@@ -192,18 +159,8 @@ fn report(
 /// CPU time of the process in microseconds, appenders included.
 fn cpu() -> u64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks = |at: usize| {
-        fields
-            .get(at)
-            .and_then(|field| field.parse::<u64>().ok())
-            .unwrap_or_default()
-    };
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
     // The kernel's clock tick has been 1/100 s on every Linux for decades.
     (ticks(11) + ticks(12)) * 10_000
 }
@@ -211,9 +168,6 @@ fn cpu() -> u64 {
 /// Bytes the process caused to be written to the disk.
 fn io_bytes() -> u64 {
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let line = io
-        .lines()
-        .find_map(|line| line.strip_prefix("write_bytes: "));
-    line.and_then(|bytes| bytes.trim().parse().ok())
-        .unwrap_or_default()
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or_default()
 }

@@ -32,6 +32,8 @@ pub(crate) struct Schedule {
 #[derive(Default)]
 struct Due {
     dirty: bool,
+    /// A segment is full: the interval is over.
+    urgent: bool,
     closing: bool,
 }
 
@@ -42,6 +44,12 @@ impl Schedule {
             self.state.lock().dirty = true;
             self.changed.notify_all();
         }
+    }
+
+    /// Says that a segment is full. Under heavy load the segments come back to the pool by this, as fast as they are used.
+    pub(crate) fn segment_full(&self) {
+        self.state.lock().urgent = true;
+        self.changed.notify_all();
     }
 
     /// Asks for the last checkpoint, the one that says that the stop was clean.
@@ -64,7 +72,7 @@ impl Schedule {
         }
         // The interval runs from the first change: what is idle does nothing, what is busy does it at this rate.
         let until = std::time::Instant::now() + interval;
-        while !state.closing && !stopping() {
+        while !state.closing && !state.urgent && !stopping() {
             if self.changed.wait_until(&mut state, until).timed_out() {
                 break;
             }
@@ -73,6 +81,7 @@ impl Schedule {
             return None;
         }
         state.dirty = false;
+        state.urgent = false;
         self.said.store(false, Ordering::Release);
         Some(state.closing)
     }
@@ -103,13 +112,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(core: Arc<Core>, state: State, from: Mirrors) -> Self {
-        Self {
-            core,
-            state: Some(state),
-            from,
-            log_at_snapshot: 0,
-            failed_before: false,
-        }
+        Self { core, state: Some(state), from, log_at_snapshot: 0, failed_before: false }
     }
 
     /// Runs until the store stops or is closed.
@@ -117,10 +120,7 @@ impl Keeper {
         let core = Arc::clone(&self.core);
         self.retire();
         loop {
-            let Some(last) = core
-                .schedule
-                .wait(core.options.checkpoint_interval, || core.is_stopping())
-            else {
+            let Some(last) = core.schedule.wait(core.options.checkpoint_interval, || core.is_stopping()) else {
                 return Ok(());
             };
             if !self.checkpoint(last)? {
@@ -151,10 +151,7 @@ impl Keeper {
                 self.write().map_err(|reason| format!("sled: {reason}"))?
             }
         };
-        let done = Entry::CheckpointDone {
-            lsn: base.lsn,
-            clean: last,
-        };
+        let done = Entry::CheckpointDone { lsn: base.lsn, clean: last };
         let bytes = done.span(Body::Inline);
         let lsn = self.core.pending.append(done, bytes);
         if !self.core.wait_durable(lsn) {
@@ -216,17 +213,13 @@ impl Keeper {
     /// sled failed: it goes to quarantine, and an empty one takes its place that the next checkpoint fills. A second failure
     /// in a row is not sled's own.
     fn replace_sled(&mut self, reason: &str) -> Result<(), String> {
-        tracing::error!(
-            reason,
-            "sled failed; it is moved to quarantine and written anew"
-        );
+        tracing::error!(reason, "sled failed; it is moved to quarantine and written anew");
         if std::mem::replace(&mut self.failed_before, true) {
             return Err(format!("sled failed twice: {reason}"));
         }
         self.state = None;
         let dirs = recover::Dirs::new(&self.core.options.data_dir);
-        recover::quarantine(&*self.core.options.fs, &dirs, &dirs.sled)
-            .map_err(|error| error.to_string())?;
+        recover::quarantine(&*self.core.options.fs, &dirs, &dirs.sled).map_err(|error| error.to_string())?;
         self.state = Some(State::open(&dirs.sled, self.core.options.sled_cache_bytes)?);
         self.core.index.lock().mark_all_dirty();
         Ok(())
@@ -234,16 +227,10 @@ impl Keeper {
 
     fn snapshot_if_due(&mut self) {
         let core = &self.core;
-        let written = core
-            .stats
-            .log_bytes()
-            .saturating_sub(self.log_at_snapshot)
-            .saturating_add(self.from.older_log);
+        let written = core.stats.log_bytes().saturating_sub(self.log_at_snapshot).saturating_add(self.from.older_log);
         let dead = self.dead(self.from.checkpoint.resume.segment).len();
         let index_bytes = core.index.lock().estimated_bytes();
-        if written <= core.options.snapshot_bytes.max(2 * index_bytes)
-            && dead < DEAD_MAX + core.options.pool_segments
-        {
+        if written <= core.options.snapshot_bytes.max(2 * index_bytes) && dead < DEAD_MAX + core.options.pool_segments {
             return;
         }
         // As of the checkpoint, not of now: the log says that this point is durable.
@@ -264,12 +251,7 @@ impl Keeper {
 
     /// Segments below both the checkpoint and the snapshot that hold nothing any more.
     fn retire(&mut self) {
-        let below = self
-            .from
-            .checkpoint
-            .resume
-            .segment
-            .min(self.from.snapshot.resume.segment);
+        let below = self.from.checkpoint.resume.segment.min(self.from.snapshot.resume.segment);
         let dead = self.dead(below);
         let large = {
             let mut index = self.core.index.lock();
@@ -289,12 +271,7 @@ impl Keeper {
     fn dead(&self, below: u64) -> Vec<u64> {
         let mut ids = self.core.space.segments_below(below);
         let index = self.core.index.lock();
-        ids.retain(|id| {
-            index
-                .segments
-                .get(id)
-                .is_none_or(|used| used.live == 0 && used.pins == 0)
-        });
+        ids.retain(|id| index.segments.get(id).is_none_or(|used| used.live == 0 && used.pins == 0));
         ids
     }
 }
@@ -311,12 +288,7 @@ struct Work {
 
 fn take_work(core: &Core) -> (Base, Work) {
     let mut index = core.index.lock();
-    let base = Base {
-        lsn: index.applied,
-        resume: index.resume,
-        epoch: core.epoch,
-        key: core.key.bytes,
-    };
+    let base = Base { lsn: index.applied, resume: index.resume, epoch: core.epoch, key: core.key.bytes };
     let work = Work {
         obsolete: std::mem::take(&mut index.obsolete),
         topology: std::mem::take(&mut index.topology.dirty),

@@ -73,14 +73,7 @@ pub(crate) struct Ids {
 impl Core {
     /// The state of a store that has just been recovered.
     pub(crate) fn new(options: Options, from: Start, jobs: Sender<Job>) -> Self {
-        let Start {
-            dirs,
-            key,
-            epoch,
-            index,
-            space,
-            next_lsn,
-        } = from;
+        let Start { dirs, key, epoch, index, space, next_lsn } = from;
         Self {
             large_dir: dirs.large,
             log_dir: dirs.log,
@@ -167,10 +160,7 @@ impl Core {
 
     /// Waits until a position is durable; false when it never will be.
     pub(crate) fn wait_durable(self: &Arc<Self>, lsn: Lsn) -> bool {
-        let gate = Arc::new(Gate {
-            open: AtomicBool::new(false),
-            bell: Arc::clone(&self.bell),
-        });
+        let gate = Arc::new(Gate { open: AtomicBool::new(false), bell: Arc::clone(&self.bell) });
         if self.waiters.add(lsn, gate.clone()) {
             self.kick();
             let mut held = self.bell.lock.lock();

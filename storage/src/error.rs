@@ -58,14 +58,7 @@ pub enum CloseError {
 }
 
 /// Names the action and the file of an I/O error.
-pub(crate) fn io_error(
-    action: &'static str,
-    path: impl Into<PathBuf>,
-) -> impl FnOnce(io::Error) -> OpenError {
+pub(crate) fn io_error(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.into();
-    move |source| OpenError::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| OpenError::Io { action, path, source }
 }

@@ -106,10 +106,7 @@ impl Fs for RealFs {
             if metadata.is_file()
                 && let Ok(name) = entry.file_name().into_string()
             {
-                found.push(DirEntry {
-                    name,
-                    len: metadata.len(),
-                });
+                found.push(DirEntry { name, len: metadata.len() });
             }
         }
         found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -172,10 +169,7 @@ impl File for RealFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match rustix::fs::flock(
-            &self.0,
-            rustix::fs::FlockOperation::NonBlockingLockExclusive,
-        ) {
+        match rustix::fs::flock(&self.0, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
             Err(error) => Err(error.into()),

@@ -26,33 +26,20 @@ pub(crate) fn path(large_dir: &Path, id: u64) -> PathBuf {
 /// The id a file name stands for.
 pub(crate) fn parse_name(name: &str) -> Option<u64> {
     let hex = name.strip_suffix(SUFFIX)?;
-    (hex.len() == 16)
-        .then(|| u64::from_str_radix(hex, 16).ok())
-        .flatten()
+    (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok()).flatten()
 }
 
 /// Writes the payloads into files with these ids, a few at a time, and syncs them and their directory. Returns the bytes.
-pub(crate) fn write_all(
-    fs: &dyn Fs,
-    large_dir: &Path,
-    payloads: &[Arc<dyn Payload>],
-    ids: &[u64],
-) -> io::Result<u64> {
+pub(crate) fn write_all(fs: &dyn Fs, large_dir: &Path, payloads: &[Arc<dyn Payload>], ids: &[u64]) -> io::Result<u64> {
     let mut total = 0;
     let work: Vec<(&Arc<dyn Payload>, u64)> = payloads.iter().zip(ids.iter().copied()).collect();
     for batch in work.chunks(WORKERS) {
         let results: Vec<io::Result<u64>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = batch
-                .iter()
-                .map(|&(payload, id)| scope.spawn(move || write(fs, large_dir, &**payload, id)))
-                .collect();
+            let workers: Vec<_> =
+                batch.iter().map(|&(payload, id)| scope.spawn(move || write(fs, large_dir, &**payload, id))).collect();
             workers
                 .into_iter()
-                .map(|worker| {
-                    worker
-                        .join()
-                        .unwrap_or_else(|_| Err(io::Error::other("a payload panicked in encode")))
-                })
+                .map(|worker| worker.join().unwrap_or_else(|_| Err(io::Error::other("a payload panicked in encode"))))
                 .collect()
         });
         for result in results {
@@ -95,12 +82,7 @@ fn header(id: u64, body: &[u8]) -> Vec<u8> {
 }
 
 /// Reads a large payload of `len` bytes back; `None` when it is not what was written.
-pub(crate) fn read(
-    fs: &dyn Fs,
-    large_dir: &Path,
-    id: u64,
-    len: u32,
-) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read(fs: &dyn Fs, large_dir: &Path, id: u64, len: u32) -> io::Result<Option<Vec<u8>>> {
     let file = match fs.open(&path(large_dir, id), OpenMode::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -118,9 +100,7 @@ pub(crate) fn read(
     }
     let mut cursor = Cursor::new(&head);
     let good = cursor.bytes(8) == Some(MAGIC)
-        && cursor
-            .u64()
-            .is_some_and(|version| version <= u64::from(VERSION))
+        && cursor.u64().is_some_and(|version| version <= u64::from(VERSION))
         && cursor.u64() == Some(id)
         && cursor.u64() == Some(len as u64)
         && cursor.u32() == Some(crc32c::crc32c(&body))

@@ -40,7 +40,7 @@ impl Options {
             segment_bytes: 64 * MIB,
             // A snapshot frees about `snapshot_bytes` of log at once; a pool of that size takes it all, so a steady load
             // never unlinks and never zeroes.
-            pool_segments: 5,
+            pool_segments: 6,
             checkpoint_interval: Duration::from_millis(500),
             snapshot_bytes: 256 * MIB,
             sled_cache_bytes: 8 * MIB,
@@ -51,10 +51,7 @@ impl Options {
 
     /// The options with every figure inside the limits the format has.
     pub(crate) fn normalized(mut self) -> Self {
-        self.segment_bytes = self
-            .segment_bytes
-            .clamp(64 * KIB, 1024 * MIB)
-            .next_multiple_of(4 * KIB);
+        self.segment_bytes = self.segment_bytes.clamp(64 * KIB, 1024 * MIB).next_multiple_of(4 * KIB);
         let most = usize::try_from(self.segment_bytes / 4).unwrap_or(usize::MAX);
         self.large_bytes = self.large_bytes.clamp(KIB as usize, most);
         self

@@ -86,10 +86,7 @@ pub(crate) struct Postponed {
 
 impl Postponed {
     pub(crate) fn new(core: &Arc<Core>, request: Request) -> Arc<Self> {
-        Arc::new(Self {
-            core: Arc::downgrade(core),
-            request: Mutex::new(Some(request)),
-        })
+        Arc::new(Self { core: Arc::downgrade(core), request: Mutex::new(Some(request)) })
     }
 }
 
@@ -103,17 +100,9 @@ impl Durable for Postponed {
 
 /// Runs until the store stops.
 pub(crate) fn run(core: &Core) {
-    let mut reader = Reader {
-        core,
-        open: VecDeque::new(),
-    };
+    let mut reader = Reader { core, open: VecDeque::new() };
     while let Some(request) = core.requests.next() {
-        let batch = reader.read(
-            request.queue,
-            request.from,
-            request.max_messages,
-            request.max_bytes,
-        );
+        let batch = reader.read(request.queue, request.from, request.max_messages, request.max_bytes);
         (request.done)(batch);
     }
 }
@@ -124,13 +113,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(
-        &mut self,
-        queue: QueueId,
-        from: Seq,
-        max_messages: usize,
-        max_bytes: usize,
-    ) -> ReadBatch {
+    fn read(&mut self, queue: QueueId, from: Seq, max_messages: usize, max_bytes: usize) -> ReadBatch {
         let (wanted, mut batch) = self.choose(queue, from, max_messages, max_bytes);
         let mut at = 0;
         while let Some(rest) = wanted.get(at..)
@@ -158,11 +141,7 @@ impl Reader<'_> {
         max_bytes: usize,
     ) -> (Vec<LiveMessage>, ReadBatch) {
         let mut index = self.core.index.lock();
-        let mut batch = ReadBatch {
-            next: from,
-            end: true,
-            ..ReadBatch::default()
-        };
+        let mut batch = ReadBatch { next: from, end: true, ..ReadBatch::default() };
         let mut wanted: Vec<LiveMessage> = Vec::new();
         let mut bytes = 0usize;
         if let Some(queue) = index.queues.get(&queue) {
@@ -202,11 +181,7 @@ impl Reader<'_> {
     fn read_run(&mut self, segment: u64, offset: u64, run: &[LiveMessage], batch: &mut ReadBatch) {
         let end = run
             .last()
-            .and_then(|last| {
-                last.location
-                    .as_segment()
-                    .map(|(_, at)| at + u64::from(last.len))
-            })
+            .and_then(|last| last.location.as_segment().map(|(_, at)| at + u64::from(last.len)))
             .unwrap_or(offset);
         let buf = self.bytes(segment, offset, end).unwrap_or_else(|error| {
             tracing::error!(segment = format!("{segment:016x}"), offset, %error, "cannot read messages");
@@ -214,21 +189,13 @@ impl Reader<'_> {
         });
         for message in run {
             let at = message.location.as_segment().map_or(0, |(_, at)| at);
-            let entry = buf
-                .get(usize::try_from(at - offset).unwrap_or(usize::MAX)..)
-                .unwrap_or_default();
-            let payload = record::verify(entry, &self.core.key, segment, at)
-                .and_then(|entry| entry.payload());
+            let entry = buf.get(usize::try_from(at - offset).unwrap_or(usize::MAX)..).unwrap_or_default();
+            let payload = record::verify(entry, &self.core.key, segment, at).and_then(|entry| entry.payload());
             match payload {
                 Some(payload) => push(batch, message, Bytes::copy_from_slice(payload)),
                 None => {
                     let segment = format!("{segment:016x}");
-                    tracing::error!(
-                        segment,
-                        offset = at,
-                        seq = message.seq,
-                        "a message is damaged on disk"
-                    );
+                    tracing::error!(segment, offset = at, seq = message.seq, "a message is damaged on disk");
                     batch.damaged.push(message.seq);
                 }
             }
@@ -247,19 +214,10 @@ impl Reader<'_> {
 
     fn read_large(&self, message: &LiveMessage, batch: &mut ReadBatch) {
         let id = message.location.as_large().unwrap_or_default();
-        match large::read(
-            &*self.core.options.fs,
-            &self.core.large_dir,
-            id,
-            message.len,
-        ) {
+        match large::read(&*self.core.options.fs, &self.core.large_dir, id, message.len) {
             Ok(Some(payload)) => push(batch, message, Bytes::from(payload)),
             Ok(None) => {
-                tracing::error!(
-                    file = format!("{id:016x}"),
-                    seq = message.seq,
-                    "a large message is damaged on disk"
-                );
+                tracing::error!(file = format!("{id:016x}"), seq = message.seq, "a large message is damaged on disk");
                 batch.damaged.push(message.seq);
             }
             Err(error) => {
@@ -273,11 +231,7 @@ impl Reader<'_> {
         if let Some((_, file)) = self.open.iter().find(|(open, _)| *open == id) {
             return Ok(Arc::clone(file));
         }
-        let file = self
-            .core
-            .options
-            .fs
-            .open(&segment::path(&self.core.log_dir, id), OpenMode::Read)?;
+        let file = self.core.options.fs.open(&segment::path(&self.core.log_dir, id), OpenMode::Read)?;
         if self.open.len() == OPEN {
             self.open.pop_front();
         }
@@ -287,20 +241,8 @@ impl Reader<'_> {
 }
 
 fn push(batch: &mut ReadBatch, message: &LiveMessage, payload: Bytes) {
-    let LiveMessage {
-        seq,
-        meta,
-        redelivered,
-        location,
-        ..
-    } = *message;
-    batch.messages.push(ReadMessage {
-        seq,
-        meta,
-        redelivered,
-        place: Place::at(location.0),
-        payload,
-    });
+    let LiveMessage { seq, meta, redelivered, location, .. } = *message;
+    batch.messages.push(ReadMessage { seq, meta, redelivered, place: Place::at(location.0), payload });
 }
 
 /// How many of the messages stand close enough behind each other to be read at once.

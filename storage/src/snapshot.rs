@@ -37,23 +37,13 @@ mod kind {
 /// Writes a snapshot that stands for `base` or for something later: the index goes on changing between the slices that are
 /// taken of it. Replaying the log from `base` over such a mixture ends in the same state, since every entry sets values and
 /// none counts. Returns the bytes.
-pub(crate) fn write(
-    fs: &dyn Fs,
-    data_dir: &Path,
-    base: &Base,
-    index: &Mutex<Index>,
-) -> io::Result<u64> {
+pub(crate) fn write(fs: &dyn Fs, data_dir: &Path, base: &Base, index: &Mutex<Index>) -> io::Result<u64> {
     let temporary = data_dir.join(TEMPORARY);
     if fs.exists(&temporary) {
         fs.remove_file(&temporary)?;
     }
     let file = fs.open(&temporary, OpenMode::CreateNew)?;
-    let mut out = Writer {
-        file,
-        at: 0,
-        buf: Vec::new(),
-        blocks: 0,
-    };
+    let mut out = Writer { file, at: 0, buf: Vec::new(), blocks: 0 };
     out.header(base);
     let (dropped, keys, queues) = {
         let index = index.lock();
@@ -61,11 +51,7 @@ pub(crate) fn write(
         queues.sort_unstable();
         let mut dropped = Vec::new();
         codec::put_ids(index.dropped_recent(), &mut dropped);
-        (
-            dropped,
-            index.topology.records.keys().cloned().collect::<Vec<_>>(),
-            queues,
-        )
+        (dropped, index.topology.records.keys().cloned().collect::<Vec<_>>(), queues)
     };
     out.block(kind::DROPPED, &dropped);
     for keys in keys.chunks(SLICE) {
@@ -112,10 +98,8 @@ impl Writer {
     }
 
     fn block(&mut self, kind: u8, payload: &[u8]) {
-        self.buf
-            .extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        self.buf
-            .extend_from_slice(&block_sum(kind, payload).to_le_bytes());
+        self.buf.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        self.buf.extend_from_slice(&block_sum(kind, payload).to_le_bytes());
         self.buf.push(kind);
         self.buf.extend_from_slice(payload);
         self.blocks += 1;
@@ -148,11 +132,7 @@ impl Writer {
     }
 
     fn spill(&mut self) -> io::Result<()> {
-        if self.buf.len() >= WRITE {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.buf.len() >= WRITE { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -216,11 +196,7 @@ pub(crate) fn read(fs: &dyn Fs, data_dir: &Path, index: &mut Index) -> io::Resul
         at += u64::from(size);
         if kind == kind::END {
             let whole = Cursor::new(&payload).u64() == Some(blocks);
-            return Ok(if whole {
-                Found::Good(base)
-            } else {
-                Found::Damaged
-            });
+            return Ok(if whole { Found::Good(base) } else { Found::Damaged });
         }
         if take_block(kind, &payload, index).is_none() {
             return Ok(Found::Damaged);
@@ -245,10 +221,7 @@ fn open(fs: &dyn Fs, data_dir: &Path) -> io::Result<Found<Open>> {
     if Cursor::new(sum).u32() != Some(crc32c::crc32c(head)) {
         return Ok(Found::Damaged);
     }
-    Ok(head
-        .get(MAGIC.len()..)
-        .and_then(Base::take)
-        .map_or(Found::Damaged, |base| Found::Good((file, base))))
+    Ok(head.get(MAGIC.len()..).and_then(Base::take).map_or(Found::Damaged, |base| Found::Good((file, base))))
 }
 
 fn take_block(kind: u8, payload: &[u8], index: &mut Index) -> Option<()> {

@@ -54,12 +54,7 @@ impl State {
                 .open()
         })?;
         let file = fs::File::open(path.join("db")).map_err(|error| error.to_string())?;
-        Ok(Self {
-            db,
-            path: path.to_path_buf(),
-            file,
-            synced: HashSet::new(),
-        })
+        Ok(Self { db, path: path.to_path_buf(), file, synced: HashSet::new() })
     }
 
     /// Reads the last checkpoint into `index`, which is empty. `None` when there was none yet.
@@ -91,9 +86,7 @@ impl State {
                 return Some(());
             };
             let (key, value) = codec::take_topology(&bytes)?;
-            index
-                .topology
-                .load(number, topology_pieces(bytes.len()), key, value);
+            index.topology.load(number, topology_pieces(bytes.len()), key, value);
             Some(())
         };
         self.each(TOPOLOGY, |key, value| {
@@ -122,9 +115,9 @@ impl State {
             codec::take_columns(value, slot, chunk)
         })?;
         match current {
-            Some((id, number, chunk)) => self
-                .adopt(index, id, number, chunk)
-                .ok_or_else(|| "the bitmaps of a chunk cannot be read".to_owned()),
+            Some((id, number, chunk)) => {
+                self.adopt(index, id, number, chunk).ok_or_else(|| "the bitmaps of a chunk cannot be read".to_owned())
+            }
             None => Ok(()),
         }
     }
@@ -137,20 +130,12 @@ impl State {
     }
 
     /// Calls `each` with every key below a prefix, which is cut off, and its value.
-    fn each(
-        &self,
-        prefix: &[u8],
-        mut each: impl FnMut(&[u8], &[u8]) -> Option<()>,
-    ) -> Result<(), String> {
+    fn each(&self, prefix: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> Option<()>) -> Result<(), String> {
         let mut entries = self.db.scan_prefix(prefix);
         while let Some((key, value)) = guarded(|| entries.next().transpose())? {
             let rest = key.get(prefix.len()..).unwrap_or_default();
-            each(rest, &value).ok_or_else(|| {
-                format!(
-                    "the value of key {:?} cannot be read",
-                    key.escape_ascii().to_string()
-                )
-            })?;
+            each(rest, &value)
+                .ok_or_else(|| format!("the value of key {:?} cannot be read", key.escape_ascii().to_string()))?;
         }
         Ok(())
     }
@@ -233,11 +218,7 @@ impl Changes {
             Stored::Quarters => 4,
         };
         for part in 0..parts {
-            self.batch.remove(chunk_key(
-                CHUNK_COLUMNS,
-                id,
-                number * CHUNK + part * QUARTER_SLOTS as u64,
-            ));
+            self.batch.remove(chunk_key(CHUNK_COLUMNS, id, number * CHUNK + part * QUARTER_SLOTS as u64));
         }
     }
 
@@ -253,16 +234,8 @@ impl Changes {
             } else {
                 for start in (0..CHUNK as usize).step_by(QUARTER_SLOTS) {
                     let mut value = Vec::new();
-                    codec::put_columns(
-                        chunk,
-                        start..start + QUARTER_SLOTS,
-                        Stored::Quarters,
-                        &mut value,
-                    );
-                    self.put(
-                        chunk_key(CHUNK_COLUMNS, id, number * CHUNK + start as u64),
-                        value,
-                    );
+                    codec::put_columns(chunk, start..start + QUARTER_SLOTS, Stored::Quarters, &mut value);
+                    self.put(chunk_key(CHUNK_COLUMNS, id, number * CHUNK + start as u64), value);
                 }
                 chunk.stored = Stored::Quarters;
             }
@@ -312,10 +285,8 @@ fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(error.to_string()),
         Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|&s| s.to_owned()));
+            let text =
+                panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|&s| s.to_owned()));
             Err(format!("sled panicked: {}", text.unwrap_or_default()))
         }
     }

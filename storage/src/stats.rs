@@ -86,10 +86,7 @@ impl HistogramCells {
     }
 
     fn read(&self) -> Histogram {
-        let mut out = Histogram {
-            sum: self.sum.load(Ordering::Relaxed),
-            ..Histogram::default()
-        };
+        let mut out = Histogram { sum: self.sum.load(Ordering::Relaxed), ..Histogram::default() };
         for (to, from) in out.buckets.iter_mut().zip(&self.buckets) {
             *to = from.load(Ordering::Relaxed);
         }
@@ -118,8 +115,7 @@ impl Cells {
         self.log_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.group_entries.add(entries);
         self.group_bytes.add(bytes);
-        self.sync_micros
-            .add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.sync_micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn large(&self, bytes: u64) {

@@ -20,9 +20,7 @@ use crate::options::Options;
 use crate::reader::{self, Postponed, Request};
 use crate::recover::{self, Opened};
 use crate::stats::Stats;
-use crate::types::{
-    Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp,
-};
+use crate::types::{Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp};
 
 /// A durable store in one data directory.
 ///
@@ -46,15 +44,7 @@ impl Store {
     /// written, or one of a newer version.
     pub fn open(options: Options) -> Result<(Arc<Self>, Recovered), OpenError> {
         let options = options.normalized();
-        let Opened {
-            lock,
-            start,
-            segment,
-            at,
-            state,
-            mirrors,
-            recovered,
-        } = recover::open(&options)?;
+        let Opened { lock, start, segment, at, state, mirrors, recovered } = recover::open(&options)?;
         let (jobs, work) = mpsc::channel();
         let core = Arc::new(Core::new(options, start, jobs));
         let (to_sync, groups) = mpsc::sync_channel(1);
@@ -73,9 +63,7 @@ impl Store {
         });
         let spawned = [
             spawn(&core, "warren-encoder", move |_| encoder.run()),
-            spawn(&core, "warren-sync", move |core| {
-                syncer::run(core, &groups, &give_back)
-            }),
+            spawn(&core, "warren-sync", move |core| syncer::run(core, &groups, &give_back)),
             spawn(&core, "warren-reader", |core| {
                 reader::run(core);
                 Ok(())
@@ -100,32 +88,22 @@ impl Store {
     /// A message enters a queue.
     pub fn enqueue(&self, queue: QueueId, seq: Seq, meta: Meta, payload: Arc<dyn Payload>) -> Lsn {
         let bytes = ENQUEUE_HEADER + payload.encoded_len();
-        self.core
-            .pending
-            .append(enqueue_entry(queue, seq, &meta, payload, false), bytes)
+        self.core.pending.append(enqueue_entry(queue, seq, &meta, payload, false), bytes)
     }
 
     /// Messages leave a queue for good.
     pub fn settle(&self, queue: QueueId, range: SeqRange) -> Lsn {
-        self.append(Entry::Settle {
-            queue,
-            range,
-            tx: false,
-        })
+        self.append(Entry::Settle { queue, range, tx: false })
     }
 
     /// A queue is emptied below `below`, but for the messages in `except`.
     pub fn purge(&self, queue: QueueId, below: Seq, except: &[SeqRange]) -> Lsn {
-        self.append(Entry::Purge(Box::new(Purge {
-            queue,
-            below,
-            except: except.to_vec(),
-        })))
+        self.append(Entry::Purge(Box::new(Purge { queue, below, except: except.to_vec() })))
     }
 
     /// Changes the topology, all of it or, after a crash, nothing of it.
     pub fn change_topology(&self, changes: Vec<TopologyChange>) -> Lsn {
-        self.append(Entry::Topology(Box::new(changes)))
+        self.append(Entry::Topology(changes))
     }
 
     /// Does several things, all of them or, after a crash, none. They are in force once the position returned is durable.
@@ -137,17 +115,8 @@ impl Store {
         let mut entries: Vec<Entry> = ops
             .into_iter()
             .map(|op| match op {
-                TxOp::Enqueue {
-                    queue,
-                    seq,
-                    meta,
-                    payload,
-                } => enqueue_entry(queue, seq, &meta, payload, true),
-                TxOp::Settle { queue, range } => Entry::Settle {
-                    queue,
-                    range,
-                    tx: true,
-                },
+                TxOp::Enqueue { queue, seq, meta, payload } => enqueue_entry(queue, seq, &meta, payload, true),
+                TxOp::Settle { queue, range } => Entry::Settle { queue, range, tx: true },
             })
             .collect();
         entries.push(Entry::TxEnd { count });
@@ -190,17 +159,8 @@ impl Store {
         max_bytes: usize,
         done: Box<dyn FnOnce(ReadBatch) + Send>,
     ) {
-        let request = Request {
-            queue,
-            from,
-            max_messages: max_messages.max(1),
-            max_bytes,
-            done,
-        };
-        self.notify_at(
-            self.core.pending.last(),
-            Postponed::new(&self.core, request),
-        );
+        let request = Request { queue, from, max_messages: max_messages.max(1), max_bytes, done };
+        self.notify_at(self.core.pending.last(), Postponed::new(&self.core, request));
     }
 
     /// Calls `handler` when an error ends the store, at once if one has: nothing more becomes durable from then on.
@@ -219,11 +179,7 @@ impl Store {
             return Err(CloseError::Closed);
         }
         for (queue, ranges) in redelivered {
-            self.append(Entry::Requeue(Box::new(Requeue {
-                queue,
-                delivery_count: 0,
-                ranges,
-            })));
+            self.append(Entry::Requeue(Box::new(Requeue { queue, delivery_count: 0, ranges })));
         }
         if self.core.wait_durable(self.core.pending.last()) {
             self.core.schedule.close();
@@ -247,12 +203,7 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (segments, free_segments) = self.core.space.counts();
-        Stats {
-            segments,
-            free_segments,
-            pending_bytes: self.pending_bytes(),
-            ..self.core.stats.read()
-        }
+        Stats { segments, free_segments, pending_bytes: self.pending_bytes(), ..self.core.stats.read() }
     }
 
     fn append(&self, entry: Entry) -> Lsn {
@@ -288,24 +239,10 @@ fn join(thread: Option<JoinHandle<()>>) {
     }
 }
 
-fn enqueue_entry(
-    queue: QueueId,
-    seq: Seq,
-    meta: &Meta,
-    payload: Arc<dyn Payload>,
-    tx: bool,
-) -> Entry {
+fn enqueue_entry(queue: QueueId, seq: Seq, meta: &Meta, payload: Arc<dyn Payload>, tx: bool) -> Entry {
     // Zero stands for "none" in memory; a deadline at the epoch itself has long passed one millisecond later too.
     let deadline = meta.deadline_ms.map_or(0, |deadline| deadline.max(1));
-    Entry::Enqueue {
-        queue,
-        seq,
-        deadline,
-        payload,
-        delivery_count: meta.delivery_count,
-        priority: meta.priority,
-        tx,
-    }
+    Entry::Enqueue { queue, seq, deadline, payload, delivery_count: meta.delivery_count, priority: meta.priority, tx }
 }
 
 /// Starts a thread whose error or panic ends the store.
@@ -323,17 +260,10 @@ fn spawn(
             Err(_) => core.fail(format!("the thread {name} panicked")),
         }
     };
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(body)
-        .map_err(|source| {
-            core.stop();
-            OpenError::Io {
-                action: "start a thread for",
-                path: core.options.data_dir.clone(),
-                source,
-            }
-        })
+    thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|source| {
+        core.stop();
+        OpenError::Io { action: "start a thread for", path: core.options.data_dir.clone(), source }
+    })
 }
 
 /// Runs until the store stops.

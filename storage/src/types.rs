@@ -28,10 +28,7 @@ impl SeqRange {
     /// The range that holds one message.
     #[must_use]
     pub fn one(seq: Seq) -> Self {
-        Self {
-            first: seq,
-            last: seq,
-        }
+        Self { first: seq, last: seq }
     }
 
     /// Whether `seq` lies inside.

@@ -86,24 +86,17 @@ impl Encoder {
             self.take();
             self.fill()?;
             if self.buf.is_empty() {
-                core.encoder.sleep(Sleep::Idle, None, || {
-                    !core.pending.is_empty() || core.is_stopping()
-                });
+                core.encoder.sleep(Sleep::Idle, None, || !core.pending.is_empty() || core.is_stopping());
             } else if core.sync_busy.load(Ordering::SeqCst) {
-                let state = if self.full {
-                    Sleep::Full
-                } else {
-                    Sleep::Pacing
-                };
+                let state = if self.full { Sleep::Full } else { Sleep::Pacing };
                 core.encoder.sleep(state, None, || {
                     !core.sync_busy.load(Ordering::SeqCst)
                         || (state == Sleep::Pacing && core.pending.untaken() >= ENOUGH)
                         || core.is_stopping()
                 });
             } else if let Some(wait) = self.pace() {
-                core.encoder.sleep(Sleep::Pacing, Some(wait), || {
-                    core.pending.untaken() >= ENOUGH || core.is_stopping()
-                });
+                core.encoder
+                    .sleep(Sleep::Pacing, Some(wait), || core.pending.untaken() >= ENOUGH || core.is_stopping());
             } else {
                 self.hand_over()?;
             }
@@ -116,8 +109,7 @@ impl Encoder {
         if self.full || self.buf.len() as u64 >= ENOUGH {
             return None;
         }
-        PACE.checked_sub(self.last_start?.elapsed())
-            .filter(|left| !left.is_zero())
+        PACE.checked_sub(self.last_start?.elapsed()).filter(|left| !left.is_zero())
     }
 
     fn take(&mut self) {
@@ -187,9 +179,7 @@ impl Encoder {
             tx_sum: &mut self.tx_sum,
             entries_sum: &mut self.entries_sum,
         };
-        let op = target
-            .encode(entry, body)
-            .map_err(|_| "a payload is not as long as it said".to_owned())?;
+        let op = target.encode(entry, body).map_err(|_| "a payload is not as long as it said".to_owned())?;
         self.ops.push(op);
         self.next_lsn += 1;
         Ok(())
@@ -205,9 +195,7 @@ impl Encoder {
         let location = Location(payload.place().get());
         let len = payload.encoded_len();
         if let Some(file) = location.as_large() {
-            if len >= self.core.options.large_bytes
-                || self.core.index.lock().large.contains_key(&file)
-            {
+            if len >= self.core.options.large_bytes || self.core.index.lock().large.contains_key(&file) {
                 return Body::Elsewhere(location, u32::try_from(len).unwrap_or(u32::MAX));
             }
             return Body::Inline;
@@ -250,13 +238,8 @@ impl Encoder {
             }
         }
         let ids: Vec<u64> = payloads.iter().map(|_| self.core.new_large_id()).collect();
-        let written = large::write_all(
-            &*self.core.options.fs,
-            &self.core.large_dir,
-            &payloads,
-            &ids,
-        )
-        .map_err(|error| format!("writing a large message: {error}"))?;
+        let written = large::write_all(&*self.core.options.fs, &self.core.large_dir, &payloads, &ids)
+            .map_err(|error| format!("writing a large message: {error}"))?;
         self.core.stats.large(written);
         let mut index = self.core.index.lock();
         for (payload, id) in payloads.iter().zip(ids) {
@@ -286,12 +269,10 @@ impl Encoder {
             _ => span,
         });
         let needed = group::span(inline.next_multiple_of(8));
-        self.segment = self
-            .core
-            .space
-            .next(needed)
-            .map_err(|error| format!("opening the next segment of the log: {error}"))?;
+        self.segment =
+            self.core.space.next(needed).map_err(|error| format!("opening the next segment of the log: {error}"))?;
         self.offset = 0;
+        self.core.schedule.segment_full();
         Ok(())
     }
 
@@ -317,17 +298,9 @@ impl Encoder {
             segment: self.segment.clone(),
             offset,
             last_lsn: self.next_lsn - 1,
-            end: Position {
-                segment: self.segment.id,
-                offset: self.offset,
-                link: self.link,
-            },
+            end: Position { segment: self.segment.id, offset: self.offset, link: self.link },
             // While entries are left over, their bytes stay counted as pending until the group that has the last of them.
-            taken: if self.batch.is_empty() {
-                std::mem::take(&mut self.taken)
-            } else {
-                0
-            },
+            taken: if self.batch.is_empty() { std::mem::take(&mut self.taken) } else { 0 },
         };
         self.full = false;
         self.last_start = Some(Instant::now());

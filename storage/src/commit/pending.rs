@@ -24,17 +24,8 @@ struct State {
 
 impl Pending {
     pub(crate) fn new(next_lsn: u64) -> Self {
-        let state = Mutex::new(State {
-            entries: VecDeque::new(),
-            next_lsn,
-            bytes: 0,
-        });
-        Self {
-            state,
-            appended: AtomicU64::new(0),
-            taken: AtomicU64::new(0),
-            durable: AtomicU64::new(0),
-        }
+        let state = Mutex::new(State { entries: VecDeque::new(), next_lsn, bytes: 0 });
+        Self { state, appended: AtomicU64::new(0), taken: AtomicU64::new(0), durable: AtomicU64::new(0) }
     }
 
     /// Appends one entry, which counts `bytes` until it is durable.
@@ -80,9 +71,7 @@ impl Pending {
 
     /// Bytes the encoder has not taken yet.
     pub(crate) fn untaken(&self) -> u64 {
-        self.appended
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.taken.load(Ordering::Relaxed))
+        self.appended.load(Ordering::Relaxed).saturating_sub(self.taken.load(Ordering::Relaxed))
     }
 
     /// Notes that so many bytes became durable.
@@ -93,11 +82,6 @@ impl Pending {
     /// Bytes appended and not yet durable.
     pub(crate) fn bytes(&self) -> usize {
         let durable = self.durable.load(Ordering::Relaxed);
-        usize::try_from(
-            self.appended
-                .load(Ordering::Relaxed)
-                .saturating_sub(durable),
-        )
-        .unwrap_or(usize::MAX)
+        usize::try_from(self.appended.load(Ordering::Relaxed).saturating_sub(durable)).unwrap_or(usize::MAX)
     }
 }

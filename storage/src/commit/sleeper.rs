@@ -34,12 +34,7 @@ impl Sleeper {
 
     /// Sleeps, unless `ready` says after the state is visible that there is a reason not to. Whoever creates a reason does so
     /// before looking at the state, so one of the two sees the other.
-    pub(crate) fn sleep(
-        &self,
-        state: Sleep,
-        limit: Option<Duration>,
-        ready: impl FnOnce() -> bool,
-    ) {
+    pub(crate) fn sleep(&self, state: Sleep, limit: Option<Duration>, ready: impl FnOnce() -> bool) {
         self.state.store(state as u8, Ordering::SeqCst);
         if !ready() {
             match limit {

@@ -10,11 +10,7 @@ use crate::core::Core;
 use super::{Group, Spare};
 
 /// Runs until the encoder is gone.
-pub(crate) fn run(
-    core: &Arc<Core>,
-    groups: &Receiver<Group>,
-    spares: &Sender<Spare>,
-) -> Result<(), String> {
+pub(crate) fn run(core: &Arc<Core>, groups: &Receiver<Group>, spares: &Sender<Spare>) -> Result<(), String> {
     while let Ok(group) = groups.recv() {
         commit(core, group, spares)?;
     }
@@ -30,19 +26,11 @@ fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<
         .write_all_at(&group.buf, group.offset)
         .map_err(|error| format!("writing segment {name:016x} of the log: {error}"))?;
     // Never tried again: after a failed fdatasync the kernel may have dropped the pages and would report success.
-    group
-        .segment
-        .file
-        .sync_data()
-        .map_err(|error| format!("syncing segment {name:016x} of the log: {error}"))?;
+    group.segment.file.sync_data().map_err(|error| format!("syncing segment {name:016x} of the log: {error}"))?;
     core.synced.store(group.last_lsn, Ordering::Release);
     core.sync_busy.store(false, Ordering::SeqCst);
     core.encoder.wake();
-    core.stats.group(
-        group.buf.len() as u64,
-        group.ops.len() as u64,
-        started.elapsed(),
-    );
+    core.stats.group(group.buf.len() as u64, group.ops.len() as u64, started.elapsed());
 
     let dirty = {
         let mut index = core.index.lock();
@@ -55,9 +43,6 @@ fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<
         core.schedule.dirty();
     }
     // The encoder may be gone already.
-    let _ = spares.send(Spare {
-        buf: group.buf,
-        ops: group.ops,
-    });
+    let _ = spares.send(Spare { buf: group.buf, ops: group.ops });
     Ok(())
 }

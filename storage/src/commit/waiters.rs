@@ -26,10 +26,7 @@ struct Waiting {
 
 impl Waiters {
     pub(crate) fn new(durable: u64) -> Self {
-        Self {
-            durable: AtomicU64::new(durable),
-            waiting: Mutex::default(),
-        }
+        Self { durable: AtomicU64::new(durable), waiting: Mutex::default() }
     }
 
     pub(crate) fn durable(&self) -> Lsn {

@@ -24,19 +24,8 @@ impl Base {
     pub(crate) const LEN: usize = 64;
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        let Position {
-            segment,
-            offset,
-            link,
-        } = self.resume;
-        for word in [
-            VERSION,
-            self.lsn,
-            segment,
-            offset,
-            u64::from(link),
-            self.epoch,
-        ] {
+        let Position { segment, offset, link } = self.resume;
+        for word in [VERSION, self.lsn, segment, offset, u64::from(link), self.epoch] {
             out.extend_from_slice(&word.to_le_bytes());
         }
         out.extend_from_slice(&self.key);
@@ -49,18 +38,9 @@ impl Base {
         }
         let lsn = cursor.u64()?;
         let (segment, offset) = (cursor.u64()?, cursor.u64()?);
-        let resume = Position {
-            segment,
-            offset,
-            link: u32::try_from(cursor.u64()?).ok()?,
-        };
+        let resume = Position { segment, offset, link: u32::try_from(cursor.u64()?).ok()? };
         let epoch = cursor.u64()?;
         let key = *cursor.rest().first_chunk()?;
-        Some(Self {
-            lsn,
-            resume,
-            epoch,
-            key,
-        })
+        Some(Self { lsn, resume, epoch, key })
     }
 }

@@ -59,13 +59,7 @@ impl Chunk {
     }
 
     /// Sets a slot; returns what was live there before.
-    pub(crate) fn insert(
-        &mut self,
-        slot: usize,
-        location: Location,
-        len: u32,
-        meta: &Meta,
-    ) -> Option<(Location, u32)> {
+    pub(crate) fn insert(&mut self, slot: usize, location: Location, len: u32, meta: &Meta) -> Option<(Location, u32)> {
         let before = self.remove(slot);
         if self.locations.len() <= slot {
             self.locations.resize(slot + 1, Location::default());
@@ -108,10 +102,7 @@ impl Chunk {
 
     /// Location and length of a slot.
     pub(crate) fn entry(&self, slot: usize) -> (Location, u32) {
-        (
-            self.locations.get(slot).copied().unwrap_or_default(),
-            self.lens.get(slot).copied().unwrap_or_default(),
-        )
+        (self.locations.get(slot).copied().unwrap_or_default(), self.lens.get(slot).copied().unwrap_or_default())
     }
 
     pub(crate) fn meta(&self, slot: usize) -> Meta {
@@ -128,20 +119,14 @@ impl Chunk {
 
     pub(crate) fn set_meta(&mut self, slot: usize, value: &Meta) {
         let meta = self.meta.get_or_insert_default();
-        set(
-            &mut meta.deadlines,
-            slot,
-            value.deadline_ms.unwrap_or_default(),
-        );
+        set(&mut meta.deadlines, slot, value.deadline_ms.unwrap_or_default());
         set(&mut meta.priorities, slot, value.priority);
         set(&mut meta.delivery_counts, slot, value.delivery_count);
         self.columns_dirty = true;
     }
 
     pub(crate) fn is_redelivered(&self, slot: usize) -> bool {
-        self.redelivered
-            .as_ref()
-            .is_some_and(|bits| bits[slot / 64] & (1 << (slot % 64)) != 0)
+        self.redelivered.as_ref().is_some_and(|bits| bits[slot / 64] & (1 << (slot % 64)) != 0)
     }
 
     pub(crate) fn set_redelivered(&mut self, slot: usize) {

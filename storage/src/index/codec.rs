@@ -17,22 +17,10 @@ const DELIVERY_COUNTS: u8 = 4;
 pub(crate) const QUARTER_SLOTS: usize = CHUNK as usize / 4;
 
 /// The columns of the live messages in a run of slots: location and length as differences, then what meta columns there are.
-pub(crate) fn put_columns(
-    chunk: &Chunk,
-    slots: std::ops::Range<usize>,
-    part: Stored,
-    out: &mut Vec<u8>,
-) {
-    let live: Vec<usize> = chunk
-        .live_slots(slots.start)
-        .take_while(|&slot| slot < slots.end)
-        .collect();
+pub(crate) fn put_columns(chunk: &Chunk, slots: std::ops::Range<usize>, part: Stored, out: &mut Vec<u8>) {
+    let live: Vec<usize> = chunk.live_slots(slots.start).take_while(|&slot| slot < slots.end).collect();
     out.push(VERSION);
-    out.push(if part == Stored::Quarters {
-        QUARTER
-    } else {
-        WHOLE
-    });
+    out.push(if part == Stored::Quarters { QUARTER } else { WHOLE });
     put_varint(out, live.len() as u64);
     let (mut expected_slot, mut expected_location, mut last_len) = (slots.start, 0, 0);
     for &slot in &live {
@@ -58,38 +46,20 @@ pub(crate) fn put_columns(
     out.push(present);
     let deadline = |slot: usize| meta.deadlines.get(slot).copied().unwrap_or_default();
     if present & DEADLINES != 0 {
-        let least = live
-            .iter()
-            .map(|&slot| deadline(slot))
-            .filter(|&at| at != 0)
-            .min()
-            .unwrap_or_default();
+        let least = live.iter().map(|&slot| deadline(slot)).filter(|&at| at != 0).min().unwrap_or_default();
         put_varint(out, least);
         for &slot in &live {
             // Zero stays "none"; the others are distances from the least, plus one.
             let at = deadline(slot);
-            put_varint(
-                out,
-                if at == 0 {
-                    0
-                } else {
-                    (at - least).saturating_add(1)
-                },
-            );
+            put_varint(out, if at == 0 { 0 } else { (at - least).saturating_add(1) });
         }
     }
     if present & PRIORITIES != 0 {
-        out.extend(
-            live.iter()
-                .map(|&slot| meta.priorities.get(slot).copied().unwrap_or_default()),
-        );
+        out.extend(live.iter().map(|&slot| meta.priorities.get(slot).copied().unwrap_or_default()));
     }
     if present & DELIVERY_COUNTS != 0 {
         for &slot in &live {
-            put_varint(
-                out,
-                u64::from(meta.delivery_counts.get(slot).copied().unwrap_or_default()),
-            );
+            put_varint(out, u64::from(meta.delivery_counts.get(slot).copied().unwrap_or_default()));
         }
     }
 }
@@ -100,27 +70,16 @@ pub(crate) fn take_columns(bytes: &[u8], start: usize, chunk: &mut Chunk) -> Opt
     if cursor.u8()? != VERSION {
         return None;
     }
-    chunk.stored = if cursor.u8()? == QUARTER {
-        Stored::Quarters
-    } else {
-        Stored::Whole
-    };
+    chunk.stored = if cursor.u8()? == QUARTER { Stored::Quarters } else { Stored::Whole };
     let count = cursor.varint()?;
     let mut slots = Vec::new();
     let (mut slot, mut location, mut len) = (start as u64, 0, 0);
     for _ in 0..count {
-        slot = slot
-            .checked_add(cursor.varint()?)
-            .filter(|&slot| slot < CHUNK)?;
+        slot = slot.checked_add(cursor.varint()?).filter(|&slot| slot < CHUNK)?;
         location = unzigzag(location, cursor.varint()?);
         len = unzigzag(len, cursor.varint()?);
         let stored = u32::try_from(len).ok()?;
-        chunk.insert(
-            slot as usize,
-            Location(location),
-            stored,
-            &crate::types::Meta::default(),
-        );
+        chunk.insert(slot as usize, Location(location), stored, &crate::types::Meta::default());
         slots.push(slot as usize);
         slot += 1;
         location = location.wrapping_add(len.div_ceil(8));
@@ -156,11 +115,7 @@ pub(crate) fn take_columns(bytes: &[u8], start: usize, chunk: &mut Chunk) -> Opt
 pub(crate) fn put_bits(chunk: &Chunk, out: &mut Vec<u8>) {
     out.push(VERSION);
     out.push(u8::from(chunk.redelivered.is_some()));
-    for word in chunk
-        .live
-        .iter()
-        .chain(chunk.redelivered.iter().flat_map(|bits| bits.iter()))
-    {
+    for word in chunk.live.iter().chain(chunk.redelivered.iter().flat_map(|bits| bits.iter())) {
         out.extend_from_slice(&word.to_le_bytes());
     }
 }
@@ -178,11 +133,7 @@ pub(crate) fn take_bits(bytes: &[u8], chunk: &mut Chunk) -> Option<()> {
     }
     chunk.live = live;
     chunk.live_count = live.iter().map(|word| word.count_ones() as u16).sum();
-    chunk.redelivered = if with_redelivered {
-        Some(Box::new(read_bits(&mut cursor)?))
-    } else {
-        None
-    };
+    chunk.redelivered = if with_redelivered { Some(Box::new(read_bits(&mut cursor)?)) } else { None };
     Some(())
 }
 

@@ -157,21 +157,8 @@ impl Index {
 
     fn apply_now(&mut self, op: Op) {
         match op {
-            Op::Enqueue {
-                queue,
-                seq,
-                deadline,
-                location,
-                len,
-                delivery_count,
-                priority,
-                ..
-            } => {
-                let meta = Meta {
-                    deadline_ms: (deadline != 0).then_some(deadline),
-                    priority,
-                    delivery_count,
-                };
+            Op::Enqueue { queue, seq, deadline, location, len, delivery_count, priority, .. } => {
+                let meta = Meta { deadline_ms: (deadline != 0).then_some(deadline), priority, delivery_count };
                 self.enqueue(queue, seq, location, len, &meta);
             }
             Op::Settle { queue, range, .. } => self.remove(queue, range, &[]),
@@ -180,11 +167,9 @@ impl Index {
                     self.remove(purge.queue, SeqRange { first: 0, last }, &purge.except);
                 }
             }
-            Op::Requeue(requeue) => {
-                self.requeue(&requeue.ranges, requeue.queue, requeue.delivery_count)
-            }
+            Op::Requeue(requeue) => self.requeue(&requeue.ranges, requeue.queue, requeue.delivery_count),
             Op::Topology(changes) => {
-                for change in *changes {
+                for change in changes {
                     match change {
                         TopologyChange::Put { key, value } => self.topology.put(key, value),
                         TopologyChange::Delete { key } => self.topology.delete(&key),
@@ -222,13 +207,7 @@ impl Index {
             None => queue.messages += 1,
             Some((location, len)) => {
                 queue.bytes = queue.bytes.saturating_sub(payload_len(location, len));
-                release(
-                    &mut self.segments,
-                    &mut self.large,
-                    &mut self.large_dead,
-                    location,
-                    len,
-                );
+                release(&mut self.segments, &mut self.large, &mut self.large_dead, location, len);
             }
         }
         self.hold(location, len);
@@ -275,14 +254,7 @@ impl Index {
     }
 
     fn remove(&mut self, id: QueueId, range: SeqRange, except: &[SeqRange]) {
-        let Self {
-            queues,
-            segments,
-            large,
-            large_dead,
-            dirty_chunks,
-            ..
-        } = self;
+        let Self { queues, segments, large, large_dead, dirty_chunks, .. } = self;
         let Some(queue) = queues.get_mut(&id) else {
             return;
         };
@@ -309,10 +281,7 @@ impl Index {
                     }
                     chunk.set_redelivered(slot);
                     if delivery_count != 0 {
-                        let meta = Meta {
-                            delivery_count,
-                            ..chunk.meta(slot)
-                        };
+                        let meta = Meta { delivery_count, ..chunk.meta(slot) };
                         chunk.set_meta(slot, &meta);
                     }
                 }
@@ -327,22 +296,11 @@ impl Index {
     fn drop_queue(&mut self, id: QueueId) {
         self.remember_dropped(id);
         self.dropped_dirty = true;
-        self.remove(
-            id,
-            SeqRange {
-                first: 0,
-                last: u64::MAX,
-            },
-            &[],
-        );
+        self.remove(id, SeqRange { first: 0, last: u64::MAX }, &[]);
         if let Some(queue) = self.queues.remove(&id) {
             self.obsolete.push(Obsolete::Queue(id));
-            let stored = queue
-                .chunks
-                .iter()
-                .filter(|(_, chunk)| chunk.stored != Stored::Nowhere);
-            self.obsolete
-                .extend(stored.map(|(&number, chunk)| Obsolete::Chunk(id, number, chunk.stored)));
+            let stored = queue.chunks.iter().filter(|(_, chunk)| chunk.stored != Stored::Nowhere);
+            self.obsolete.extend(stored.map(|(&number, chunk)| Obsolete::Chunk(id, number, chunk.stored)));
         }
     }
 
@@ -360,10 +318,7 @@ impl Index {
 
     /// The last dropped queues, as many as a checkpoint keeps: entries of a dropped queue can only be right behind its drop.
     pub(crate) fn dropped_recent(&self) -> impl ExactSizeIterator<Item = QueueId> + '_ {
-        self.dropped_order
-            .iter()
-            .copied()
-            .skip(self.dropped_order.len().saturating_sub(DROPPED_STORED))
+        self.dropped_order.iter().copied().skip(self.dropped_order.len().saturating_sub(DROPPED_STORED))
     }
 
     /// After an unclean stop nobody knows what was delivered: all of it counts as redelivered.

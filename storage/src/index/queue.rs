@@ -45,26 +45,15 @@ impl QueueIndex {
     /// Live messages in order from `from` on.
     pub(crate) fn live_from(&self, from: Seq) -> impl Iterator<Item = LiveMessage> + '_ {
         let (first_chunk, first_slot) = place_of(from);
-        self.chunks
-            .range(first_chunk..)
-            .flat_map(move |(&number, chunk)| {
-                let start = if number == first_chunk { first_slot } else { 0 };
-                std::iter::successors(chunk.next_live(start), |slot| chunk.next_live(slot + 1)).map(
-                    move |slot| {
-                        let (location, len) = chunk.entry(slot);
-                        let seq = number * CHUNK + slot as u64;
-                        let redelivered =
-                            seq < self.redelivered_below || chunk.is_redelivered(slot);
-                        LiveMessage {
-                            seq,
-                            location,
-                            len,
-                            meta: chunk.meta(slot),
-                            redelivered,
-                        }
-                    },
-                )
+        self.chunks.range(first_chunk..).flat_map(move |(&number, chunk)| {
+            let start = if number == first_chunk { first_slot } else { 0 };
+            std::iter::successors(chunk.next_live(start), |slot| chunk.next_live(slot + 1)).map(move |slot| {
+                let (location, len) = chunk.entry(slot);
+                let seq = number * CHUNK + slot as u64;
+                let redelivered = seq < self.redelivered_below || chunk.is_redelivered(slot);
+                LiveMessage { seq, location, len, meta: chunk.meta(slot), redelivered }
             })
+        })
     }
 
     /// Takes the messages of a range out, as long as they are not in `except`, and tells `gone` about each. Calls `touched`
@@ -84,11 +73,7 @@ impl QueueIndex {
         let newest = self.next_seq.saturating_sub(1) / CHUNK;
         for (&number, chunk) in self.chunks.range_mut(first_chunk..=last_chunk) {
             let mut slot = if number == first_chunk { first_slot } else { 0 };
-            let end = if number == last_chunk {
-                last_slot
-            } else {
-                CHUNK as usize - 1
-            };
+            let end = if number == last_chunk { last_slot } else { CHUNK as usize - 1 };
             let before = chunk.live_count;
             while let Some(found) = chunk.next_live(slot).filter(|&found| found <= end) {
                 slot = found + 1;
@@ -113,16 +98,7 @@ impl QueueIndex {
     }
 
     pub(crate) fn summary(&self, id: u64) -> RecoveredQueue {
-        let first = self
-            .live_from(0)
-            .next()
-            .map_or(self.next_seq, |message| message.seq);
-        RecoveredQueue {
-            id,
-            first,
-            next_seq: self.next_seq,
-            messages: self.messages,
-            bytes: self.bytes,
-        }
+        let first = self.live_from(0).next().map_or(self.next_seq, |message| message.seq);
+        RecoveredQueue { id, first, next_seq: self.next_seq, messages: self.messages, bytes: self.bytes }
     }
 }

@@ -32,14 +32,7 @@ impl Topology {
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.records.insert(
-            key,
-            Record {
-                number,
-                pieces: 0,
-                value,
-            },
-        );
+        self.records.insert(key, Record { number, pieces: 0, value });
     }
 
     pub(crate) fn delete(&mut self, key: &[u8]) {
@@ -51,14 +44,7 @@ impl Topology {
     /// As [`Topology::put`], for what comes from sled itself.
     pub(crate) fn load(&mut self, number: u64, pieces: u32, key: Vec<u8>, value: Vec<u8>) {
         self.next_number = self.next_number.max(number + 1);
-        self.records.insert(
-            key,
-            Record {
-                number,
-                pieces,
-                value,
-            },
-        );
+        self.records.insert(key, Record { number, pieces, value });
     }
 
     pub(crate) fn is_dirty(&self) -> bool {

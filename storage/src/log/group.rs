@@ -90,8 +90,7 @@ impl GroupHeader {
         let mut cleared = whole.to_vec();
         cleared[12..16].fill(0);
         let sum = u32_at(header, 12);
-        if crc32c::crc32c_append(key.group_seed(), &cleared) != sum || u64_at(header, 16) != segment
-        {
+        if crc32c::crc32c_append(key.group_seed(), &cleared) != sum || u64_at(header, 16) != segment {
             return Found::Nothing;
         }
         if version > VERSION || len != HEADER {

@@ -26,11 +26,7 @@ pub(crate) struct Key {
 impl Key {
     pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = bytes;
-        Self {
-            bytes,
-            group: u32::from_le_bytes([a, b, c, d]),
-            entry: u64::from_le_bytes([e, f, g, h, i, j, k, l]),
-        }
+        Self { bytes, group: u32::from_le_bytes([a, b, c, d]), entry: u64::from_le_bytes([e, f, g, h, i, j, k, l]) }
     }
 
     /// Seed of the checksum of a group header.
@@ -41,9 +37,8 @@ impl Key {
     /// Seed of the checksum of the entry at this place: an entry read from the wrong place, or left from the segment that
     /// had this file before, does not verify.
     pub(crate) fn entry_seed(&self, segment: u64, offset: u64) -> u32 {
-        let mut x = self.entry
-            ^ segment.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-            ^ offset.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
+        let mut x =
+            self.entry ^ segment.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ offset.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
         x ^= x >> 32;
         x = x.wrapping_mul(0xD6E8_FEB8_6659_FD93);
         (x >> 32) as u32
@@ -52,11 +47,7 @@ impl Key {
 
 /// Reads the key, or makes one for a new directory. It is kept twice, since without it no group can be verified; a copy that
 /// is damaged or missing is written again from the other.
-pub(crate) fn load(
-    fs: &dyn Fs,
-    data_dir: &Path,
-    damage: &mut Vec<String>,
-) -> Result<Key, OpenError> {
+pub(crate) fn load(fs: &dyn Fs, data_dir: &Path, damage: &mut Vec<String>) -> Result<Key, OpenError> {
     let places = [data_dir.to_path_buf(), data_dir.join("log")];
     let mut found = None;
     let mut bad = Vec::new();
@@ -126,14 +117,10 @@ fn write(fs: &dyn Fs, dir: &Path, key: Key) -> Result<(), OpenError> {
     let sum = crc32c::crc32c(&buf);
     buf.extend_from_slice(&sum.to_le_bytes());
     let temporary = dir.join("key.tmp");
-    let file = fs
-        .open(&temporary, OpenMode::Create)
-        .map_err(io_error("create", &temporary))?;
+    let file = fs.open(&temporary, OpenMode::Create).map_err(io_error("create", &temporary))?;
     file.set_len(0).map_err(io_error("write", &temporary))?;
-    file.write_all_at(&buf, 0)
-        .map_err(io_error("write", &temporary))?;
+    file.write_all_at(&buf, 0).map_err(io_error("write", &temporary))?;
     file.sync_data().map_err(io_error("sync", &temporary))?;
-    fs.rename(&temporary, &path)
-        .map_err(io_error("create", &path))?;
+    fs.rename(&temporary, &path).map_err(io_error("create", &path))?;
     fs.sync_dir(dir).map_err(io_error("sync", dir))
 }

@@ -74,7 +74,7 @@ pub(crate) enum Entry {
         tx: bool,
     },
     Purge(Box<Purge>),
-    Topology(Box<Vec<TopologyChange>>),
+    Topology(Vec<TopologyChange>),
     TxEnd {
         count: u32,
     },
@@ -121,7 +121,7 @@ pub(crate) enum Op {
         tx: bool,
     },
     Purge(Box<Purge>),
-    Topology(Box<Vec<TopologyChange>>),
+    Topology(Vec<TopologyChange>),
     TxEnd {
         count: u32,
         checksum: u32,
@@ -156,9 +156,7 @@ impl Entry {
             (Self::Enqueue { .. }, Body::Elsewhere(..)) => ENQUEUE_HEADER + 16,
             (Self::Settle { .. }, _) => PREFIX + 24,
             (Self::Purge(purge), _) => PREFIX + 24 + purge.except.len() * 16,
-            (Self::Topology(changes), _) => {
-                PREFIX + changes.iter().map(topology_len).sum::<usize>()
-            }
+            (Self::Topology(changes), _) => PREFIX + changes.iter().map(topology_len).sum::<usize>(),
             (Self::Requeue(requeue), _) => PREFIX + 16 + requeue.ranges.len() * 16,
             (Self::TxEnd { .. }, _) => PREFIX + 8,
             (Self::CheckpointDone { .. }, _) => PREFIX + 8,
@@ -192,24 +190,10 @@ impl Target<'_> {
     pub(crate) fn encode(&mut self, entry: Entry, body: Body) -> Result<Op, WrongLength> {
         let start = self.buf.len();
         let offset = self.group_offset + start as u64;
-        let mut seal = Seal {
-            kind: 0,
-            flags: 0,
-            priority: 0,
-            inner: 0,
-            own: 0,
-        };
+        let mut seal = Seal { kind: 0, flags: 0, priority: 0, inner: 0, own: 0 };
         self.buf.extend_from_slice(&[0; PREFIX]);
         let op = match entry {
-            Entry::Enqueue {
-                queue,
-                seq,
-                deadline,
-                payload,
-                delivery_count,
-                priority,
-                tx,
-            } => {
+            Entry::Enqueue { queue, seq, deadline, payload, delivery_count, priority, tx } => {
                 seal.kind = kind::ENQUEUE;
                 seal.priority = priority;
                 seal.own = delivery_count;
@@ -234,16 +218,7 @@ impl Target<'_> {
                         (location, len)
                     }
                 };
-                Op::Enqueue {
-                    queue,
-                    seq,
-                    deadline,
-                    location,
-                    len,
-                    delivery_count,
-                    priority,
-                    tx,
-                }
+                Op::Enqueue { queue, seq, deadline, location, len, delivery_count, priority, tx }
             }
             Entry::Settle { queue, range, tx } => {
                 seal.kind = kind::SETTLE;
@@ -259,7 +234,7 @@ impl Target<'_> {
             Entry::Topology(changes) => {
                 seal.kind = kind::TOPOLOGY;
                 seal.own = changes.len() as u32;
-                for change in changes.iter() {
+                for change in &changes {
                     self.topology(change);
                 }
                 Op::Topology(changes)
@@ -285,10 +260,7 @@ impl Target<'_> {
                 Op::CheckpointDone { lsn, clean }
             }
         };
-        let in_tx = matches!(
-            op,
-            Op::Enqueue { tx: true, .. } | Op::Settle { tx: true, .. }
-        );
+        let in_tx = matches!(op, Op::Enqueue { tx: true, .. } | Op::Settle { tx: true, .. });
         if in_tx {
             seal.inner = seal.kind;
             seal.kind = kind::TX_PART;
@@ -317,17 +289,14 @@ impl Target<'_> {
         match change {
             TopologyChange::Put { key, value } => {
                 self.buf.push(1);
-                self.buf
-                    .extend_from_slice(&(key.len() as u32).to_le_bytes());
-                self.buf
-                    .extend_from_slice(&(value.len() as u32).to_le_bytes());
+                self.buf.extend_from_slice(&(key.len() as u32).to_le_bytes());
+                self.buf.extend_from_slice(&(value.len() as u32).to_le_bytes());
                 self.buf.extend_from_slice(key);
                 self.buf.extend_from_slice(value);
             }
             TopologyChange::Delete { key } => {
                 self.buf.push(2);
-                self.buf
-                    .extend_from_slice(&(key.len() as u32).to_le_bytes());
+                self.buf.extend_from_slice(&(key.len() as u32).to_le_bytes());
                 self.buf.extend_from_slice(key);
             }
             TopologyChange::DropQueue(queue) => {
@@ -381,20 +350,12 @@ pub(crate) enum DecodeError {
 }
 
 /// Verifies the entry at the start of `buf`, which is at `offset` of `segment`. `None` when it does not verify.
-pub(crate) fn verify<'a>(
-    buf: &'a [u8],
-    key: &Key,
-    segment: u64,
-    offset: u64,
-) -> Option<Verified<'a>> {
+pub(crate) fn verify<'a>(buf: &'a [u8], key: &Key, segment: u64, offset: u64) -> Option<Verified<'a>> {
     let mut cursor = Cursor::new(buf);
     let len = usize::try_from(cursor.u32()?).ok()?;
     let stored = cursor.u32()?;
     let bytes = buf.get(..len).filter(|bytes| bytes.len() >= PREFIX)?;
-    (checksum(key, segment, offset, bytes) == stored).then_some(Verified {
-        bytes,
-        checksum: stored,
-    })
+    (checksum(key, segment, offset, bytes) == stored).then_some(Verified { bytes, checksum: stored })
 }
 
 impl<'a> Verified<'a> {
@@ -409,11 +370,7 @@ impl<'a> Verified<'a> {
 
     /// The payload, when this is an Enqueue that holds one.
     pub(crate) fn payload(&self) -> Option<&'a [u8]> {
-        let kind = if self.is_tx_part() {
-            self.bytes[11]
-        } else {
-            self.bytes[8]
-        };
+        let kind = if self.is_tx_part() { self.bytes[11] } else { self.bytes[8] };
         if kind != kind::ENQUEUE || self.bytes[9] & flag::ELSEWHERE != 0 {
             return None;
         }
@@ -427,9 +384,7 @@ impl<'a> Verified<'a> {
         let known = match kind {
             kind::ENQUEUE => flags & !flag::KNOWN == 0,
             kind::SETTLE => flags == 0,
-            kind::PURGE | kind::TOPOLOGY | kind::REQUEUE | kind::TX_END | kind::CHECKPOINT_DONE => {
-                flags == 0 && !tx
-            }
+            kind::PURGE | kind::TOPOLOGY | kind::REQUEUE | kind::TX_END | kind::CHECKPOINT_DONE => flags == 0 && !tx,
             kind::BODY | kind::OFFSET | kind::MOVE | kind::RELOCATE => false,
             _ => false,
         };
@@ -439,8 +394,7 @@ impl<'a> Verified<'a> {
             }
             return Err(DecodeError::NotUnderstood(kind));
         }
-        self.fields(kind, tx, segment, offset)
-            .ok_or(DecodeError::Malformed)
+        self.fields(kind, tx, segment, offset).ok_or(DecodeError::Malformed)
     }
 
     fn fields(&self, kind: u8, tx: bool, segment: u64, offset: u64) -> Option<Op> {
@@ -452,61 +406,28 @@ impl<'a> Verified<'a> {
                 let (location, len) = if self.bytes[9] & flag::ELSEWHERE != 0 {
                     (Location(cursor.u64()?), u32::try_from(cursor.u64()?).ok()?)
                 } else {
-                    (
-                        Location::segment(segment, offset),
-                        u32::try_from(self.bytes.len()).ok()?,
-                    )
+                    (Location::segment(segment, offset), u32::try_from(self.bytes.len()).ok()?)
                 };
-                Op::Enqueue {
-                    queue,
-                    seq,
-                    deadline,
-                    location,
-                    len,
-                    delivery_count: own,
-                    priority: self.bytes[10],
-                    tx,
-                }
+                Op::Enqueue { queue, seq, deadline, location, len, delivery_count: own, priority: self.bytes[10], tx }
             }
-            kind::SETTLE => Op::Settle {
-                queue: cursor.u64()?,
-                range: range(&mut cursor)?,
-                tx,
-            },
+            kind::SETTLE => Op::Settle { queue: cursor.u64()?, range: range(&mut cursor)?, tx },
             kind::PURGE => {
                 let (queue, below, count) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
-                Op::Purge(Box::new(Purge {
-                    queue,
-                    below,
-                    except: ranges(&mut cursor, count)?,
-                }))
+                Op::Purge(Box::new(Purge { queue, below, except: ranges(&mut cursor, count)? }))
             }
             kind::REQUEUE => {
                 let (queue, count) = (cursor.u64()?, cursor.u64()?);
-                Op::Requeue(Box::new(Requeue {
-                    queue,
-                    delivery_count: own,
-                    ranges: ranges(&mut cursor, count)?,
-                }))
+                Op::Requeue(Box::new(Requeue { queue, delivery_count: own, ranges: ranges(&mut cursor, count)? }))
             }
-            kind::TOPOLOGY => Op::Topology(Box::new(topology(&mut cursor, own)?)),
-            kind::TX_END => Op::TxEnd {
-                count: own,
-                checksum: u32::try_from(cursor.u64()?).ok()?,
-            },
-            _ => Op::CheckpointDone {
-                lsn: cursor.u64()?,
-                clean: own & 1 != 0,
-            },
+            kind::TOPOLOGY => Op::Topology(topology(&mut cursor, own)?),
+            kind::TX_END => Op::TxEnd { count: own, checksum: u32::try_from(cursor.u64()?).ok()? },
+            _ => Op::CheckpointDone { lsn: cursor.u64()?, clean: own & 1 != 0 },
         })
     }
 }
 
 fn range(cursor: &mut Cursor<'_>) -> Option<SeqRange> {
-    Some(SeqRange {
-        first: cursor.u64()?,
-        last: cursor.u64()?,
-    })
+    Some(SeqRange { first: cursor.u64()?, last: cursor.u64()? })
 }
 
 fn ranges(cursor: &mut Cursor<'_>, count: u64) -> Option<Vec<SeqRange>> {
@@ -524,16 +445,11 @@ fn topology(cursor: &mut Cursor<'_>, count: u32) -> Option<Vec<TopologyChange>> 
         out.push(match cursor.u8()? {
             1 => {
                 let (key, value) = (cursor.u32()? as usize, cursor.u32()? as usize);
-                TopologyChange::Put {
-                    key: cursor.bytes(key)?.to_vec(),
-                    value: cursor.bytes(value)?.to_vec(),
-                }
+                TopologyChange::Put { key: cursor.bytes(key)?.to_vec(), value: cursor.bytes(value)?.to_vec() }
             }
             2 => {
                 let key = cursor.u32()? as usize;
-                TopologyChange::Delete {
-                    key: cursor.bytes(key)?.to_vec(),
-                }
+                TopologyChange::Delete { key: cursor.bytes(key)?.to_vec() }
             }
             3 => TopologyChange::DropQueue(cursor.u64()?),
             _ => return None,

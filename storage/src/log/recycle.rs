@@ -14,7 +14,7 @@ use crate::fs::{Fs, OpenMode};
 
 use super::segment::{self, Segment};
 
-const ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
+static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// The segments and the pool.
 pub(crate) struct Space {
@@ -43,18 +43,8 @@ impl Space {
         free: Vec<PathBuf>,
         next_id: u64,
     ) -> Self {
-        let state = Mutex::new(State {
-            segments,
-            free,
-            next_id,
-        });
-        Self {
-            fs,
-            log_dir: log_dir.to_path_buf(),
-            segment_bytes,
-            pool_segments,
-            state,
-        }
+        let state = Mutex::new(State { segments, free, next_id });
+        Self { fs, log_dir: log_dir.to_path_buf(), segment_bytes, pool_segments, state }
     }
 
     /// The next segment, of at least `needed` bytes: from the pool, or a new file. The id is greater than all before.
@@ -63,14 +53,7 @@ impl Space {
             let mut state = self.state.lock();
             let id = state.next_id;
             state.next_id += 1;
-            (
-                id,
-                if needed <= self.segment_bytes {
-                    state.free.pop()
-                } else {
-                    None
-                },
-            )
+            (id, if needed <= self.segment_bytes { state.free.pop() } else { None })
         };
         let path = segment::path(&self.log_dir, id);
         let len = needed.max(self.segment_bytes);
@@ -130,9 +113,7 @@ impl Space {
             };
             let path = segment::path(&self.log_dir, id);
             let room = self.state.lock().free.len() < self.pool_segments;
-            let reusable = room
-                && len == self.segment_bytes
-                && self.fs.open(&path, OpenMode::Read)?.links()? == 1;
+            let reusable = room && len == self.segment_bytes && self.fs.open(&path, OpenMode::Read)?.links()? == 1;
             if reusable {
                 let free = segment::free_path(&self.log_dir, id);
                 self.fs.rename(&path, &free)?;
@@ -146,12 +127,7 @@ impl Space {
 
     /// Ids of the segments below `below`.
     pub(crate) fn segments_below(&self, below: u64) -> Vec<u64> {
-        self.state
-            .lock()
-            .segments
-            .range(..below)
-            .map(|(&id, _)| id)
-            .collect()
+        self.state.lock().segments.range(..below).map(|(&id, _)| id).collect()
     }
 
     /// Segments in use and free files.

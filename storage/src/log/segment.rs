@@ -49,7 +49,5 @@ pub(crate) fn classify(name: &str) -> LogName {
 }
 
 fn parse(hex: &str) -> Option<u64> {
-    (hex.len() == 16)
-        .then(|| u64::from_str_radix(hex, 16).ok())
-        .flatten()
+    (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok()).flatten()
 }

@@ -75,35 +75,12 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let mut damage = Vec::new();
     let key = key::load(fs, &dirs.data, &mut damage)?;
     let mut files = list_log(fs, &dirs.log, options.segment_bytes)?;
-    let mut sources = Sources {
-        options,
-        dirs: &dirs,
-        key: &key,
-        files: &files,
-        damage: &mut damage,
-    };
-    let Loaded {
-        mut index,
-        base,
-        groups,
-        verdict,
-        replayed,
-        state,
-        rebuilt,
-        snapshot,
-    } = sources.load()?;
+    let mut sources = Sources { options, dirs: &dirs, key: &key, files: &files, damage: &mut damage };
+    let Loaded { mut index, base, groups, verdict, replayed, state, rebuilt, snapshot } = sources.load()?;
     let accepted = groups.get(..verdict.accepted).unwrap_or_default();
     report_losses(&verdict, &groups, &mut damage);
     damage.extend(replayed.damage);
-    seal(
-        fs,
-        &dirs,
-        base.resume,
-        &groups,
-        &verdict,
-        &mut files,
-        &mut damage,
-    )?;
+    seal(fs, &dirs, base.resume, &groups, &verdict, &mut files, &mut damage)?;
     report_missing(&index, &files, &mut damage);
     clean_large(fs, &dirs, &mut index, &mut damage)?;
 
@@ -112,25 +89,12 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     if !clean {
         index.mark_all_redelivered(SEQ_GAP);
     }
-    let last_lsn = accepted
-        .last()
-        .map_or(base.lsn, |group| group.header.last_lsn())
-        .max(base.lsn);
+    let last_lsn = accepted.last().map_or(base.lsn, |group| group.header.last_lsn()).max(base.lsn);
     let link = accepted.last().map_or(base.resume.link, |group| group.sum);
-    let epochs = groups
-        .iter()
-        .map(|group| group.header.epoch)
-        .chain([base.epoch, snapshot.epoch]);
+    let epochs = groups.iter().map(|group| group.header.epoch).chain([base.epoch, snapshot.epoch]);
     let epoch = epochs.max().unwrap_or_default() + 1;
-    let next_id = files
-        .next_id
-        .max(base.resume.segment + 1)
-        .max(snapshot.resume.segment + 1);
-    let older_log = files
-        .segments
-        .range(snapshot.resume.segment..)
-        .map(|(_, &len)| len)
-        .sum();
+    let next_id = files.next_id.max(base.resume.segment + 1).max(snapshot.resume.segment + 1);
+    let older_log = files.segments.range(snapshot.resume.segment..).map(|(_, &len)| len).sum();
     let space = Space::new(
         Arc::clone(&options.fs),
         &dirs.log,
@@ -142,91 +106,37 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     );
     // A rebuilt sled has nothing yet; as long as the log names a later checkpoint, it does not count.
     let checkpoint = if rebuilt { Base::default() } else { base };
-    let boot = Boot {
-        lsn: last_lsn + LSN_GAP,
-        epoch,
-        link,
-        synced: last_lsn,
-        checkpoint: checkpoint.lsn,
-    };
+    let boot = Boot { lsn: last_lsn + LSN_GAP, epoch, link, synced: last_lsn, checkpoint: checkpoint.lsn };
     let (segment, at) = boot.write(&space, &key, &dirs.log)?;
     index.applied = boot.lsn;
     index.resume = at;
 
-    let mut queues: Vec<_> = index
-        .queues
-        .iter()
-        .map(|(&id, queue)| queue.summary(id))
-        .collect();
+    let mut queues: Vec<_> = index.queues.iter().map(|(&id, queue)| queue.summary(id)).collect();
     queues.sort_by_key(|queue| queue.id);
-    let topology = index
-        .topology
-        .records
-        .iter()
-        .map(|(key, record)| (key.clone(), record.value.clone()))
-        .collect();
+    let topology = index.topology.records.iter().map(|(key, record)| (key.clone(), record.value.clone())).collect();
     for line in &damage {
         tracing::warn!("{line}");
     }
-    let recovered = Recovered {
-        topology,
-        queues,
-        clean,
-        damage,
-        replayed_entries: replayed.entries,
-    };
-    let mirrors = Mirrors {
-        checkpoint,
-        snapshot,
-        older_log,
-    };
-    let start = Start {
-        dirs,
-        key,
-        epoch,
-        index,
-        space,
-        next_lsn: boot.lsn + 1,
-    };
-    Ok(Opened {
-        lock,
-        start,
-        segment,
-        at,
-        state,
-        mirrors,
-        recovered,
-    })
+    let recovered = Recovered { topology, queues, clean, damage, replayed_entries: replayed.entries };
+    let mirrors = Mirrors { checkpoint, snapshot, older_log };
+    let start = Start { dirs, key, epoch, index, space, next_lsn: boot.lsn + 1 };
+    Ok(Opened { lock, start, segment, at, state, mirrors, recovered })
 }
 
 /// Names what the index says is in segments that are not there.
 fn report_missing(index: &Index, files: &LogFiles, damage: &mut Vec<String>) {
-    let missing = index
-        .segments
-        .iter()
-        .filter(|(id, used)| used.live > 0 && !files.segments.contains_key(id));
+    let missing = index.segments.iter().filter(|(id, used)| used.live > 0 && !files.segments.contains_key(id));
     for (id, used) in missing {
-        damage.push(format!(
-            "segment {id:016x} is missing: the bytes of {} messages are lost",
-            used.live
-        ));
+        damage.push(format!("segment {id:016x} is missing: the bytes of {} messages are lost", used.live));
     }
 }
 
 /// Removes the large files that no message names. After damage they go to quarantine: a lost entry may have named them.
-fn clean_large(
-    fs: &dyn Fs,
-    dirs: &Dirs,
-    index: &mut Index,
-    damage: &mut Vec<String>,
-) -> Result<(), OpenError> {
+fn clean_large(fs: &dyn Fs, dirs: &Dirs, index: &mut Index, damage: &mut Vec<String>) -> Result<(), OpenError> {
     index.large_dead.clear();
     let mut present = std::collections::HashSet::new();
     let damaged = !damage.is_empty();
-    for entry in fs
-        .list(&dirs.large)
-        .map_err(io_error("list", &dirs.large))?
-    {
+    for entry in fs.list(&dirs.large).map_err(io_error("list", &dirs.large))? {
         let path = dirs.large.join(&entry.name);
         match large::parse_name(&entry.name) {
             Some(id) if index.large.contains_key(&id) => {
@@ -234,19 +144,13 @@ fn clean_large(
             }
             _ if damaged => {
                 quarantine(fs, dirs, &path)?;
-                damage.push(format!(
-                    "{} was moved to quarantine: no message names it",
-                    path.display()
-                ));
+                damage.push(format!("{} was moved to quarantine: no message names it", path.display()));
             }
             _ => fs.remove_file(&path).map_err(io_error("remove", &path))?,
         }
     }
     for id in index.large.keys().filter(|id| !present.contains(id)) {
-        damage.push(format!(
-            "{} is missing: a large message is lost",
-            large::path(&dirs.large, *id).display()
-        ));
+        damage.push(format!("{} is missing: a large message is lost", large::path(&dirs.large, *id).display()));
     }
     Ok(())
 }
@@ -265,13 +169,9 @@ pub(crate) fn end_segment(fs: &dyn Fs, log_dir: &Path, end: Position) {
 
 fn lock(fs: &dyn Fs, data_dir: &Path) -> Result<Arc<dyn File>, OpenError> {
     let path = data_dir.join("lock");
-    let file = fs
-        .open(&path, OpenMode::Create)
-        .map_err(io_error("open", &path))?;
+    let file = fs.open(&path, OpenMode::Create).map_err(io_error("open", &path))?;
     if !file.try_lock().map_err(io_error("lock", &path))? {
-        return Err(OpenError::Locked {
-            directory: data_dir.to_path_buf(),
-        });
+        return Err(OpenError::Locked { directory: data_dir.to_path_buf() });
     }
     Ok(file)
 }
@@ -284,11 +184,7 @@ struct LogFiles {
 }
 
 fn list_log(fs: &dyn Fs, log_dir: &Path, segment_bytes: u64) -> Result<LogFiles, OpenError> {
-    let mut files = LogFiles {
-        segments: BTreeMap::new(),
-        free: Vec::new(),
-        next_id: 1,
-    };
+    let mut files = LogFiles { segments: BTreeMap::new(), free: Vec::new(), next_id: 1 };
     for entry in fs.list(log_dir).map_err(io_error("list", log_dir))? {
         let path = log_dir.join(&entry.name);
         match segment::classify(&entry.name) {
@@ -314,28 +210,16 @@ fn list_log(fs: &dyn Fs, log_dir: &Path, segment_bytes: u64) -> Result<LogFiles,
 }
 
 fn report_losses(verdict: &Verdict, groups: &[GroupRef], damage: &mut Vec<String>) {
-    for Loss {
-        segment,
-        offset,
-        first_lsn,
-        last_lsn,
-        inside,
-    } in &verdict.losses
-    {
+    for Loss { segment, offset, first_lsn, last_lsn, inside } in &verdict.losses {
         let what = match inside {
             Some(_) => "log entries are damaged",
             None => "log entries are missing before this place",
         };
-        damage.push(format!(
-            "segment {segment:016x}, offset {offset}: {what} (LSN {first_lsn} to {last_lsn})"
-        ));
+        damage.push(format!("segment {segment:016x}, offset {offset}: {what} (LSN {first_lsn} to {last_lsn})"));
     }
     let dropped = groups.len().saturating_sub(verdict.accepted);
     if dropped > 1 {
-        damage.push(format!(
-            "{} groups behind the torn end of the log were left out",
-            dropped - 1
-        ));
+        damage.push(format!("{} groups behind the torn end of the log were left out", dropped - 1));
     }
 }
 
@@ -351,33 +235,21 @@ fn seal(
     files: &mut LogFiles,
     damage: &mut Vec<String>,
 ) -> Result<(), OpenError> {
-    let end = match verdict
-        .accepted
-        .checked_sub(1)
-        .and_then(|last| groups.get(last))
-    {
+    let end = match verdict.accepted.checked_sub(1).and_then(|last| groups.get(last)) {
         Some(last) => (last.segment, last.offset + last.header.span()),
         None => (from.segment, from.offset),
     };
-    let ids: Vec<u64> = files
-        .segments
-        .range(from.segment..)
-        .map(|(&id, _)| id)
-        .collect();
+    let ids: Vec<u64> = files.segments.range(from.segment..).map(|(&id, _)| id).collect();
     for id in ids {
         let path = segment::path(&dirs.log, id);
         if id > end.0 && groups.iter().any(|group| group.segment == id) {
             quarantine(fs, dirs, &path)?;
-            damage.push(format!(
-                "{} was moved to quarantine: it stands behind the torn end of the log",
-                path.display()
-            ));
+            damage
+                .push(format!("{} was moved to quarantine: it stands behind the torn end of the log", path.display()));
             files.segments.remove(&id);
             continue;
         }
-        let file = fs
-            .open(&path, OpenMode::Write)
-            .map_err(io_error("open", &path))?;
+        let file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
         if id == end.0 && file.len().map_err(io_error("read", &path))? > end.1 {
             file.set_len(end.1).map_err(io_error("truncate", &path))?;
             files.segments.insert(id, end.1);
@@ -389,21 +261,15 @@ fn seal(
 
 /// Moves a file or directory out of the way, under a name that is free.
 pub(crate) fn quarantine(fs: &dyn Fs, dirs: &Dirs, path: &Path) -> Result<(), OpenError> {
-    fs.create_dir_all(&dirs.quarantine)
-        .map_err(io_error("create", &dirs.quarantine))?;
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    fs.create_dir_all(&dirs.quarantine).map_err(io_error("create", &dirs.quarantine))?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let to = (1..=u32::MAX)
         .map(|n| dirs.quarantine.join(format!("{name}.{n}")))
         .find(|to| !fs.exists(to))
         .unwrap_or_else(|| dirs.quarantine.join(&name));
     fs.rename(path, &to).map_err(io_error("quarantine", path))?;
-    fs.sync_dir(&dirs.quarantine)
-        .map_err(io_error("sync", &dirs.quarantine))?;
-    fs.sync_dir(&dirs.data)
-        .map_err(io_error("sync", &dirs.data))
+    fs.sync_dir(&dirs.quarantine).map_err(io_error("sync", &dirs.quarantine))?;
+    fs.sync_dir(&dirs.data).map_err(io_error("sync", &dirs.data))
 }
 
 /// The first group of an opening, alone in a new segment. It proves that the directory can be written, ends the clean state
@@ -417,15 +283,8 @@ struct Boot {
 }
 
 impl Boot {
-    fn write(
-        &self,
-        space: &Space,
-        key: &Key,
-        log_dir: &Path,
-    ) -> Result<(Segment, Position), OpenError> {
-        let segment = space
-            .next(0)
-            .map_err(io_error("create a segment in", log_dir))?;
+    fn write(&self, space: &Space, key: &Key, log_dir: &Path) -> Result<(Segment, Position), OpenError> {
+        let segment = space.next(0).map_err(io_error("create a segment in", log_dir))?;
         let path = segment::path(log_dir, segment.id);
         let mut buf = vec![0; HEADER];
         let (mut tx_sum, mut entries_sum) = (0, 0);
@@ -438,13 +297,7 @@ impl Boot {
             entries_sum: &mut entries_sum,
         };
         // Without a payload nothing can have the wrong length.
-        let _ = target.encode(
-            Entry::CheckpointDone {
-                lsn: self.checkpoint,
-                clean: false,
-            },
-            Body::Inline,
-        );
+        let _ = target.encode(Entry::CheckpointDone { lsn: self.checkpoint, clean: false }, Body::Inline);
         let header = GroupHeader {
             segment: segment.id,
             first_lsn: self.lsn,
@@ -457,16 +310,9 @@ impl Boot {
         };
         let link = header.put(key, &mut buf);
         buf.resize(header.span() as usize, 0);
-        segment
-            .file
-            .write_all_at(&buf, 0)
-            .map_err(io_error("write", &path))?;
+        segment.file.write_all_at(&buf, 0).map_err(io_error("write", &path))?;
         segment.file.sync_data().map_err(io_error("sync", &path))?;
-        let at = Position {
-            segment: segment.id,
-            offset: header.span(),
-            link,
-        };
+        let at = Position { segment: segment.id, offset: header.span(), link };
         Ok((segment, at))
     }
 }

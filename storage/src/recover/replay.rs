@@ -35,52 +35,28 @@ pub(crate) fn replay(
     base_lsn: u64,
     index: &mut Index,
 ) -> Result<Replayed, OpenError> {
-    let mut replay = Replay {
-        base_lsn,
-        index,
-        out: Replayed::default(),
-        tx_sum: 0,
-        tx_count: 0,
-        error: None,
-    };
+    let mut replay = Replay { base_lsn, index, out: Replayed::default(), tx_sum: 0, tx_count: 0, error: None };
     let mut open: Option<(u64, Arc<dyn File>)> = None;
     for group in groups {
         let path = segment::path(log_dir, group.segment);
         let file = match open.take() {
             Some((id, file)) if id == group.segment => file,
-            _ => fs
-                .open(&path, OpenMode::Read)
-                .map_err(io_error("read", &path))?,
+            _ => fs.open(&path, OpenMode::Read).map_err(io_error("read", &path))?,
         };
         let bytes = read_group(&*file, &path, group.offset, &group.header)?;
         open = Some((group.segment, file));
-        walk(
-            &bytes,
-            key,
-            group.segment,
-            group.offset,
-            group.header.count,
-            |at, walked| {
-                let lsn = group.header.first_lsn + u64::from(at);
-                match walked {
-                    Walked::Good(entry, offset) => {
-                        replay.entry(lsn, entry, group.segment, offset, &path)
-                    }
-                    Walked::Bad(_) => replay.end_tx(),
-                }
-            },
-        );
+        walk(&bytes, key, group.segment, group.offset, group.header.count, |at, walked| {
+            let lsn = group.header.first_lsn + u64::from(at);
+            match walked {
+                Walked::Good(entry, offset) => replay.entry(lsn, entry, group.segment, offset, &path),
+                Walked::Bad(_) => replay.end_tx(),
+            }
+        });
         if let Some(error) = replay.error.take() {
             return Err(error);
         }
-        let end = Position {
-            segment: group.segment,
-            offset: group.offset + group.header.span(),
-            link: group.sum,
-        };
-        replay
-            .index
-            .apply_group(std::iter::empty(), group.header.last_lsn(), end);
+        let end = Position { segment: group.segment, offset: group.offset + group.header.span(), link: group.sum };
+        replay.index.apply_group(std::iter::empty(), group.header.last_lsn(), end);
     }
     replay.end_tx();
     Ok(replay.out)
@@ -100,9 +76,7 @@ impl Replay<'_> {
         let op = match entry.decode(segment, offset) {
             Ok(op) => op,
             Err(DecodeError::NotUnderstood(kind)) => {
-                let what = format!(
-                    "a log entry of type {kind} that must be understood, at offset {offset}"
-                );
+                let what = format!("a log entry of type {kind} that must be understood, at offset {offset}");
                 // The entry verifies, so it was written like this: by a newer version that kept the group format.
                 let version = VERSION + 1;
                 self.error.get_or_insert(OpenError::Format {
@@ -114,10 +88,9 @@ impl Replay<'_> {
                 return;
             }
             Err(DecodeError::Malformed) => {
-                self.out.damage.push(format!(
-                    "{}: the log entry at offset {offset} (LSN {lsn}) is malformed",
-                    path.display()
-                ));
+                self.out
+                    .damage
+                    .push(format!("{}: the log entry at offset {offset} (LSN {lsn}) is malformed", path.display()));
                 self.end_tx();
                 return;
             }
@@ -139,9 +112,9 @@ impl Replay<'_> {
                 let whole = *count == self.tx_count && *checksum == self.tx_sum;
                 (self.tx_sum, self.tx_count) = (0, 0);
                 if !whole {
-                    self.out.damage.push(format!(
-                        "the transaction that ends at LSN {lsn} is incomplete and was left out"
-                    ));
+                    self.out
+                        .damage
+                        .push(format!("the transaction that ends at LSN {lsn} is incomplete and was left out"));
                     self.index.abandon_tx();
                     return;
                 }

@@ -66,9 +66,7 @@ pub(crate) fn scan(
     let mut groups = Vec::new();
     for id in segments.filter(|&id| id >= from.segment) {
         let path = segment::path(log_dir, id);
-        let file = fs
-            .open(&path, OpenMode::Read)
-            .map_err(io_error("read", &path))?;
+        let file = fs.open(&path, OpenMode::Read).map_err(io_error("read", &path))?;
         let start = if id == from.segment { from.offset } else { 0 };
         scan_segment(&*file, &path, key, id, start, &mut groups)?;
     }
@@ -84,36 +82,19 @@ fn scan_segment(
     groups: &mut Vec<GroupRef>,
 ) -> Result<(), OpenError> {
     let len = file.len().map_err(io_error("read", path))?;
-    let mut window = Window {
-        file,
-        path,
-        len,
-        start: 0,
-        buf: Vec::new(),
-    };
+    let mut window = Window { file, path, len, start: 0, buf: Vec::new() };
     let mut at = start;
     while at < len {
         match GroupHeader::parse(window.at(at)?, key, id) {
             Found::Group(header, sum) if at + HEADER as u64 + u64::from(header.length) <= len => {
                 let body = read_group(file, path, at, &header)?;
                 let bad = bad_entries(&body, key, id, at, &header);
-                groups.push(GroupRef {
-                    segment: id,
-                    offset: at,
-                    header,
-                    sum,
-                    bad,
-                });
+                groups.push(GroupRef { segment: id, offset: at, header, sum, bad });
                 at += header.span();
             }
             Found::Newer(version) => {
                 let what = "a group of its log".to_owned();
-                return Err(OpenError::Format {
-                    path: path.to_path_buf(),
-                    version,
-                    what,
-                    supported: VERSION,
-                });
+                return Err(OpenError::Format { path: path.to_path_buf(), version, what, supported: VERSION });
             }
             // Only group headers are looked for, never entries: what stands between two headers is not trusted.
             _ => at += ALIGN as u64,
@@ -135,31 +116,18 @@ impl Window<'_> {
     fn at(&mut self, at: u64) -> Result<&[u8], OpenError> {
         let within = at >= self.start && at + HEADER as u64 <= self.start + self.buf.len() as u64;
         if !within {
-            let want = usize::try_from(self.len - at)
-                .unwrap_or(usize::MAX)
-                .min(WINDOW);
+            let want = usize::try_from(self.len - at).unwrap_or(usize::MAX).min(WINDOW);
             self.buf.resize(want, 0);
-            let got = self
-                .file
-                .read_at(&mut self.buf, at)
-                .map_err(io_error("read", self.path))?;
+            let got = self.file.read_at(&mut self.buf, at).map_err(io_error("read", self.path))?;
             self.buf.truncate(got);
             self.start = at;
         }
-        Ok(self
-            .buf
-            .get(usize::try_from(at - self.start).unwrap_or(usize::MAX)..)
-            .unwrap_or_default())
+        Ok(self.buf.get(usize::try_from(at - self.start).unwrap_or(usize::MAX)..).unwrap_or_default())
     }
 }
 
 /// Reads a group, header included, padding not. The caller has checked its length against the file's.
-pub(crate) fn read_group(
-    file: &dyn File,
-    path: &Path,
-    at: u64,
-    header: &GroupHeader,
-) -> Result<Vec<u8>, OpenError> {
+pub(crate) fn read_group(file: &dyn File, path: &Path, at: u64, header: &GroupHeader) -> Result<Vec<u8>, OpenError> {
     let mut buf = vec![0; HEADER + header.length as usize];
     let got = file.read_at(&mut buf, at).map_err(io_error("read", path))?;
     buf.truncate(got);
@@ -185,11 +153,7 @@ pub(crate) fn walk<'a>(
 ) {
     let mut pos = HEADER;
     let mut index = 0;
-    let verify = |pos: usize| {
-        group
-            .get(pos..)
-            .and_then(|rest| record::verify(rest, key, segment, at + pos as u64))
-    };
+    let verify = |pos: usize| group.get(pos..).and_then(|rest| record::verify(rest, key, segment, at + pos as u64));
     while index < count {
         let offset = at + pos as u64;
         if let Some(entry) = verify(pos) {
@@ -198,17 +162,9 @@ pub(crate) fn walk<'a>(
             index += 1;
             continue;
         }
-        let next =
-            announced_end(group, pos).filter(|&next| index + 1 < count && verify(next).is_some());
+        let next = announced_end(group, pos).filter(|&next| index + 1 < count && verify(next).is_some());
         let lost = if next.is_some() { 1 } else { count - index };
-        each(
-            index,
-            Walked::Bad(BadEntries {
-                first: index,
-                count: lost,
-                offset,
-            }),
-        );
+        each(index, Walked::Bad(BadEntries { first: index, count: lost, offset }));
         index += lost;
         pos = next.unwrap_or(group.len());
     }
@@ -220,35 +176,16 @@ fn announced_end(group: &[u8], pos: usize) -> Option<usize> {
     (len >= record::PREFIX && next < group.len()).then_some(next)
 }
 
-fn bad_entries(
-    group: &[u8],
-    key: &Key,
-    segment: u64,
-    at: u64,
-    header: &GroupHeader,
-) -> Vec<BadEntries> {
+fn bad_entries(group: &[u8], key: &Key, segment: u64, at: u64, header: &GroupHeader) -> Vec<BadEntries> {
     let mut bad = Vec::new();
     let mut sum = 0;
-    walk(
-        group,
-        key,
-        segment,
-        at,
-        header.count,
-        |_, walked| match walked {
-            Walked::Good(entry, _) => {
-                sum = crc32c::crc32c_append(sum, &entry.checksum.to_le_bytes())
-            }
-            Walked::Bad(entries) => bad.push(entries),
-        },
-    );
+    walk(group, key, segment, at, header.count, |_, walked| match walked {
+        Walked::Good(entry, _) => sum = crc32c::crc32c_append(sum, &entry.checksum.to_le_bytes()),
+        Walked::Bad(entries) => bad.push(entries),
+    });
     if bad.is_empty() && sum != header.entries_sum {
         // Every entry is as it was written, but they are not the ones the header was written for.
-        bad.push(BadEntries {
-            first: 0,
-            count: header.count,
-            offset: at,
-        });
+        bad.push(BadEntries { first: 0, count: header.count, offset: at });
     }
     bad
 }
@@ -258,37 +195,22 @@ fn bad_entries(
 ///
 /// `link` is the checksum of the group before the first, when it is known. `gaps` says that whole segments may be missing
 /// because they were recycled.
-pub(crate) fn judge(
-    groups: &[GroupRef],
-    base_lsn: u64,
-    mut link: Option<u32>,
-    gaps: bool,
-) -> Verdict {
-    let synced = groups
-        .iter()
-        .map(|group| group.header.synced_upto)
-        .max()
-        .unwrap_or_default()
-        .max(base_lsn);
+pub(crate) fn judge(groups: &[GroupRef], base_lsn: u64, mut link: Option<u32>, gaps: bool) -> Verdict {
+    let synced = groups.iter().map(|group| group.header.synced_upto).max().unwrap_or_default().max(base_lsn);
     let mut verdict = Verdict::default();
     let mut last_lsn = base_lsn;
     let mut segment = groups.first().map_or(0, |group| group.segment);
     for (index, group) in groups.iter().enumerate() {
         let linked = link.is_none_or(|link| link == group.header.previous);
-        if !linked && !(gaps && segment != group.segment) {
+        let recycled = gaps && segment != group.segment;
+        if !(linked || recycled) {
             let first_lsn = last_lsn + 1;
             if first_lsn > synced {
                 return verdict;
             }
             let (segment, offset) = (group.segment, group.offset);
             let last_lsn = group.header.first_lsn.saturating_sub(1);
-            verdict.losses.push(Loss {
-                segment,
-                offset,
-                first_lsn,
-                last_lsn,
-                inside: None,
-            });
+            verdict.losses.push(Loss { segment, offset, first_lsn, last_lsn, inside: None });
         }
         for bad in &group.bad {
             let first_lsn = group.header.first_lsn + u64::from(bad.first);
@@ -297,13 +219,7 @@ pub(crate) fn judge(
             }
             let last_lsn = first_lsn + u64::from(bad.count) - 1;
             let (segment, offset) = (group.segment, bad.offset);
-            verdict.losses.push(Loss {
-                segment,
-                offset,
-                first_lsn,
-                last_lsn,
-                inside: Some(index),
-            });
+            verdict.losses.push(Loss { segment, offset, first_lsn, last_lsn, inside: Some(index) });
         }
         link = Some(group.sum);
         last_lsn = group.header.last_lsn();

@@ -53,54 +53,35 @@ impl Sources<'_> {
         let problem = match self.open_state(&mut index) {
             Ok((state, base)) => {
                 let attempt = self.replay(&mut index, base, Some(base.resume.link), false)?;
-                let last = attempt
-                    .groups
-                    .last()
-                    .map_or(0, |group| group.header.last_lsn());
                 let newest = attempt.replayed.checkpoint_lsn;
                 if newest <= base.lsn {
-                    if base.lsn > 0 && last < base.lsn {
-                        self.damage.push(format!(
-                            "the log ends before LSN {}, where sled's checkpoint is",
-                            base.lsn
-                        ));
+                    if base.lsn > 0 && !self.reaches(base) {
+                        let lsn = base.lsn;
+                        self.damage.push(format!("the log ends before LSN {lsn}, where sled's checkpoint is"));
                     }
                     let snapshot = self.snapshot_base()?;
-                    let Attempt {
-                        groups,
-                        verdict,
-                        replayed,
-                    } = attempt;
-                    return Ok(Loaded {
-                        index,
-                        base,
-                        groups,
-                        verdict,
-                        replayed,
-                        state,
-                        rebuilt: false,
-                        snapshot,
-                    });
+                    let Attempt { groups, verdict, replayed } = attempt;
+                    return Ok(Loaded { index, base, groups, verdict, replayed, state, rebuilt: false, snapshot });
                 }
                 if existed {
-                    format!(
-                        "it is older (LSN {}) than the checkpoint the log names (LSN {newest})",
-                        base.lsn
-                    )
+                    format!("it is older (LSN {}) than the checkpoint the log names (LSN {newest})", base.lsn)
                 } else {
                     "it is missing".to_owned()
                 }
             }
             Err(problem) => problem,
         };
-        self.damage.push(format!(
-            "the sled database in {} was rebuilt: {problem}",
-            self.dirs.sled.display()
-        ));
+        self.damage.push(format!("the sled database in {} was rebuilt: {problem}", self.dirs.sled.display()));
         if self.dirs.sled.exists() && existed {
             quarantine(&*self.options.fs, self.dirs, &self.dirs.sled)?;
         }
         self.rebuild()
+    }
+
+    /// Whether the log goes as far as a checkpoint says.
+    fn reaches(&self, base: Base) -> bool {
+        let segments = &self.files.segments;
+        segments.get(&base.resume.segment).is_some_and(|&len| len >= base.resume.offset)
     }
 
     fn open_state(&self, index: &mut Index) -> Result<(State, Base), String> {
@@ -117,8 +98,7 @@ impl Sources<'_> {
         let path = self.dirs.data.join(snapshot::NAME);
         let fs = &*self.options.fs;
         let mut index = Index::default();
-        let found =
-            snapshot::read(fs, &self.dirs.data, &mut index).map_err(io_error("read", &path))?;
+        let found = snapshot::read(fs, &self.dirs.data, &mut index).map_err(io_error("read", &path))?;
         let base = match found {
             Found::Good(base) if base.key == self.key.bytes => base,
             other => {
@@ -129,79 +109,40 @@ impl Sources<'_> {
         };
         let snapshot = base;
         let attempt = if base == Base::default() {
-            let whole = self
-                .files
-                .segments
-                .keys()
-                .next()
-                .is_some_and(|&first| first <= 1);
+            let whole = self.files.segments.keys().next().is_some_and(|&first| first <= 1);
             if !whole {
                 self.damage.push(
-                    "rebuilt from the log alone: messages whose settlement was in a recycled segment come back".to_owned(),
+                    "rebuilt from the log alone: messages whose settlement was in a recycled segment come back"
+                        .to_owned(),
                 );
             }
             self.replay(&mut index, base, None, true)?
         } else {
             self.replay(&mut index, base, Some(base.resume.link), false)?
         };
-        let state =
-            State::open(&self.dirs.sled, self.options.sled_cache_bytes).map_err(|reason| {
-                OpenError::Sled {
-                    path: self.dirs.sled.clone(),
-                    reason,
-                }
-            })?;
+        let state = State::open(&self.dirs.sled, self.options.sled_cache_bytes)
+            .map_err(|reason| OpenError::Sled { path: self.dirs.sled.clone(), reason })?;
         index.mark_all_dirty();
-        let Attempt {
-            groups,
-            verdict,
-            replayed,
-        } = attempt;
-        Ok(Loaded {
-            index,
-            base,
-            groups,
-            verdict,
-            replayed,
-            state,
-            rebuilt: true,
-            snapshot,
-        })
+        let Attempt { groups, verdict, replayed } = attempt;
+        Ok(Loaded { index, base, groups, verdict, replayed, state, rebuilt: true, snapshot })
     }
 
-    fn replay(
-        &self,
-        index: &mut Index,
-        base: Base,
-        link: Option<u32>,
-        gaps: bool,
-    ) -> Result<Attempt, OpenError> {
+    fn replay(&self, index: &mut Index, base: Base, link: Option<u32>, gaps: bool) -> Result<Attempt, OpenError> {
         let fs = &*self.options.fs;
         let log = &self.dirs.log;
         index.applied = base.lsn;
         index.resume = base.resume;
-        let groups = scan::scan(
-            fs,
-            log,
-            self.key,
-            self.files.segments.keys().copied(),
-            base.resume,
-        )?;
+        let groups = scan::scan(fs, log, self.key, self.files.segments.keys().copied(), base.resume)?;
         let verdict = scan::judge(&groups, base.lsn, link, gaps);
         let accepted = groups.get(..verdict.accepted).unwrap_or_default();
         let replayed = replay::replay(fs, log, self.key, accepted, base.lsn, index)?;
-        Ok(Attempt {
-            groups,
-            verdict,
-            replayed,
-        })
+        Ok(Attempt { groups, verdict, replayed })
     }
 
     /// The snapshot beside a good sled: it decides which log may go.
     fn snapshot_base(&mut self) -> Result<Base, OpenError> {
         let path = self.dirs.data.join(snapshot::NAME);
-        let found = snapshot::read_base(&*self.options.fs, &self.dirs.data)
-            .map_err(io_error("read", &path))?;
+        let found = snapshot::read_base(&*self.options.fs, &self.dirs.data).map_err(io_error("read", &path))?;
         match found {
             Found::Good(base) if base.key == self.key.bytes => Ok(base),
             other => {
@@ -218,10 +159,7 @@ impl Sources<'_> {
             Found::Good(_) => "it belongs to another data directory",
         };
         quarantine(&*self.options.fs, self.dirs, path)?;
-        self.damage.push(format!(
-            "{} was moved to quarantine: {what}",
-            path.display()
-        ));
+        self.damage.push(format!("{} was moved to quarantine: {what}", path.display()));
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Appending, reading back, and opening again.
 
-use crate::common::{body, payload, put, range, read, read_all, seqs, small, wait};
+use crate::common::{body, payload, put, range, read, read_all, seqs, wait};
 use storage::{Lsn, Meta, OpenError, Options, SeqRange, Store, TopologyChange};
 
 #[test]
@@ -10,21 +10,14 @@ fn messages_come_back_as_they_were() {
     assert!(recovered.clean);
     assert_eq!(recovered.damage, Vec::<String>::new());
     let queue = store.new_queue_id();
-    let meta = Meta {
-        deadline_ms: Some(77),
-        priority: 3,
-        delivery_count: 9,
-    };
+    let meta = Meta { deadline_ms: Some(77), priority: 3, delivery_count: 9 };
     store.enqueue(queue, 5, meta, payload(body(queue, 5, 100)));
     put(&store, queue, 6, 1);
     let last = put(&store, queue, 9, 3000);
     wait(&store, last);
     let check = |store: &Store, redelivered: bool| {
         let messages = read_all(store, queue);
-        assert_eq!(
-            messages.iter().map(|m| m.seq).collect::<Vec<_>>(),
-            [5, 6, 9]
-        );
+        assert_eq!(messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [5, 6, 9]);
         assert_eq!(messages[0].meta, meta);
         assert_eq!(messages[1].meta, Meta::default());
         for (message, len) in messages.iter().zip([100, 1, 3000]) {
@@ -38,14 +31,7 @@ fn messages_come_back_as_they_were() {
     assert!(!recovered.clean);
     assert_eq!(recovered.damage, Vec::<String>::new());
     assert_eq!(recovered.queues.len(), 1);
-    assert_eq!(
-        (
-            recovered.queues[0].id,
-            recovered.queues[0].first,
-            recovered.queues[0].messages
-        ),
-        (queue, 5, 3)
-    );
+    assert_eq!((recovered.queues[0].id, recovered.queues[0].first, recovered.queues[0].messages), (queue, 5, 3));
     assert_eq!(recovered.queues[0].bytes, 3101);
     assert!(recovered.queues[0].next_seq >= 10);
     assert!(store.new_queue_id() > queue);
@@ -64,10 +50,7 @@ fn settled_messages_stay_away() {
     store.settle(1, SeqRange::one(20));
     let last = store.purge(2, 15, &[range(4, 5)]);
     wait(&store, last);
-    let expected = [
-        (1..=2).chain(8..=19).collect::<Vec<_>>(),
-        vec![4, 5, 15, 16, 17, 18, 19, 20],
-    ];
+    let expected = [(1..=2).chain(8..=19).collect::<Vec<_>>(), vec![4, 5, 15, 16, 17, 18, 19, 20]];
     assert_eq!([seqs(&store, 1), seqs(&store, 2)], expected);
     drop(store);
     let (store, _) = Store::open(Options::new(dir.path())).expect("it opens again");
@@ -96,15 +79,9 @@ fn reads_stop_at_their_limits() {
 fn topology_survives() {
     let dir = tempfile::tempdir().expect("a directory");
     let (store, _) = Store::open(Options::new(dir.path())).expect("it opens");
-    let put_key = |key: &str, value: &str| TopologyChange::Put {
-        key: key.into(),
-        value: value.into(),
-    };
+    let put_key = |key: &str, value: &str| TopologyChange::Put { key: key.into(), value: value.into() };
     store.change_topology(vec![put_key("a", "1"), put_key("b", "2"), put_key("c", "")]);
-    let last = store.change_topology(vec![
-        put_key("a", "3"),
-        TopologyChange::Delete { key: b"b".to_vec() },
-    ]);
+    let last = store.change_topology(vec![put_key("a", "3"), TopologyChange::Delete { key: b"b".to_vec() }]);
     wait(&store, last);
     drop(store);
     let (_store, recovered) = Store::open(Options::new(dir.path())).expect("it opens again");
@@ -125,14 +102,7 @@ fn a_dropped_queue_stays_dropped() {
     assert!(seqs(&store, 1).is_empty());
     drop(store);
     let (store, recovered) = Store::open(Options::new(dir.path())).expect("it opens again");
-    assert_eq!(
-        recovered
-            .queues
-            .iter()
-            .map(|queue| queue.id)
-            .collect::<Vec<_>>(),
-        [2]
-    );
+    assert_eq!(recovered.queues.iter().map(|queue| queue.id).collect::<Vec<_>>(), [2]);
     assert!(seqs(&store, 1).is_empty());
 }
 
@@ -143,16 +113,9 @@ fn a_clean_stop_keeps_exact_flags() {
     for seq in 1..=5 {
         put(&store, 1, seq, 10);
     }
-    store
-        .close(vec![(1, vec![range(2, 3), range(5, 900)])])
-        .expect("it closes");
+    store.close(vec![(1, vec![range(2, 3), range(5, 900)])]).expect("it closes");
     assert!(store.close(Vec::new()).is_err());
-    let flags = |store: &Store| {
-        read_all(store, 1)
-            .iter()
-            .map(|m| m.redelivered)
-            .collect::<Vec<_>>()
-    };
+    let flags = |store: &Store| read_all(store, 1).iter().map(|m| m.redelivered).collect::<Vec<_>>();
     let (store, recovered) = Store::open(Options::new(dir.path())).expect("it opens again");
     assert!(recovered.clean);
     assert_eq!(recovered.queues[0].next_seq, 6);
@@ -171,15 +134,9 @@ fn a_clean_stop_keeps_exact_flags() {
 fn a_second_store_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let (store, _) = Store::open(Options::new(dir.path())).expect("it opens");
-    let Err(error) = Store::open(Options::new(dir.path())) else {
-        panic!("it must not open twice")
-    };
+    let Err(error) = Store::open(Options::new(dir.path())) else { panic!("it must not open twice") };
     assert!(matches!(error, OpenError::Locked { .. }));
-    assert!(
-        error
-            .to_string()
-            .contains(&dir.path().display().to_string())
-    );
+    assert!(error.to_string().contains(&dir.path().display().to_string()));
     drop(store);
     assert!(Store::open(Options::new(dir.path())).is_ok());
 }
@@ -189,9 +146,7 @@ fn a_directory_that_cannot_be_used_is_one_clear_line() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("file");
     std::fs::write(&path, "").expect("a file");
-    let Err(error) = Store::open(Options::new(&path)) else {
-        panic!("a file is no data directory")
-    };
+    let Err(error) = Store::open(Options::new(&path)) else { panic!("a file is no data directory") };
     let line = error.to_string();
     assert!(line.contains("file") && !line.contains('\n'), "{line}");
 }

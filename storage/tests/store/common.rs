@@ -4,10 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use storage::{
-    Durable, Lsn, Meta, Options, Payload, Place, QueueId, ReadBatch, ReadMessage, Seq, SeqRange,
-    Store,
-};
+use storage::{Durable, Lsn, Meta, Options, Payload, Place, QueueId, ReadBatch, ReadMessage, Seq, SeqRange, Store};
 
 /// A payload of given bytes.
 pub(crate) struct Bytes(Vec<u8>, Place);
@@ -36,9 +33,7 @@ pub(crate) fn body(queue: QueueId, seq: Seq, len: usize) -> Vec<u8> {
     let mut out = format!("queue {queue} seq {seq} ").into_bytes();
     let mut x = queue.wrapping_mul(31).wrapping_add(seq);
     while out.len() < len {
-        x = x
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         out.extend_from_slice(&x.to_le_bytes());
     }
     out.truncate(len.max(1));
@@ -77,21 +72,9 @@ pub(crate) fn put(store: &Store, queue: QueueId, seq: Seq, len: usize) -> Lsn {
 }
 
 /// One read, waited for.
-pub(crate) fn read(
-    store: &Store,
-    queue: QueueId,
-    from: Seq,
-    messages: usize,
-    bytes: usize,
-) -> ReadBatch {
+pub(crate) fn read(store: &Store, queue: QueueId, from: Seq, messages: usize, bytes: usize) -> ReadBatch {
     let (sender, receiver) = mpsc::channel();
-    store.read(
-        queue,
-        from,
-        messages,
-        bytes,
-        Box::new(move |batch| drop(sender.send(batch))),
-    );
+    store.read(queue, from, messages, bytes, Box::new(move |batch| drop(sender.send(batch))));
     store.kick();
     receiver.recv().expect("the read is answered")
 }
@@ -113,10 +96,7 @@ pub(crate) fn read_all(store: &Store, queue: QueueId) -> Vec<ReadMessage> {
 
 /// The sequence numbers of all messages of a queue.
 pub(crate) fn seqs(store: &Store, queue: QueueId) -> Vec<Seq> {
-    read_all(store, queue)
-        .iter()
-        .map(|message| message.seq)
-        .collect()
+    read_all(store, queue).iter().map(|message| message.seq).collect()
 }
 
 /// The range of these two ends.

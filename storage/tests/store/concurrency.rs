@@ -105,10 +105,7 @@ fn the_last_owner_may_let_go_in_a_callback() {
     let (sender, receiver) = mpsc::channel();
     let lsn = put(&store, 1, 1, 10);
     let weak = Arc::downgrade(&store);
-    let last = Arc::new(Last(
-        std::sync::Mutex::new(Some(Arc::clone(&store))),
-        sender,
-    ));
+    let last = Arc::new(Last(std::sync::Mutex::new(Some(Arc::clone(&store))), sender));
     drop(store);
     let store = weak.upgrade().expect("the waiter owns it");
     store.notify_at(lsn, last);

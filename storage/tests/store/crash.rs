@@ -13,13 +13,7 @@ pub(crate) fn segments(dir: &Path) -> Vec<PathBuf> {
         .expect("the log can be listed")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .filter(|path| {
-            !path
-                .file_name()
-                .expect("a name")
-                .to_string_lossy()
-                .starts_with("free")
-        })
+        .filter(|path| !path.file_name().expect("a name").to_string_lossy().starts_with("free"))
         .collect();
     found.sort();
     found
@@ -28,10 +22,7 @@ pub(crate) fn segments(dir: &Path) -> Vec<PathBuf> {
 /// Where the groups of a segment begin.
 pub(crate) fn groups(segment: &Path) -> Vec<usize> {
     let bytes = std::fs::read(segment).expect("the segment can be read");
-    (0..bytes.len())
-        .step_by(4096)
-        .filter(|&at| bytes[at..].starts_with(b"WARRNGRP"))
-        .collect()
+    (0..bytes.len()).step_by(4096).filter(|&at| bytes[at..].starts_with(b"WARRNGRP")).collect()
 }
 
 #[test]
@@ -40,16 +31,9 @@ fn a_copy_of_a_running_directory_has_all_that_was_durable() {
     let copy = tempfile::tempdir().expect("a directory");
     // Nothing is recycled, since a copy can't be of one moment.
     let (store, _) = Store::open(Options::new(dir.path())).expect("it opens");
-    let (confirmed, stop) = (
-        Arc::new(AtomicU64::new(0)),
-        Arc::new(AtomicBool::new(false)),
-    );
+    let (confirmed, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let writer = {
-        let (store, confirmed, stop) = (
-            Arc::clone(&store),
-            Arc::clone(&confirmed),
-            Arc::clone(&stop),
-        );
+        let (store, confirmed, stop) = (Arc::clone(&store), Arc::clone(&confirmed), Arc::clone(&stop));
         std::thread::spawn(move || {
             for seq in 1.. {
                 let last = put(&store, 7, seq, 300);
@@ -70,15 +54,12 @@ fn a_copy_of_a_running_directory_has_all_that_was_durable() {
         }
         let target = copy.path().join(round.to_string());
         let promised = confirmed.load(Ordering::SeqCst);
-        copy_dir(dir.path(), &target);
+        // sled is never ahead of the log; a copy that is not of one moment has to keep it so.
+        copy_dir(&dir.path().join("sled"), &target.join("sled"));
+        copy_dir(&dir.path().join("log"), &target.join("log"));
         let (copied, recovered) = Store::open(Options::new(&target)).expect("the copy opens");
         let found = seqs(&copied, 7);
-        assert!(
-            found.len() as u64 >= promised,
-            "{} of {promised}: {:?}",
-            found.len(),
-            recovered.damage
-        );
+        assert!(found.len() as u64 >= promised, "{} of {promised}: {:?}", found.len(), recovered.damage);
         assert_eq!(found, (1..=found.len() as u64).collect::<Vec<_>>());
     }
     stop.store(true, Ordering::SeqCst);
@@ -114,21 +95,17 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
             std::fs::write(copy.path().join("log").join(name), torn).expect("it can be written");
             let (store, _) = Store::open(small(copy.path())).expect("it opens");
             let found = seqs(&store, 1);
-            assert!(
-                found == [1] || found == (1..=10).collect::<Vec<_>>(),
-                "cut {cut}: {found:?}"
-            );
+            // The messages after the first may have taken more than one group.
+            let count = found.len() as u64;
+            assert!((1..=10).contains(&count), "cut {cut}: {found:?}");
+            assert_eq!(found, (1..=count).collect::<Vec<_>>(), "cut {cut}");
+            assert!(cut < end || count > 1, "the group is whole again");
             // Life goes on behind the cut, also over another crash.
             let last = put(&store, 1, 5000, 10);
             wait(&store, last);
             drop(store);
             let (store, recovered) = Store::open(small(copy.path())).expect("it opens again");
-            assert_eq!(
-                seqs(&store, 1),
-                [found, vec![5000]].concat(),
-                "{:?}",
-                recovered.damage
-            );
+            assert_eq!(seqs(&store, 1), [found, vec![5000]].concat(), "{:?}", recovered.damage);
         }
     }
 }
@@ -156,21 +133,11 @@ fn damage_below_what_was_synced_is_named_and_the_rest_is_kept() {
         for byte in &mut damaged[begins[10] + at..begins[10] + at + len] {
             *byte = if mask == 0 { 0 } else { *byte ^ mask };
         }
-        std::fs::write(
-            copy.path()
-                .join("log")
-                .join(segment.file_name().expect("a name")),
-            damaged,
-        )
-        .expect("written");
+        std::fs::write(copy.path().join("log").join(segment.file_name().expect("a name")), damaged).expect("written");
         options.data_dir = copy.path().to_path_buf();
         let (store, recovered) = Store::open(options.clone()).expect("it opens");
         assert_eq!(recovered.damage.len(), 1, "{:?}", recovered.damage);
-        assert!(
-            recovered.damage[0].contains("LSN"),
-            "{:?}",
-            recovered.damage
-        );
+        assert!(recovered.damage[0].contains("LSN"), "{:?}", recovered.damage);
         assert_eq!(seqs(&store, 1), (1..=9).chain(11..=30).collect::<Vec<_>>());
     }
 }
@@ -193,12 +160,7 @@ fn a_damaged_body_is_reported_by_the_read() {
     let batch = read(&store, 1, 0, 100, usize::MAX);
     assert_eq!(batch.damaged, [5]);
     assert_eq!(batch.messages.len(), 19);
-    assert!(
-        batch
-            .messages
-            .iter()
-            .all(|message| message.payload == body(1, message.seq, 500))
-    );
+    assert!(batch.messages.iter().all(|message| message.payload == body(1, message.seq, 500)));
 }
 
 #[test]
@@ -210,10 +172,7 @@ fn many_crashes_in_a_row() {
         let (store, recovered) = Store::open(small(dir.path())).expect("it opens");
         assert_eq!(recovered.damage, Vec::<String>::new(), "round {round}");
         assert_eq!(seqs(&store, 3), alive, "round {round}");
-        next = recovered
-            .queues
-            .first()
-            .map_or(next, |queue| queue.next_seq.max(next));
+        next = recovered.queues.first().map_or(next, |queue| queue.next_seq.max(next));
         for _ in 0..30 {
             put(&store, 3, next, 400);
             alive.push(next);

@@ -6,9 +6,7 @@ use crate::common::{body, payload, put, range, read, read_all, seqs, small, wait
 use storage::{Meta, SeqRange, Store};
 
 fn files(dir: &Path) -> usize {
-    std::fs::read_dir(dir.join("large"))
-        .expect("it can be listed")
-        .count()
+    std::fs::read_dir(dir.join("large")).expect("it can be listed").count()
 }
 
 #[test]
@@ -17,15 +15,7 @@ fn large_messages_come_back() {
     let (store, _) = Store::open(small(dir.path())).expect("it opens");
     let big = payload(body(1, 2, 3_000_000));
     put(&store, 1, 1, 100);
-    store.enqueue(
-        1,
-        2,
-        Meta {
-            priority: 4,
-            ..Meta::default()
-        },
-        big.clone(),
-    );
+    store.enqueue(1, 2, Meta { priority: 4, ..Meta::default() }, big.clone());
     store.enqueue(2, 2, Meta::default(), big.clone());
     for seq in 3..=20 {
         put(&store, 1, seq, 20_000);
@@ -35,10 +25,7 @@ fn large_messages_come_back() {
     assert_eq!(files(dir.path()), 19);
     let check = |store: &Store| {
         let messages = read_all(store, 1);
-        assert_eq!(
-            messages.iter().map(|m| m.seq).collect::<Vec<_>>(),
-            (1..=21).collect::<Vec<_>>()
-        );
+        assert_eq!(messages.iter().map(|m| m.seq).collect::<Vec<_>>(), (1..=21).collect::<Vec<_>>());
         assert_eq!(messages[1].payload, body(1, 2, 3_000_000));
         assert_eq!(messages[1].meta.priority, 4);
         assert_eq!(messages[7].payload, body(1, 8, 20_000));
@@ -47,14 +34,7 @@ fn large_messages_come_back() {
     check(&store);
     drop(store);
     let (store, recovered) = Store::open(small(dir.path())).expect("it opens");
-    assert_eq!(
-        recovered
-            .queues
-            .iter()
-            .map(|queue| queue.bytes)
-            .collect::<Vec<_>>(),
-        [3_360_200, 3_000_000]
-    );
+    assert_eq!(recovered.queues.iter().map(|queue| queue.bytes).collect::<Vec<_>>(), [3_360_200, 3_000_000]);
     check(&store);
     let last = store.settle(1, range(1, 21));
     wait(&store, last);
@@ -83,10 +63,8 @@ fn orphans_are_removed_and_damage_is_named() {
     let last = put(&store, 1, 2, 30_000);
     wait(&store, last);
     drop(store);
-    let mut paths: Vec<_> = std::fs::read_dir(dir.path().join("large"))
-        .expect("listed")
-        .map(|e| e.expect("an entry").path())
-        .collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(dir.path().join("large")).expect("listed").map(|e| e.expect("an entry").path()).collect();
     paths.sort();
     std::fs::write(dir.path().join("large/00000000000000ff.body"), "x").expect("written");
     let mut bytes = std::fs::read(&paths[0]).expect("read");

@@ -10,36 +10,14 @@ use storage::{Lsn, Meta, SeqRange, Store, TopologyChange, TxOp};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Publish {
-        queues: Vec<u8>,
-        len: usize,
-        priority: u8,
-    },
-    Settle {
-        queue: u8,
-        at: u8,
-        count: u8,
-    },
-    Purge {
-        queue: u8,
-        keep: u8,
-    },
-    Topology {
-        key: u8,
-        value: Option<u8>,
-    },
-    Drop {
-        queue: u8,
-    },
-    Transaction {
-        publish: Vec<u8>,
-        settle: u8,
-        len: usize,
-    },
+    Publish { queues: Vec<u8>, len: usize, priority: u8 },
+    Settle { queue: u8, at: u8, count: u8 },
+    Purge { queue: u8, keep: u8 },
+    Topology { key: u8, value: Option<u8> },
+    Drop { queue: u8 },
+    Transaction { publish: Vec<u8>, settle: u8, len: usize },
     Wait,
-    Reopen {
-        clean: bool,
-    },
+    Reopen { clean: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -85,40 +63,29 @@ impl Model {
 
     fn apply(&mut self, store: &Store, step: &Step) -> Lsn {
         match step {
-            Step::Publish {
-                queues,
-                len,
-                priority,
-            } => {
+            Step::Publish { queues, len, priority } => {
                 let unique: BTreeSet<u8> = queues.iter().copied().collect();
                 let mut shared = None;
                 let mut last = Lsn(0);
                 for queue in unique {
                     let id = self.id(store, queue);
                     let seq = self.next(id);
-                    let bytes = shared
-                        .get_or_insert_with(|| (body(id, seq, *len), payload(body(id, seq, *len))))
-                        .clone();
+                    let bytes =
+                        shared.get_or_insert_with(|| (body(id, seq, *len), payload(body(id, seq, *len)))).clone();
                     let meta = Meta {
                         deadline_ms: (priority % 2 == 1).then_some(seq * 1000),
                         priority: *priority,
                         delivery_count: u32::from(priority / 2),
                     };
                     last = store.enqueue(id, seq, meta, bytes.1);
-                    self.queues
-                        .entry(id)
-                        .or_default()
-                        .insert(seq, (bytes.0, meta));
+                    self.queues.entry(id).or_default().insert(seq, (bytes.0, meta));
                 }
                 last
             }
             Step::Settle { queue, at, count } => {
                 let id = self.id(store, *queue);
                 let messages = self.queues.entry(id).or_default();
-                let Some(&first) = messages
-                    .keys()
-                    .nth(usize::from(*at) % messages.len().max(1))
-                else {
+                let Some(&first) = messages.keys().nth(usize::from(*at) % messages.len().max(1)) else {
                     return Lsn(0);
                 };
                 let last = first + u64::from(*count) - 1;
@@ -129,16 +96,9 @@ impl Model {
                 let id = self.id(store, *queue);
                 let below = self.next.get(&id).copied().unwrap_or(1);
                 let messages = self.queues.entry(id).or_default();
-                let kept = messages
-                    .keys()
-                    .nth(usize::from(*keep) % messages.len().max(1))
-                    .copied();
+                let kept = messages.keys().nth(usize::from(*keep) % messages.len().max(1)).copied();
                 messages.retain(|&seq, _| Some(seq) == kept);
-                store.purge(
-                    id,
-                    below,
-                    &kept.map(SeqRange::one).into_iter().collect::<Vec<_>>(),
-                )
+                store.purge(id, below, &kept.map(SeqRange::one).into_iter().collect::<Vec<_>>())
             }
             Step::Topology { key, value } => {
                 let key = format!("key/{key}").into_bytes();
@@ -158,40 +118,21 @@ impl Model {
             Step::Drop { queue } => {
                 let id = std::mem::take(&mut self.ids[usize::from(*queue)]);
                 self.queues.remove(&id);
-                if id == 0 {
-                    Lsn(0)
-                } else {
-                    store.change_topology(vec![TopologyChange::DropQueue(id)])
-                }
+                if id == 0 { Lsn(0) } else { store.change_topology(vec![TopologyChange::DropQueue(id)]) }
             }
-            Step::Transaction {
-                publish,
-                settle,
-                len,
-            } => {
+            Step::Transaction { publish, settle, len } => {
                 let mut ops = Vec::new();
                 for queue in publish {
                     let id = self.id(store, *queue);
                     let seq = self.next(id);
                     let bytes = body(id, seq, *len);
-                    self.queues
-                        .entry(id)
-                        .or_default()
-                        .insert(seq, (bytes.clone(), Meta::default()));
-                    ops.push(TxOp::Enqueue {
-                        queue: id,
-                        seq,
-                        meta: Meta::default(),
-                        payload: payload(bytes),
-                    });
+                    self.queues.entry(id).or_default().insert(seq, (bytes.clone(), Meta::default()));
+                    ops.push(TxOp::Enqueue { queue: id, seq, meta: Meta::default(), payload: payload(bytes) });
                 }
                 let id = self.id(store, *settle);
                 let messages = self.queues.entry(id).or_default();
                 if let Some((seq, _)) = messages.pop_first() {
-                    ops.push(TxOp::Settle {
-                        queue: id,
-                        range: SeqRange::one(seq),
-                    });
+                    ops.push(TxOp::Settle { queue: id, range: SeqRange::one(seq) });
                 }
                 store.transaction(ops)
             }
@@ -203,11 +144,7 @@ impl Model {
         for (&id, expected) in &self.queues {
             let found = read_all(store, id);
             let seqs: Vec<u64> = found.iter().map(|message| message.seq).collect();
-            assert_eq!(
-                seqs,
-                expected.keys().copied().collect::<Vec<_>>(),
-                "queue {id}"
-            );
+            assert_eq!(seqs, expected.keys().copied().collect::<Vec<_>>(), "queue {id}");
             for message in found {
                 let (bytes, meta) = &expected[&message.seq];
                 assert_eq!(message.payload, bytes);
@@ -215,10 +152,7 @@ impl Model {
             }
         }
         if let Some(topology) = topology {
-            assert_eq!(
-                topology.into_iter().collect::<BTreeMap<_, _>>(),
-                self.topology
-            );
+            assert_eq!(topology.into_iter().collect::<BTreeMap<_, _>>(), self.topology);
         }
     }
 }

@@ -46,11 +46,7 @@ fn a_crash_in_recycled_segments() {
     for round in 0..8 {
         let (store, recovered) = Store::open(small(dir.path())).expect("it opens");
         assert_eq!(recovered.damage, Vec::<String>::new(), "round {round}");
-        assert_eq!(
-            seqs(&store, 1),
-            alive.iter().copied().collect::<Vec<_>>(),
-            "round {round}"
-        );
+        assert_eq!(seqs(&store, 1), alive.iter().copied().collect::<Vec<_>>(), "round {round}");
         seq = recovered.queues.first().map_or(seq, |queue| queue.next_seq);
         for _ in 0..60 {
             for _ in 0..20 {
@@ -82,15 +78,7 @@ fn a_publish_to_many_queues_is_stored_once() {
     for seq in 1..=20u64 {
         let shared = payload(body(0, seq, 2000));
         for queue in 1..=50 {
-            last = store.enqueue(
-                queue,
-                seq,
-                Meta {
-                    priority: queue as u8,
-                    ..Meta::default()
-                },
-                shared.clone(),
-            );
+            last = store.enqueue(queue, seq, Meta { priority: queue as u8, ..Meta::default() }, shared.clone());
         }
     }
     wait(&store, last);
@@ -99,10 +87,7 @@ fn a_publish_to_many_queues_is_stored_once() {
     let check = |store: &Store, from: u64| {
         for queue in 1..=50 {
             let messages = read_all(store, queue);
-            assert_eq!(
-                messages.iter().map(|m| m.seq).collect::<Vec<_>>(),
-                (from..=20).collect::<Vec<_>>()
-            );
+            assert_eq!(messages.iter().map(|m| m.seq).collect::<Vec<_>>(), (from..=20).collect::<Vec<_>>());
             for message in messages {
                 assert_eq!(message.payload, body(0, message.seq, 2000));
                 assert_eq!(message.meta.priority, queue as u8);
@@ -125,15 +110,8 @@ fn a_publish_to_many_queues_is_stored_once() {
     let (store, _) = Store::open(options).expect("it opens");
     for queue in 2..=50 {
         let messages = read_all(&store, queue);
-        assert_eq!(
-            messages.iter().map(|m| m.seq).collect::<Vec<_>>(),
-            (5..=20).collect::<Vec<_>>()
-        );
-        assert!(
-            messages
-                .iter()
-                .all(|message| message.payload == body(0, message.seq, 2000))
-        );
+        assert_eq!(messages.iter().map(|m| m.seq).collect::<Vec<_>>(), (5..=20).collect::<Vec<_>>());
+        assert!(messages.iter().all(|message| message.payload == body(0, message.seq, 2000)));
     }
     assert!(seqs(&store, 1).is_empty());
 }
@@ -159,23 +137,14 @@ fn a_message_read_back_goes_to_another_queue() {
         wait(&store, last);
         let message = read_all(&store, 1).pop().expect("it is there");
         store.settle(1, SeqRange::one(round));
-        let last = store.enqueue(
-            2,
-            round,
-            Meta::default(),
-            std::sync::Arc::new(Again(message)),
-        );
+        let last = store.enqueue(2, round, Meta::default(), std::sync::Arc::new(Again(message)));
         wait(&store, last);
     }
     drop(store);
     let (store, _) = Store::open(small(dir.path())).expect("it opens");
     let messages = read_all(&store, 2);
     assert_eq!(messages.len(), 100);
-    assert!(
-        messages
-            .iter()
-            .all(|message| message.payload == body(1, message.seq, 1500))
-    );
+    assert!(messages.iter().all(|message| message.payload == body(1, message.seq, 1500)));
 }
 
 #[test]
