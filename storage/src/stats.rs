@@ -48,6 +48,8 @@ pub struct Stats {
     pub fdatasyncs: u64,
     /// Bytes written to the log, padding included.
     pub log_bytes: u64,
+    /// Bytes of zeroes written to new segment files ahead of their use.
+    pub prepared_bytes: u64,
     /// Bytes written to files of large messages.
     pub large_bytes: u64,
     /// Bytes handed to sled.
@@ -99,6 +101,7 @@ impl HistogramCells {
 pub(crate) struct Cells {
     groups: AtomicU64,
     log_bytes: AtomicU64,
+    prepared_bytes: AtomicU64,
     large_bytes: AtomicU64,
     sled_bytes: AtomicU64,
     snapshot_bytes: AtomicU64,
@@ -116,6 +119,10 @@ impl Cells {
         self.group_entries.add(entries);
         self.group_bytes.add(bytes);
         self.sync_micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn prepared(&self, bytes: u64) {
+        self.prepared_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn large(&self, bytes: u64) {
@@ -142,6 +149,7 @@ impl Cells {
             groups,
             fdatasyncs: groups,
             log_bytes: self.log_bytes.load(Ordering::Relaxed),
+            prepared_bytes: self.prepared_bytes.load(Ordering::Relaxed),
             large_bytes: self.large_bytes.load(Ordering::Relaxed),
             sled_bytes: self.sled_bytes.load(Ordering::Relaxed),
             snapshot_bytes: self.snapshot_bytes.load(Ordering::Relaxed),

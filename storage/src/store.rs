@@ -273,9 +273,12 @@ fn keep_space(core: &Core, work: &Receiver<Job>) -> Result<(), String> {
             Job::Prepare => {
                 let prepared = core.space.prepare(|| !core.is_stopping());
                 core.preparing.store(false, Ordering::Release);
-                // Without it the next segment is made when it is needed.
-                if let Err(error) = prepared {
-                    tracing::warn!(%error, "cannot prepare the next segment of the log");
+                match prepared {
+                    Ok(bytes) => core.stats.prepared(bytes),
+                    // Without it the next segment is made when it is needed.
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot prepare the next segment of the log");
+                    }
                 }
             }
             Job::Retire(dead) => {

@@ -74,12 +74,12 @@ impl Space {
     }
 
     /// Makes sure that a file waits in the pool, writing it full of zeroes: a file whose blocks exist syncs several times
-    /// faster than one that grows. `go_on` is asked between the writes.
-    pub(crate) fn prepare(&self, go_on: impl Fn() -> bool) -> io::Result<()> {
+    /// faster than one that grows. Returns the bytes written. `go_on` is asked between the writes.
+    pub(crate) fn prepare(&self, go_on: impl Fn() -> bool) -> io::Result<u64> {
         let number = {
             let mut state = self.state.lock();
             if !state.free.is_empty() {
-                return Ok(());
+                return Ok(0);
             }
             // An id of its own, so that the name can't meet that of a retired segment.
             let number = state.next_id;
@@ -91,7 +91,8 @@ impl Space {
         let mut at = 0;
         while at < self.segment_bytes {
             if !go_on() {
-                return self.fs.remove_file(&temporary);
+                self.fs.remove_file(&temporary)?;
+                return Ok(at);
             }
             let n = (self.segment_bytes - at).min(ZEROES.len() as u64);
             file.write_all_at(&ZEROES[..n as usize], at)?;
@@ -101,7 +102,7 @@ impl Space {
         let path = segment::free_path(&self.log_dir, number);
         self.fs.rename(&temporary, &path)?;
         self.state.lock().free.push(path);
-        Ok(())
+        Ok(at)
     }
 
     /// Puts the files of dead segments into the pool, or unlinks them when it is full, when their size is not the usual one,
