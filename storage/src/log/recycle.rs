@@ -87,21 +87,29 @@ impl Space {
             number
         };
         let temporary = self.log_dir.join(format!("{number:016x}.tmp"));
-        let file = self.fs.open(&temporary, OpenMode::CreateNew)?;
-        let mut at = 0;
-        while at < self.segment_bytes {
-            if !go_on() {
-                self.fs.remove_file(&temporary)?;
-                return Ok(at);
+        match self.zero(&temporary, go_on) {
+            Ok(bytes) if bytes == self.segment_bytes => {
+                let path = segment::free_path(&self.log_dir, number);
+                self.fs.rename(&temporary, &path)?;
+                self.state.lock().free.push(path);
+                Ok(bytes)
             }
+            unfinished => {
+                self.fs.remove_file(&temporary)?;
+                unfinished
+            }
+        }
+    }
+
+    fn zero(&self, path: &Path, go_on: impl Fn() -> bool) -> io::Result<u64> {
+        let file = self.fs.open(path, OpenMode::CreateNew)?;
+        let mut at = 0;
+        while at < self.segment_bytes && go_on() {
             let n = (self.segment_bytes - at).min(ZEROES.len() as u64);
             file.write_all_at(&ZEROES[..n as usize], at)?;
             at += n;
         }
         file.sync_data()?;
-        let path = segment::free_path(&self.log_dir, number);
-        self.fs.rename(&temporary, &path)?;
-        self.state.lock().free.push(path);
         Ok(at)
     }
 

@@ -5,6 +5,7 @@ mod checkpoint;
 mod common;
 mod concurrency;
 mod crash;
+mod failure;
 mod large;
 mod model;
 mod recycle;
