@@ -1,4 +1,6 @@
-//! The same `main` as the `warren` binary, owned by this package so that its tests can start it.
+//! The broker for these tests: the same main as the `warren` binary.
+//!
+//! Only the tests of the package that owns a binary are told where it is, and cargo rebuilds it with the broker.
 
 use std::process::ExitCode;
 

@@ -1,0 +1,26 @@
+//! The broker as its clients see it: the real binary, driven by lapin and by a raw socket. One file or folder per area.
+//!
+//! One test binary for all areas: it is linked once, and the areas run beside one another.
+
+mod support;
+
+mod acknowledgements;
+mod bad_input;
+mod channel_errors;
+mod configuration;
+mod confirms;
+mod crash_under_load;
+mod durability;
+mod exchanges;
+mod forwarding;
+mod handshake;
+mod heartbeats;
+mod permissions;
+mod properties;
+mod protocol_errors;
+mod publish_consume;
+mod qos;
+mod queues;
+mod routing;
+mod transactions;
+mod unsupported_arguments;
