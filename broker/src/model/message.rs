@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use protocol::Content;
-use storage::{Payload, Place};
+use storage::{Meta, Payload, Place};
+
+use super::clock;
 
 /// Messages whose address, properties and body together fit here need no allocation beyond their `Arc`.
 const INLINE_BYTES: usize = 112;
@@ -16,6 +18,8 @@ const STORED_HEAD_BYTES: usize = 2 + 4;
 /// on the wire, so that a delivery copies them and never re-encodes them.
 pub struct Message {
     place: Place,
+    /// Wall time at which it expires, in milliseconds; 0 = never.
+    deadline_ms: u64,
     properties_len: u32,
     address_len: u16,
     persistent: bool,
@@ -63,6 +67,7 @@ impl Message {
         };
         Self {
             place: Place::default(),
+            deadline_ms: 0,
             properties_len: properties.len() as u32,
             address_len: address.len() as u16,
             persistent,
@@ -71,7 +76,7 @@ impl Message {
     }
 
     /// Restores a message from what [`Payload::encode`] wrote; `None` when the lengths do not fit the bytes.
-    pub fn from_stored(stored: Bytes, place: Place) -> Option<Self> {
+    pub fn from_stored(stored: Bytes, place: Place, deadline_ms: Option<u64>) -> Option<Self> {
         let (address, rest) = stored.split_first_chunk::<2>()?;
         let (properties, rest) = rest.split_first_chunk::<4>()?;
         let address_len = u16::from_le_bytes(*address);
@@ -80,7 +85,14 @@ impl Message {
         if head > rest.len() {
             return None;
         }
-        Some(Self { place, properties_len, address_len, persistent: true, bytes: Storage::Stored(stored) })
+        Some(Self {
+            place,
+            deadline_ms: deadline_ms.unwrap_or(0),
+            properties_len,
+            address_len,
+            persistent: true,
+            bytes: Storage::Stored(stored),
+        })
     }
 
     /// The three parts, for encoding.
@@ -100,6 +112,31 @@ impl Message {
     /// Whether the publisher asked for it to survive a restart (delivery-mode 2).
     pub fn is_persistent(&self) -> bool {
         self.persistent
+    }
+
+    /// Lets it expire `ttl_ms` from now.
+    pub fn expire_in(&mut self, ttl_ms: u64) {
+        self.deadline_ms = clock::now_ms().saturating_add(ttl_ms);
+    }
+
+    /// Lets it expire that much later.
+    pub fn postpone_expiry(&mut self, by_ms: u64) {
+        self.deadline_ms = self.deadline_ms.saturating_add(by_ms);
+    }
+
+    /// What the store keeps beside the message.
+    pub fn meta(&self) -> Meta {
+        Meta { deadline_ms: self.deadline_ms(), ..Meta::default() }
+    }
+
+    /// Wall time at which it expires, in milliseconds.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        (self.deadline_ms != 0).then_some(self.deadline_ms)
+    }
+
+    /// Whether its time is over. Only a message that can expire asks for the time.
+    pub fn is_expired(&self) -> bool {
+        self.deadline_ms != 0 && self.deadline_ms <= clock::now_ms()
     }
 
     /// Bytes of the body.
@@ -154,7 +191,7 @@ mod tests {
         let mut stored = Vec::new();
         message.encode(&mut stored);
         assert_eq!(stored.len(), message.encoded_len());
-        let back = Message::from_stored(stored.into(), Place::default()).unwrap();
+        let back = Message::from_stored(stored.into(), Place::default(), None).unwrap();
         for message in [&message, &back] {
             let content = message.content();
             assert_eq!(content.address, ADDRESS);
@@ -174,7 +211,7 @@ mod tests {
     #[test]
     fn lying_lengths_are_refused() {
         for stored in [&b""[..], b"\x01", b"\xff\xff\0\0\0\0abc", b"\0\0\xff\xff\xff\xffabc"] {
-            assert!(Message::from_stored(Bytes::copy_from_slice(stored), Place::default()).is_none());
+            assert!(Message::from_stored(Bytes::copy_from_slice(stored), Place::default(), None).is_none());
         }
     }
 }

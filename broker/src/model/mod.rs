@@ -3,8 +3,10 @@
 pub mod access;
 pub mod argument_errors;
 pub mod arguments;
+pub mod clock;
 pub mod collections;
 pub mod consumer_arguments;
+pub mod expiration;
 pub mod message;
 pub mod queue_arguments;
 

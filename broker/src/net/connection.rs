@@ -394,7 +394,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Ready(Ok(None))
     }
 
-    /// Starts the clock of a phase that was entered.
+    /// Starts the clocks of a phase that was entered. Several phases may have passed in one batch.
     fn follow_phase(&mut self) {
         let Some(session) = &self.session else { return };
         let (phase, heartbeat_s) = (session.phase(), session.limits().heartbeat_s);
@@ -402,12 +402,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if phase == self.phase && !(stalled && self.give_up_at.is_none()) {
             return;
         }
-        self.phase = phase;
         let now = Instant::now();
+        let was_tuned = matches!(self.phase, Phase::Opening | Phase::Running);
+        if matches!(phase, Phase::Opening | Phase::Running) && !was_tuned {
+            self.tick_at = Heartbeat::period(heartbeat_s).map(|period| now + period);
+        }
+        self.phase = phase;
         match phase {
             // Still on the clock of the handshake.
-            Phase::Starting | Phase::Tuning => return,
-            Phase::Opening => self.tick_at = Heartbeat::period(heartbeat_s).map(|period| now + period),
+            Phase::Starting | Phase::Tuning | Phase::Opening => {}
             Phase::Running => self.give_up_at = stalled.then(|| now + STALL_TIMEOUT),
             Phase::Closing if self.shutting_down => self.give_up_at = Some(now + SHUTDOWN_TIMEOUT),
             Phase::Deaf => self.give_up_at = Some(now + DRAIN_TIMEOUT),

@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
-use storage::{Lsn, Meta, QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, Store};
+use storage::{Lsn, QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, Store};
 
 use super::QueueSpec;
 use super::consumers::{Consumer, ConsumerId, Consumers};
@@ -26,7 +26,7 @@ const READ_AHEAD_MESSAGES: usize = 1024;
 const READ_MESSAGES: usize = 2048;
 const READ_BYTES: usize = 2 << 20;
 /// Messages handed to one consumer under one hold of its outbox's lock.
-const PUSH_BATCH: usize = 128;
+const PUSH_BATCH: isize = 128;
 /// Messages put back under one hold of the queue's lock.
 const REQUEUE_SLICE: usize = 256;
 
@@ -38,7 +38,8 @@ pub struct Queue {
     state: Mutex<State>,
     closed: AtomicBool,
     crashed: AtomicBool,
-    unacked: AtomicUsize,
+    /// Signed: a delivery can be settled before the thread that made it has counted it.
+    unacked: AtomicIsize,
 }
 
 struct State {
@@ -162,7 +163,7 @@ impl Queue {
             }),
             closed: AtomicBool::new(false),
             crashed: AtomicBool::new(false),
-            unacked: AtomicUsize::new(0),
+            unacked: AtomicIsize::new(0),
         })
     }
 
@@ -178,7 +179,9 @@ impl Queue {
 
     /// Ready messages.
     pub fn message_count(&self) -> u32 {
-        u32::try_from(self.lock().ready.len()).unwrap_or(u32::MAX)
+        let mut state = self.lock();
+        self.drop_expired(&mut state);
+        u32::try_from(state.ready.len()).unwrap_or(u32::MAX)
     }
 
     /// Consumers.
@@ -188,7 +191,7 @@ impl Queue {
 
     /// Deliveries that wait for an acknowledgement.
     pub fn unacked_count(&self) -> usize {
-        self.unacked.load(Ordering::Relaxed)
+        usize::try_from(self.unacked.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Whether it has been deleted.
@@ -214,14 +217,35 @@ impl Queue {
         state.next_seq += 1;
         let stored = self.stores(message);
         let lsn =
-            if stored { self.store.enqueue(self.id, seq, Meta::default(), Arc::clone(message) as _) } else { Lsn(0) };
+            if stored { self.store.enqueue(self.id, seq, message.meta(), Arc::clone(message) as _) } else { Lsn(0) };
         let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
-        if !state.ready.is_empty() || state.consumers.ready() == 0 || !state.getters.is_empty() {
-            state.ready.push(entry, stored, RESIDENT_CAP_BYTES);
-        } else if let Some(entry) = self.deliver(&mut state, entry, wakes) {
-            state.ready.push(entry, stored, RESIDENT_CAP_BYTES);
+        self.drop_expired(&mut state);
+        let left = if !state.ready.is_empty() || state.consumers.ready() == 0 || !state.getters.is_empty() {
+            Some(entry)
+        } else {
+            self.deliver(&mut state, entry, wakes)
+        };
+        match left {
+            // It asked for a consumer at once (expiration 0), and there is none.
+            Some(entry) if entry.message.is_expired() => self.forget(&entry),
+            Some(entry) => state.ready.push(entry, stored, RESIDENT_CAP_BYTES),
+            None => {}
         }
         Published::Taken(lsn)
+    }
+
+    /// Drops messages from the front whose time is over.
+    fn drop_expired(&self, state: &mut State) {
+        while let Some(entry) = state.ready.pop_expired() {
+            self.forget(&entry);
+        }
+    }
+
+    /// A message leaves without having been delivered.
+    fn forget(&self, entry: &Entry) {
+        if self.stores(&entry.message) {
+            self.store.settle(self.id, SeqRange { first: entry.seq, last: entry.seq });
+        }
     }
 
     /// Offers one message to the consumers in turn; gives it back when none has credit.
@@ -249,8 +273,10 @@ impl Queue {
         if self.crashed.load(Ordering::Acquire) {
             return;
         }
+        self.drop_expired(state);
         while state.ready.has_front() && !state.getters.is_empty() {
             self.answer_getter(state);
+            self.drop_expired(state);
         }
         while state.ready.has_front() {
             let alone = state.consumers.ready() == 1;
@@ -258,9 +284,10 @@ impl Queue {
                 break;
             };
             let mut outbox = consumer.outbox.lock();
-            let mut sent = 0;
+            let mut sent: isize = 0;
             let mut refused = false;
             while sent < if alone { PUSH_BATCH } else { 1 } {
+                self.drop_expired(state);
                 let Some(entry) = state.ready.pop() else {
                     break;
                 };
@@ -364,6 +391,7 @@ impl Queue {
     /// Takes the next message for a client that asks for it.
     pub fn get(self: &Arc<Self>, outbox: &Arc<Outbox>, channel_slot: u32, no_ack: bool) -> Get {
         let mut state = self.lock();
+        self.drop_expired(&mut state);
         if state.ready.is_empty() || self.is_closed() || self.crashed.load(Ordering::Acquire) {
             return Get::Empty;
         }
@@ -432,7 +460,7 @@ impl Queue {
 
     /// That many deliveries are settled or on their way back.
     pub fn forget_unacked(&self, messages: usize) {
-        self.unacked.fetch_sub(messages, Ordering::Relaxed);
+        self.unacked.fetch_sub(messages as isize, Ordering::Relaxed);
     }
 
     /// Tells the store that these messages are settled for good.
@@ -492,6 +520,7 @@ impl Queue {
         if self.is_closed() {
             return Err(NotDeleted::AlreadyClosed);
         }
+        self.drop_expired(&mut state);
         if if_empty && !state.ready.is_empty() {
             return Err(NotDeleted::NotEmpty);
         }

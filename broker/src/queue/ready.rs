@@ -120,6 +120,12 @@ impl Ready {
         Some(entry)
     }
 
+    /// Takes the next message if it is in memory and its time is over.
+    pub fn pop_expired(&mut self) -> Option<Entry> {
+        let expired = self.front.front().is_some_and(|entry| entry.message.is_expired());
+        if expired { self.pop() } else { None }
+    }
+
     /// Sets a sequence number aside for a transaction.
     pub fn reserve(&mut self, seq: Seq) {
         self.reserved.push(seq);
@@ -152,7 +158,7 @@ impl Ready {
             }
             self.take_resident(&mut backlog, read.seq);
             backlog.on_disk = backlog.on_disk.saturating_sub(1);
-            let Some(message) = Message::from_stored(read.payload, read.place) else {
+            let Some(message) = Message::from_stored(read.payload, read.place, read.meta.deadline_ms) else {
                 lost += 1;
                 continue;
             };

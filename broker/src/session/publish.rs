@@ -11,8 +11,8 @@ use storage::Lsn;
 
 use super::Session;
 use super::channel::{Mode, Publisher};
-use super::tx::TxPublish;
 use crate::model::access::{Access, Permission, Resource};
+use crate::model::expiration;
 use crate::model::message::Message;
 use crate::queue::outbox::OutItem;
 use crate::queue::{Published, Queue};
@@ -111,7 +111,7 @@ impl Session {
             let cached = Some(message.address);
             let mandatory = message.mandatory;
             let message = Message::new(message.address, message.properties, message.body, persistent);
-            return self.enqueue(number, publisher, Arc::new(message), &queues, mandatory, cached);
+            return self.enqueue(number, publisher, message, &queues, mandatory, cached);
         }
         self.publish_uncached(number, publisher, message, &properties, persistent, special)
     }
@@ -143,9 +143,11 @@ impl Session {
         }
         let mut keys: SmallVec<[&str; 4]> = SmallVec::from_slice(&[key]);
         let mut without_bcc = None;
+        let mut ttl_ms = None;
         let headers = properties.headers();
         if special {
             self.check_special(properties)?;
+            ttl_ms = properties.expiration().map(expiration::parse).transpose()?;
             if let Some(headers) = headers {
                 copies(headers, "CC", &mut keys)?;
                 copies(headers, "BCC", &mut keys)?;
@@ -166,13 +168,16 @@ impl Session {
             });
         }
         let mandatory = message.mandatory;
-        let message = Message::new(
+        let mut message = Message::new(
             message.address,
             without_bcc.as_deref().unwrap_or(message.properties),
             message.body,
             persistent,
         );
-        self.enqueue(number, publisher, Arc::new(message), &queues, mandatory, None)
+        if let Some(ttl_ms) = ttl_ms {
+            message.expire_in(ttl_ms);
+        }
+        self.enqueue(number, publisher, message, &queues, mandatory, None)
     }
 
     /// Queues of a cached route that still holds, if the user may still publish there.
@@ -198,17 +203,29 @@ impl Session {
         &mut self,
         number: u16,
         publisher: &mut Publisher,
-        message: Arc<Message>,
+        message: Message,
         queues: &[Arc<Queue>],
         mandatory: bool,
         cached: Option<&[u8]>,
     ) -> Result<(), AmqpError> {
         if let Mode::Transaction(transaction) = &mut publisher.mode {
             if !queues.is_empty() || mandatory {
-                transaction.publishes.push(TxPublish { message, queues: queues.into() });
+                transaction.add(message, queues);
             }
             return Ok(());
         }
+        self.hand_over(number, publisher, Arc::new(message), queues, mandatory, cached)
+    }
+
+    fn hand_over(
+        &mut self,
+        number: u16,
+        publisher: &mut Publisher,
+        message: Arc<Message>,
+        queues: &[Arc<Queue>],
+        mandatory: bool,
+        cached: Option<&[u8]>,
+    ) -> Result<(), AmqpError> {
         let mut lsn = Lsn(0);
         let mut refused = false;
         let mut gone = false;
@@ -222,7 +239,7 @@ impl Session {
         if gone && let Some(address) = cached {
             publisher.routes.forget(address);
             if let Some(queues) = self.reroute(address, queues)? {
-                return self.enqueue(number, publisher, message, &queues, mandatory, None);
+                return self.hand_over(number, publisher, message, &queues, mandatory, None);
             }
         }
         if queues.is_empty() && mandatory {
@@ -256,9 +273,6 @@ impl Session {
     fn check_special(&self, properties: &Properties<'_>) -> Result<(), AmqpError> {
         if properties.reply_to() == Some(b"amq.rabbitmq.reply-to") {
             return Err(AmqpError::new(ReplyCode::PreconditionFailed, "fast reply consumer does not exist"));
-        }
-        if properties.has(Property::Expiration) {
-            return Err(AmqpError::new(ReplyCode::NotImplemented, "the expiration property is not supported yet"));
         }
         if let Some(claimed) = properties.user_id() {
             let user = self.user()?;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use protocol::amqp::{AMQPClass, tx};
 use protocol::{AmqpError, ReplyCode};
 use smallvec::SmallVec;
-use storage::{Lsn, Meta, Seq, TxOp};
+use storage::{Lsn, Seq, TxOp};
 
 use super::Session;
 use super::channel::{Channel, Mode};
 use super::confirm::Confirms;
 use super::dispatch::unimplemented;
+use crate::model::clock;
 use crate::model::message::Message;
 use crate::queue::Queue;
 use crate::queue::settle::{Acked, Requeue};
@@ -19,16 +20,25 @@ use crate::queue::unacked::Unacked;
 /// What a channel has done since the last commit.
 #[derive(Default)]
 pub(super) struct Transaction {
-    pub publishes: Vec<TxPublish>,
+    publishes: Vec<TxPublish>,
     pub settled: Vec<TxSettle>,
     /// A commit is on its way to the disk.
     pub committing: bool,
 }
 
 /// A publish, routed when it was made.
-pub(super) struct TxPublish {
-    pub message: Arc<Message>,
-    pub queues: SmallVec<[Arc<Queue>; 1]>,
+struct TxPublish {
+    message: Message,
+    queues: SmallVec<[Arc<Queue>; 1]>,
+    /// When it was made, if it can expire: its time runs from the commit.
+    made_ms: Option<u64>,
+}
+
+impl Transaction {
+    pub(super) fn add(&mut self, message: Message, queues: &[Arc<Queue>]) {
+        let made_ms = message.deadline_ms().map(|_| clock::now_ms());
+        self.publishes.push(TxPublish { message, queues: queues.into(), made_ms });
+    }
 }
 
 /// A settlement of a delivery; its tag is no longer outstanding.
@@ -97,7 +107,11 @@ impl Session {
         let mut ops = Vec::new();
         let mut publishes = Vec::new();
         let mut returns = Vec::new();
-        for TxPublish { message, queues } in transaction.publishes.drain(..) {
+        for TxPublish { mut message, queues, made_ms } in transaction.publishes.drain(..) {
+            if let Some(made_ms) = made_ms {
+                message.postpone_expiry(clock::now_ms().saturating_sub(made_ms));
+            }
+            let message = Arc::new(message);
             if queues.is_empty() {
                 returns.push(message);
                 continue;
@@ -109,7 +123,7 @@ impl Session {
                     ops.push(TxOp::Enqueue {
                         queue: queue.id(),
                         seq,
-                        meta: Meta::default(),
+                        meta: message.meta(),
                         payload: Arc::clone(&message) as _,
                     });
                 }
