@@ -97,28 +97,41 @@ fn append_cost(dir: &Path) {
 fn round(dir: &Path, appenders: u64, fifo: bool) {
     let path = dir.join(format!("store-{appenders}-{fifo}"));
     let (store, _) = Store::open(Options::new(&path)).expect("the store opens");
+    // A steady state is one in which the log has come round: the pool is filled by the first snapshots.
+    let warm = move |store: &Store| fifo && store.stats().snapshots < 2;
+    let from = run(&store, vec![0; appenders as usize], fifo, warm);
+    let (before, cpu_before) = (store.stats(), cpu());
     let started = Instant::now();
-    let workers: Vec<_> = (1..=appenders)
-        .map(|queue| {
-            let store = Arc::clone(&store);
-            std::thread::spawn(move || append(&store, queue, fifo, started + ROUND))
-        })
-        .collect();
-    let messages: u64 = workers.into_iter().map(|worker| worker.join().expect("an appender ends")).sum();
+    let messages: u64 = from.iter().sum();
+    let to = run(&store, from, fifo, move |_| started.elapsed() < ROUND);
     let took = started.elapsed().as_secs_f64();
-    let stats = store.stats();
-    let cpu = cpu();
-    report(appenders, fifo, messages, took, &stats, cpu);
+    let messages = to.iter().sum::<u64>() - messages;
+    let cpu = cpu().saturating_sub(cpu_before);
+    report(appenders, fifo, messages, took, &before, &store.stats(), cpu);
     store.close(Vec::new()).expect("the store closes");
     let _ = std::fs::remove_dir_all(path);
 }
 
-fn append(store: &Store, queue: u64, fifo: bool, until: Instant) -> u64 {
+/// Lets one appender per entry of `from` go on from there as long as `more` says so; returns where they are then.
+fn run(
+    store: &Arc<Store>,
+    from: Vec<u64>,
+    fifo: bool,
+    more: impl Fn(&Store) -> bool + Copy + Send + 'static,
+) -> Vec<u64> {
+    let spawn = |(queue, seq): (usize, u64)| {
+        let store = Arc::clone(store);
+        std::thread::spawn(move || append(&store, queue as u64 + 1, seq, fifo, more))
+    };
+    let workers: Vec<_> = from.into_iter().enumerate().map(spawn).collect();
+    workers.into_iter().map(|worker| worker.join().expect("an appender ends")).collect()
+}
+
+fn append(store: &Store, queue: u64, mut seq: u64, fifo: bool, more: impl Fn(&Store) -> bool) -> u64 {
     let body = vec![queue as u8; BODY];
     let (sender, receiver) = mpsc::sync_channel(1);
     let wake: Arc<dyn Durable> = Arc::new(Wake(sender));
-    let mut seq = 0;
-    while Instant::now() < until {
+    while more(store) {
         let mut last = Lsn(0);
         for _ in 0..GROUP {
             let message = Message(body.clone(), Place::default());
@@ -134,9 +147,11 @@ fn append(store: &Store, queue: u64, fifo: bool, until: Instant) -> u64 {
     seq
 }
 
-fn report(appenders: u64, fifo: bool, messages: u64, took: f64, stats: &Stats, cpu: u64) {
+fn report(appenders: u64, fifo: bool, messages: u64, took: f64, before: &Stats, stats: &Stats, cpu: u64) {
     let payload = (messages * BODY as u64) as f64;
-    let written = stats.log_bytes + stats.sled_bytes + stats.snapshot_bytes;
+    let of = |stats: &Stats| stats.log_bytes + stats.sled_bytes + stats.snapshot_bytes;
+    let written = of(stats) - of(before);
+    let syncs = stats.fdatasyncs - before.fdatasyncs;
     println!(
         "{:4} {appenders} appender(s): {:7.0} msg/s {:5.0} MB/s, store CPU {:.2} us/msg, {:.2} B written per payload B \
          (and {:.2} of zeroes ahead), {} groups, {:.0} msgs per fdatasync, sync p50 < {} us, p99 < {} us, {} snapshots",
@@ -145,12 +160,12 @@ fn report(appenders: u64, fifo: bool, messages: u64, took: f64, stats: &Stats, c
         payload / took / 1e6,
         cpu as f64 / messages as f64,
         written as f64 / payload,
-        stats.prepared_bytes as f64 / payload,
-        stats.groups,
-        messages as f64 / stats.fdatasyncs as f64,
+        (stats.prepared_bytes - before.prepared_bytes) as f64 / payload,
+        syncs,
+        messages as f64 / syncs as f64,
         stats.sync_micros.quantile(0.5),
         stats.sync_micros.quantile(0.99),
-        stats.snapshots,
+        stats.snapshots - before.snapshots,
     );
 }
 
