@@ -12,6 +12,7 @@ mod confirms;
 mod crash_under_load;
 mod durability;
 mod exchanges;
+mod expiration;
 mod forwarding;
 mod handshake;
 mod heartbeats;

@@ -22,6 +22,7 @@ fn all_fourteen_properties_come_through() {
             .with_priority(200)
             .with_correlation_id("correlation".into())
             .with_reply_to("reply-to".into())
+            .with_expiration("60000".into())
             .with_message_id("message".into())
             .with_timestamp(u64::MAX >> 1)
             .with_type("type".into())
@@ -42,8 +43,7 @@ fn properties_keep_their_bytes() {
     let server = server();
     let mut raw = server.channel();
     let queue = raw.exclusive_queue(1);
-    // expiration has its own test; everything else is in here.
-    let flags = 0b1111_1110_1111_1100;
+    let flags = 0b1111_1111_1111_1100;
     let all = Bytes::new()
         .short(flags)
         .shortstr("type")
@@ -53,6 +53,7 @@ fn properties_keep_their_bytes() {
         .octet(255)
         .shortstr("c".repeat(255))
         .shortstr("r")
+        .shortstr("315360000000")
         .shortstr("m")
         .longlong(1_700_000_000)
         .shortstr("t")

@@ -51,17 +51,21 @@ fn known_arguments_without_their_feature_are_refused() {
 }
 
 #[test]
-fn an_expiration_is_refused() {
-    if peer_is_set("RabbitMQ expires messages") {
+fn consumer_priorities_are_refused() {
+    if peer_is_set("RabbitMQ has consumer priorities") {
         return;
     }
     let server = server();
     let mut raw = server.channel();
-    let queue = raw.declare(1, &unique("queue"), 0).0;
-    let properties = Bytes::new().short(1 << 8).shortstr("60000");
-    raw.publish(1, ("", &queue), 0, properties.as_ref(), b"x");
-    assert_not_implemented(raw, "expiration", id::BASIC_PUBLISH);
-    assert_eq!(server.channel().declare(1, &queue, 1).1, 0);
+    let queue = raw.exclusive_queue(1);
+    let arguments = Bytes::new()
+        .short(0)
+        .shortstr(&queue)
+        .shortstr("")
+        .octet(0)
+        .table(Bytes::new().field("x-priority", b'I').long(5));
+    raw.method(1, id::BASIC_CONSUME, arguments);
+    assert_not_implemented(raw, "x-priority", id::BASIC_CONSUME);
 }
 
 #[test]
