@@ -79,6 +79,7 @@ func properties(s *session) {
 		Priority:      9,
 		CorrelationId: "correlation",
 		ReplyTo:       "reply.queue",
+		Expiration:    "600000",
 		MessageId:     "id-1",
 		Timestamp:     time.Unix(1_700_000_000, 0),
 		Type:          "kind",

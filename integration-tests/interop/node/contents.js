@@ -62,6 +62,7 @@ async function properties(session) {
     priority: 9,
     correlationId: 'correlation',
     replyTo: 'reply.queue',
+    expiration: '600000',
     messageId: 'id-1',
     timestamp: 1_700_000_000,
     type: 'kind',

@@ -69,6 +69,7 @@ def properties(session):
         priority=9,
         correlation_id="correlation",
         reply_to="reply.queue",
+        expiration="600000",
         message_id="id-1",
         timestamp=1_700_000_000,
         type="kind",

@@ -28,10 +28,13 @@ fn nothing_confirmed_is_lost_and_nothing_is_out_of_order() {
         let queue = format!("round-{round}");
         open(broker.address()).declare(1, &queue, 2);
         let (report, reports) = channel();
-        let publishers: Vec<_> = (0..PUBLISHERS)
-            .map(|number| {
-                let (address, queue, report) = (broker.address(), queue.clone(), report.clone());
-                thread::spawn(move || publish_until_the_end(address, &queue, number, &report))
+        // All are connected before any begins: the first alone may be confirmed enough to end the round.
+        let connections: Vec<_> = (0..PUBLISHERS).map(|_| confirming(broker.address())).collect();
+        let publishers: Vec<_> = (0..)
+            .zip(connections)
+            .map(|(number, raw)| {
+                let (queue, report) = (queue.clone(), report.clone());
+                thread::spawn(move || publish_until_the_end(raw, &queue, number, &report))
             })
             .collect();
         drop(report);
@@ -48,9 +51,7 @@ fn nothing_confirmed_is_lost_and_nothing_is_out_of_order() {
 }
 
 /// Publishes persistent messages, a window of them unconfirmed, until the connection breaks. Returns the confirmed ones.
-fn publish_until_the_end(address: SocketAddr, queue: &str, number: usize, report: &Sender<usize>) -> BTreeSet<u64> {
-    let mut raw = open(address);
-    raw.call(1, id::CONFIRM_SELECT, [0], id::CONFIRM_SELECT_OK);
+fn publish_until_the_end(mut raw: Raw, queue: &str, number: usize, report: &Sender<usize>) -> BTreeSet<u64> {
     let mut writer = raw.writer();
     let (mut next, mut unconfirmed) = (1, BTreeSet::new());
     let mut confirmed = BTreeSet::new();
@@ -61,9 +62,8 @@ fn publish_until_the_end(address: SocketAddr, queue: &str, number: usize, report
             put_publish(&mut batch, queue, &format!("{number} {next}"));
             next += 1;
         }
-        if writer.write_all(&batch).is_err() {
-            return confirmed;
-        }
+        // When this fails there may still be confirms to read.
+        let _ = writer.write_all(&batch);
         let Some(frame) = raw.next_frame() else {
             return confirmed;
         };
@@ -120,5 +120,12 @@ fn open(address: SocketAddr) -> Raw {
     raw.login("guest", "guest");
     raw.open("/");
     raw.open_channel(1);
+    raw
+}
+
+/// A connection with channel 1 in confirm mode.
+fn confirming(address: SocketAddr) -> Raw {
+    let mut raw = open(address);
+    raw.call(1, id::CONFIRM_SELECT, [0], id::CONFIRM_SELECT_OK);
     raw
 }

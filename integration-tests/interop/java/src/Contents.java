@@ -77,7 +77,7 @@ final class Contents {
         headers.put("table", Map.of("inner", Map.of("deep", "yes"), "", "empty name"));
         AMQP.BasicProperties sent = new AMQP.BasicProperties.Builder()
             .contentType("application/json").contentEncoding("utf-8").headers(headers).deliveryMode(2).priority(9)
-            .correlationId("correlation").replyTo("reply.queue").messageId("id-1")
+            .correlationId("correlation").replyTo("reply.queue").expiration("600000").messageId("id-1")
             .timestamp(new Date(1_700_000_000_000L)).type("kind").userId(session.factory().getUsername())
             .appId("interop").clusterId("cluster").build();
         channel.basicPublish("", queue, sent, "{}".getBytes());
