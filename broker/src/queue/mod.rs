@@ -4,6 +4,8 @@
 
 mod classic;
 pub mod consumers;
+pub mod credit;
+pub mod item;
 pub mod outbox;
 pub mod ready;
 pub mod settle;

@@ -28,7 +28,9 @@ use self::tx::PendingCommit;
 use crate::auth::{Grants, UserInfo};
 use crate::broker::Broker;
 use crate::model::ConnectionId;
-use crate::queue::outbox::{OutItem, Outbox, Resume};
+use crate::queue::credit::Resume;
+use crate::queue::item::OutItem;
+use crate::queue::outbox::Outbox;
 use crate::queue::settle::Acked;
 use crate::queue::signal::{Signal, WakeList};
 use crate::vhost::Vhost;
@@ -188,7 +190,7 @@ impl Session {
 
     /// The client does not read its replies.
     pub fn is_stuffed(&self) -> bool {
-        self.writer.reply_bytes > REPLIES_MAX_BYTES
+        self.outbox.reply_bytes() > REPLIES_MAX_BYTES
     }
 
     /// More waits for the disk than the cap allows.
@@ -255,9 +257,10 @@ impl Session {
             }));
         }
         consider(self.writer.waits_for());
+        // In this order: whatever is still pending afterwards lies beyond this position. Any progress will do.
+        let durable = self.broker.store.durable();
         if self.is_held() {
-            // Any progress will do.
-            consider(Some(Lsn(self.broker.store.durable().0 + 1)));
+            consider(Some(Lsn(durable.0 + 1)));
         }
         if let Some(lsn) = first {
             self.awaits_store = true;
@@ -292,7 +295,6 @@ impl Session {
     }
 
     fn push_reply(&mut self, channel: u16, lsn: Lsn, frames: Vec<u8>) {
-        self.writer.reply_bytes += frames.len();
         self.outbox.push(OutItem::Reply { channel, lsn, frames });
     }
 

@@ -14,7 +14,7 @@ use super::channel::{Mode, Publisher};
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::expiration;
 use crate::model::message::Message;
-use crate::queue::outbox::OutItem;
+use crate::queue::item::OutItem;
 use crate::queue::{Published, Queue};
 use crate::vhost::Exchange;
 
