@@ -5,7 +5,7 @@ use integration_tests::id;
 use integration_tests::raw::Raw;
 use integration_tests::server::Server;
 use integration_tests::unique;
-use integration_tests::wire::{Bytes, NO_PROPERTIES, Reader};
+use integration_tests::wire::{Bytes, NO_PROPERTIES};
 
 /// Persistent, with this expiration.
 fn properties(expiration: &str) -> Vec<u8> {
@@ -51,12 +51,13 @@ fn an_expired_message_is_gone() {
     let mut raw = server.channel();
     let queue = raw.declare(1, &unique("queue"), 2).0;
     raw.call(1, id::CONFIRM_SELECT, [0], id::CONFIRM_SELECT_OK);
+    // RabbitMQ's counts overtake publishes, its confirms do not.
     for number in numbers(5) {
         raw.publish(1, ("", &queue), 0, &properties("50"), number.as_bytes());
+        raw.expect(1, id::BASIC_ACK);
     }
     raw.publish(1, ("", &queue), 0, NO_PROPERTIES, b"stays");
-    // RabbitMQ's counts overtake publishes, its confirms do not.
-    while Reader::new(&raw.expect(1, id::BASIC_ACK)).longlong() < 6 {}
+    raw.expect(1, id::BASIC_ACK);
     wait_for_count(&mut raw, &queue, 1);
     assert_eq!(raw.get(1, &queue, true).expect("a message").text(), "stays");
     assert!(raw.get(1, &queue, true).is_none());
