@@ -47,7 +47,10 @@ pub(crate) fn files() -> Vec<File> {
             let name = entry.file_name().into_string().unwrap();
             let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
             let kind = entry.file_type().unwrap();
-            if kind.is_dir() && !LEFT_BEHIND.contains(&name.as_str()) {
+            if LEFT_BEHIND.contains(&name.as_str()) {
+                continue;
+            }
+            if kind.is_dir() {
                 pending.push(path);
             } else if kind.is_file()
                 && let Ok(text) = fs::read_to_string(entry.path())
