@@ -72,7 +72,8 @@ fn protocol_knows_no_sockets_and_storage_no_amqp() {
         let sources = format!("{name}/src/");
         let manifest = format!("{name}/Cargo.toml");
         let inside = files.iter().filter(|file| file.path.starts_with(&sources) && file.is_rust());
-        for (file, number, line) in inside.flat_map(|file| file.code().map(move |(number, line)| (file, number, line))) {
+        for (file, number, line) in inside.flat_map(|file| file.code().map(move |(number, line)| (file, number, line)))
+        {
             for word in forbidden.iter().filter(|word| names_path(line, word)) {
                 found.push(format!("{}:{number}: {word}", file.path));
             }
