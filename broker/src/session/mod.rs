@@ -27,6 +27,7 @@ use self::consume::SlotInfo;
 use self::tx::PendingCommit;
 use crate::auth::{Grants, UserInfo};
 use crate::broker::Broker;
+use crate::config;
 use crate::model::ConnectionId;
 use crate::queue::credit::Resume;
 use crate::queue::item::OutItem;
@@ -70,6 +71,18 @@ pub struct Limits {
     pub heartbeat_s: u16,
     /// Largest body.
     pub max_message_bytes: u64,
+}
+
+impl Limits {
+    /// What connection.tune offers.
+    fn offered(configured: &config::Limits) -> Self {
+        Self {
+            frame_max: configured.frame_max,
+            channel_max: configured.channel_max,
+            heartbeat_s: configured.heartbeat_s,
+            max_message_bytes: configured.max_message_bytes,
+        }
+    }
 }
 
 /// What the client said about itself.
@@ -118,7 +131,7 @@ pub struct Session {
 impl Session {
     /// A session whose client has sent a protocol header that we speak; connection.start is put into the outbox.
     pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: IpAddr) -> Self {
-        let limits = broker.offered_limits();
+        let limits = Limits::offered(&broker.settings.limits);
         let outbox = Arc::new(Outbox::new(broker.settings.limits.outbox_bytes));
         let mut session = Self {
             broker,
