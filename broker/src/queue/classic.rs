@@ -14,6 +14,7 @@ use storage::{Lsn, QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, Store};
 use super::QueueSpec;
 use super::consumers::{Consumer, ConsumerId, Consumers};
 use super::outbox::{Outbox, Push};
+use super::outcome::{Attach, Get, NotDeleted, Published};
 use super::ready::{Entry, Ready};
 use super::signal::WakeList;
 use crate::model::message::Message;
@@ -58,48 +59,6 @@ struct Getter {
     channel_slot: u32,
     id: u64,
     no_ack: bool,
-}
-
-/// What became of a publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
-    /// Taken; durable at this position (0 when there is nothing to wait for).
-    Taken(Lsn),
-    /// The queue has crashed and takes nothing: the publisher gets a nack.
-    Refused,
-    /// The queue was deleted: its share counts as confirmed.
-    Gone,
-}
-
-/// What became of a consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attach {
-    /// It gets messages.
-    Attached,
-    /// One side wants to be the only consumer.
-    ExclusiveUse,
-    /// The queue was deleted.
-    Gone,
-}
-
-/// What became of a `basic.get`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Get {
-    /// Answered through the outbox, now or as soon as the message has been read.
-    Answered,
-    /// There is no message.
-    Empty,
-}
-
-/// Why a conditional delete did not happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotDeleted {
-    /// `if-empty`, and there are ready messages.
-    NotEmpty,
-    /// `if-unused`, and there are consumers.
-    InUse,
-    /// Somebody else deleted it first.
-    AlreadyClosed,
 }
 
 /// The state under its lock. A panic while it is held leaves the queue in an unknown state: it is marked, and nothing more

@@ -7,6 +7,7 @@ pub mod consumers;
 pub mod credit;
 pub mod item;
 pub mod outbox;
+mod outcome;
 pub mod ready;
 pub mod settle;
 pub mod signal;
@@ -14,7 +15,8 @@ pub mod unacked;
 
 use std::sync::Arc;
 
-pub use classic::{Attach, Get, NotDeleted, Published, Queue};
+pub use classic::Queue;
+pub use outcome::{Attach, Get, NotDeleted, Published};
 
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;
