@@ -26,7 +26,7 @@ fn a_transaction_becomes_visible_during_a_read() {
     let mut world = World::cold(&disk, 3, usize::MAX);
     world.stop_reader();
     // Its place is in the middle of the backlog, and the log gets it only when the read has chosen.
-    assert!(world.take_place(true));
+    world.reserve(true);
     world.publish(true, 8);
     world.attach(0, 0, 0, false, false);
     world.advance(true);
@@ -41,6 +41,7 @@ fn a_transaction_becomes_visible_after_a_read_that_saw_it() {
     let disk = Disk::new();
     let mut world = reading(&disk, 3, |world| {
         world.reserve(true);
+        world.log_reserved();
         world.publish(true, 8);
         world.sync();
     });

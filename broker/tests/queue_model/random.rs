@@ -14,7 +14,9 @@ static MEMORY: LazyLock<Disk> = LazyLock::new(Disk::new);
 enum Op {
     Publish { persistent: bool, len: usize },
     Reserve { persistent: bool },
+    LogReserved,
     PublishReserved(usize),
+    Sync,
     Attach { connection: usize, channel: usize, prefetch: u32, no_ack: bool, exclusive: bool },
     Detach(usize),
     LimitChannel { connection: usize, channel: usize, prefetch: u32 },
@@ -35,7 +37,9 @@ fn op() -> impl Strategy<Value = Op> {
         20 => (any::<bool>(), prop_oneof![Just(8usize), Just(300)])
             .prop_map(|(persistent, len)| Op::Publish { persistent, len }),
         3 => any::<bool>().prop_map(|persistent| Op::Reserve { persistent }),
+        2 => Just(Op::LogReserved),
         4 => any::<usize>().prop_map(Op::PublishReserved),
+        2 => Just(Op::Sync),
         5 => (at.clone(), 0..4u32, prop::bool::weighted(0.2), prop::bool::weighted(0.05)).prop_map(
             |((connection, channel), prefetch, no_ack, exclusive)| Op::Attach {
                 connection,
@@ -83,6 +87,8 @@ fn apply(world: &mut World<'_>, op: Op, cold: bool) {
     match op {
         Op::Publish { persistent, len } => world.publish(persistent, len),
         Op::Reserve { persistent } => world.reserve(persistent),
+        Op::LogReserved => world.log_reserved(),
+        Op::Sync => world.sync(),
         Op::PublishReserved(pick) => world.publish_reserved(pick),
         Op::Attach { connection, channel, prefetch, no_ack, exclusive } => {
             world.attach(connection, channel, prefetch, no_ack, exclusive);

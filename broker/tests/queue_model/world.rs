@@ -69,6 +69,14 @@ struct Held {
     consumer: Option<usize>,
 }
 
+/// A place of a transaction.
+struct Reserved {
+    seq: Seq,
+    known: Known,
+    message: Arc<Message>,
+    logged: bool,
+}
+
 struct Channel {
     number: u16,
     slot: u32,
@@ -114,7 +122,7 @@ pub(crate) struct World<'d> {
     /// Sent to a consumer without acknowledgements and not written: connection and message.
     flying: BTreeMap<Seq, (usize, Known)>,
     settled: BTreeSet<u64>,
-    reserved: Vec<(Seq, Known, Arc<Message>)>,
+    reserved: Vec<Reserved>,
     next_seq: Seq,
     next_id: u64,
     closed: bool,
@@ -221,34 +229,36 @@ impl<'d> World<'d> {
         self.observe();
     }
 
-    /// First half of a transaction's commit: places are taken and the log has it.
+    /// A transaction takes a place; the log does not have it yet, for the transaction may take others first.
     pub(crate) fn reserve(&mut self, persistent: bool) {
-        if self.take_place(persistent) && persistent && self.queue.spec().durable {
-            self.log_reserved();
-        }
-    }
-
-    /// A place is taken, and the log does not have it yet: another queue of the transaction may be slow.
-    pub(crate) fn take_place(&mut self, persistent: bool) -> bool {
         let id = self.next_id;
         let Some(seq) = self.queue.reserve() else {
             assert!(self.closed);
-            return false;
+            return;
         };
         assert_eq!(seq, self.next_seq);
         self.next_seq += 1;
         self.next_id += 1;
-        self.reserved.push((seq, Known { id, persistent, redelivered: false }, message(id, persistent, 8)));
+        let known = Known { id, persistent, redelivered: false };
+        self.reserved.push(Reserved { seq, known, message: message(id, persistent, 8), logged: false });
         self.observe();
-        true
     }
 
-    /// The log gets the place that was taken last.
+    /// The log gets the places that were taken.
     pub(crate) fn log_reserved(&mut self) {
-        let (seq, _, message) = self.reserved.last().expect("a reserved place");
-        let payload = Arc::clone(message) as _;
-        let op = TxOp::Enqueue { queue: self.queue.id(), seq: *seq, meta: message.meta(), payload };
-        self.disk.store.transaction(vec![op]);
+        let mut ops = Vec::new();
+        for reserved in self.reserved.iter_mut().filter(|reserved| !reserved.logged) {
+            reserved.logged = true;
+            if self.queue.stores(&reserved.message) {
+                ops.push(TxOp::Enqueue {
+                    queue: self.queue.id(),
+                    seq: reserved.seq,
+                    meta: reserved.message.meta(),
+                    payload: Arc::clone(&reserved.message) as _,
+                });
+            }
+        }
+        self.disk.store.transaction(ops);
     }
 
     /// Waits until everything is durable; the reader need not be running.
@@ -257,12 +267,13 @@ impl<'d> World<'d> {
         self.disk.wait_durable(lsn);
     }
 
-    /// Second half: the message becomes visible.
+    /// The message becomes visible.
     pub(crate) fn publish_reserved(&mut self, pick: usize) {
         if self.reserved.is_empty() {
             return;
         }
-        let (seq, known, message) = self.reserved.remove(pick % self.reserved.len());
+        self.log_reserved();
+        let Reserved { seq, known, message, .. } = self.reserved.remove(pick % self.reserved.len());
         let mut wakes = WakeList::default();
         self.queue.publish_reserved(seq, &message, &mut wakes);
         if !self.closed {
@@ -837,7 +848,7 @@ impl<'d> World<'d> {
             let ready = self.ready.iter().map(|(seq, known)| (*seq, *known));
             let flying = self.flying.iter().map(|(seq, (_, known))| (*seq, *known));
             let unacked = self.connections.iter().flat_map(|c| &c.channels).flat_map(|c| c.unacked.values());
-            let reserved = self.reserved.iter().map(|(seq, known, _)| (*seq, *known));
+            let reserved = self.reserved.iter().filter(|r| r.logged).map(|r| (r.seq, r.known));
             let all = ready.chain(flying).chain(unacked.map(|held| (held.seq, held.known))).chain(reserved);
             expected.extend(all.filter(|(_, known)| known.persistent).map(|(seq, _)| seq));
         }
