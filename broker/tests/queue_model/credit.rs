@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use broker::queue::consumers::{Consumer, ConsumerId};
-use broker::queue::outbox::{OutItem, Outbox};
+use broker::queue::item::{OutItem, item_bytes};
+use broker::queue::outbox::Outbox;
 use broker::queue::settle::Acked;
 use broker::queue::signal::WakeList;
 use broker::queue::{Attach, Queue};
@@ -44,13 +45,14 @@ impl One {
     fn sent(&self) -> Vec<u64> {
         let mut items = VecDeque::new();
         self.outbox.take_items(&mut items, &mut Vec::new());
+        let bytes = items.iter().map(item_bytes).sum();
         let tag = |item: OutItem| match item {
             OutItem::Deliver(delivery) => Some(delivery.tag),
             _ => None,
         };
         let tags = items.into_iter().filter_map(tag).collect();
         let mut resume = Vec::new();
-        self.outbox.written(self.outbox.bytes(), &mut resume);
+        self.outbox.written(bytes, 0, &mut resume);
         for resume in resume {
             resume.queue.resume(resume.consumer, &mut WakeList::default());
         }
@@ -83,7 +85,7 @@ fn a_transactions_commit_brings_credit_back() {
     assert!(one.outbox.take_for_transaction(one.channel, 2, true, |unacked| taken.push(unacked)));
     assert_eq!(taken.len(), 2);
     let (mut resume, mut acked) = (Vec::new(), Acked::default());
-    one.outbox.release(taken, &mut resume, |queue, unacked| acked.add(queue, &unacked));
+    one.outbox.release(Some(one.channel), taken, &mut resume, |queue, unacked| acked.add(queue, &unacked));
     acked.commit();
     for resume in resume {
         resume.queue.resume(resume.consumer, &mut WakeList::default());

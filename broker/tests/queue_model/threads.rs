@@ -7,7 +7,9 @@ use std::task::Wake;
 use std::thread::{self, Thread};
 
 use broker::queue::consumers::{Consumer, ConsumerId};
-use broker::queue::outbox::{OutItem, Outbox, Resume, item_bytes};
+use broker::queue::credit::Resume;
+use broker::queue::item::{OutItem, item_bytes};
+use broker::queue::outbox::Outbox;
 use broker::queue::settle::{Acked, Requeue};
 use broker::queue::signal::WakeList;
 use broker::queue::{Attach, Published, Queue};
@@ -139,7 +141,7 @@ impl Client<'_> {
             }
         }
         let mut resume = Vec::new();
-        self.outbox.written(bytes, &mut resume);
+        self.outbox.written(bytes, 0, &mut resume);
         Self::resume(resume);
         any
     }
