@@ -204,9 +204,9 @@ mod tests {
     #[test]
     fn a_reserved_key_says_what_is_missing() {
         assert_eq!(
-            set_text("management.listen", "127.0.0.1:15672"),
+            set_text("listeners.tls", "127.0.0.1:5671"),
             Err(
-                "management.listen = \"127.0.0.1:15672\" (variable X): this version of warren does not have the management API yet; leave the key out"
+                "listeners.tls = \"127.0.0.1:5671\" (variable X): this version of warren does not have TLS listeners yet; leave the key out"
                     .into()
             )
         );

@@ -61,6 +61,7 @@ pub struct Settings {
     pub compatibility: Compatibility,
     /// `[[vhost]]`, `[[exchange]]` and the other declarations.
     pub topology: Topology,
+    unserved: Vec<&'static str>,
     descriptions: BTreeMap<&'static str, String>,
 }
 
@@ -168,6 +169,11 @@ impl Settings {
         Self::from_merged(&Merged::new([Layer::defaults()])?, Topology::default())
     }
 
+    /// Addresses that are set for what this version does not serve yet: their keys.
+    pub fn unserved(&self) -> &[&'static str] {
+        &self.unserved
+    }
+
     /// A key with its value and where that came from, for errors found later: a port in use, a directory that can't be
     /// written. Example: `storage.data_dir = "/x" (flag --data-dir)`.
     pub fn describe<'a>(&'a self, key: &'a str) -> &'a str {
@@ -207,9 +213,24 @@ impl Settings {
                 version: merged.text("compatibility.version")?,
             },
             topology,
+            unserved: unserved(merged)?,
             descriptions: merged.descriptions(),
         })
     }
+}
+
+/// `management.listen` and `prometheus.listen` are names that scripts set in advance: they are checked and taken, and the
+/// start warns.
+fn unserved(merged: &Merged) -> Result<Vec<&'static str>, ConfigError> {
+    let mut set = Vec::new();
+    for key in ["management.listen", "prometheus.listen"] {
+        let address = merged.text(key)?;
+        if !address.is_empty() {
+            ListenAddress::parse(&address, false).map_err(|problem| merged.problem(key, problem))?;
+            set.push(key);
+        }
+    }
+    Ok(set)
 }
 
 fn listen_addresses(merged: &Merged, key: &str) -> Result<Vec<ListenAddress>, ConfigError> {

@@ -26,6 +26,14 @@ fn addresses(settings: &Settings) -> Vec<String> {
 }
 
 #[test]
+fn listeners_of_what_is_not_served_yet_are_taken_and_named() {
+    let environment = [("WARREN__MANAGEMENT__LISTEN", "127.0.0.1:15673")];
+    let settings = load("[prometheus]\nlisten = \"127.0.0.1:15693\"", &environment, &[]).unwrap();
+    assert_eq!(settings.unserved(), ["management.listen", "prometheus.listen"]);
+    assert!(load("", &[], &[]).unwrap().unserved().is_empty());
+}
+
+#[test]
 fn the_defaults_need_no_file() {
     let settings = Settings::load(&Flags::default(), []).unwrap();
     assert_eq!(addresses(&settings), ["0.0.0.0:5672", "[::]:5672"]);
@@ -117,8 +125,8 @@ fn mistakes_in_the_environment_name_the_variable() {
         "limits.frame_max = 100 (environment variable WARREN__LIMITS__FRAME_MAX): 100 must be 0 (no limit) or at least 4096"
     );
     assert_eq!(
-        error("WARREN__PROMETHEUS__LISTEN", "127.0.0.1:1"),
-        "prometheus.listen = \"127.0.0.1:1\" (environment variable WARREN__PROMETHEUS__LISTEN): this version of warren does not have the Prometheus endpoint yet; leave the key out"
+        error("WARREN__PROMETHEUS__LISTEN", "nowhere"),
+        "prometheus.listen = \"nowhere\" (environment variable WARREN__PROMETHEUS__LISTEN): must be an address with a port, such as 127.0.0.1:5672, [::1]:5672 or localhost:5672"
     );
     assert_eq!(
         error("WARREN__QUEUE__NAME", "x"),

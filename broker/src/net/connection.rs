@@ -87,7 +87,6 @@ struct Connection<S> {
     write_closed: bool,
     /// The socket was left unread in this turn.
     read_refused: bool,
-    more_to_encode: bool,
 }
 
 /// What was read and not yet handled.
@@ -170,7 +169,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             shutting_down: false,
             write_closed: false,
             read_refused: false,
-            more_to_encode: false,
         }
     }
 
@@ -330,51 +328,54 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.phase = Phase::Closed;
     }
 
-    /// Encodes and writes until the socket is full or nothing is left. Ready(None) when octets were written.
+    /// Encodes once, when everything before has been written, and writes until the socket is full. Ready(None) when octets
+    /// were written: there may be more, but reading comes first.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<End>>> {
-        let mut progress = false;
-        loop {
-            if self.written == self.output.len() {
-                self.output.clear();
-                self.written = 0;
-                if let Some(session) = &mut self.session
-                    && !self.write_closed
-                {
-                    if self.output.capacity() == 0 {
-                        self.output = buffers::take_write();
-                    }
-                    self.more_to_encode = session.write(&mut self.output, WRITE_BYTES);
-                    // Encoding settles and resumes: others may have work now.
-                    session.finish_batch();
-                }
-                if self.output.is_empty() {
-                    buffers::give_write(std::mem::take(&mut self.output));
-                    if self.is_over() {
-                        return self.poll_shutdown(context);
-                    }
-                    break;
-                }
+        if self.written == self.output.len() {
+            self.encode();
+            if self.output.is_empty() {
+                buffers::give_write(std::mem::take(&mut self.output));
+                return if self.is_over() { self.poll_shutdown(context) } else { Poll::Pending };
             }
-            let pending = self.output.get(self.written..).unwrap_or_default();
+        }
+        let mut progress = false;
+        while let pending = self.output.get(self.written..).unwrap_or_default()
+            && !pending.is_empty()
+        {
             match Pin::new(&mut self.socket).poll_write(context, pending) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Some(End::Hangup))),
                 Poll::Ready(Ok(len)) => {
                     self.written += len;
-                    self.heartbeat.on_written();
                     progress = true;
-                    if self.give_up_at.is_some() && self.phase == Phase::Running {
-                        self.give_up_at = None;
-                    }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => break,
             }
-            // Large deliveries must not keep acknowledgements waiting.
-            if progress && self.more_to_encode {
-                break;
-            }
         }
-        if progress { Poll::Ready(Ok(None)) } else { Poll::Pending }
+        if !progress {
+            return Poll::Pending;
+        }
+        self.heartbeat.on_written();
+        if self.phase == Phase::Running {
+            // A client that did not read does so again.
+            self.give_up_at = None;
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    fn encode(&mut self) {
+        self.output.clear();
+        self.written = 0;
+        if let Some(session) = &mut self.session
+            && !self.write_closed
+        {
+            if self.output.capacity() == 0 {
+                self.output = buffers::take_write();
+            }
+            session.write(&mut self.output, WRITE_BYTES);
+            // Encoding settles and resumes: others may have work now.
+            session.finish_batch();
+        }
     }
 
     /// Whether everything that there is to say has been said.

@@ -10,6 +10,9 @@ use storage::{ReadBatch, Seq, SeqRange};
 
 use crate::model::message::Message;
 
+/// Messages are merged into the front when they are at least one for this many of it.
+const MERGE_FROM: usize = 16;
+
 /// A message at its position in a queue.
 pub struct Entry {
     /// Position: assigned at enqueue, kept over requeues.
@@ -110,11 +113,17 @@ impl Ready {
         }
     }
 
-    /// Puts messages back that were in the front before; they ascend. One pass, however many they are.
+    /// Puts messages back that were in the front before; they ascend. Many of them are merged in one pass, however many they
+    /// are; a few are put in one by one, which moves only what lies on the nearer side of each.
     pub fn insert_all(&mut self, entries: Vec<Entry>) {
         let Some(last) = entries.last() else { return };
+        let below = self.front.front().is_none_or(|first| first.seq > last.seq);
+        if !below && entries.len() < self.front.len() / MERGE_FROM {
+            entries.into_iter().for_each(|entry| self.insert(entry));
+            return;
+        }
         self.front_bytes += entries.iter().map(|entry| entry.message.resident_bytes()).sum::<usize>();
-        if self.front.front().is_none_or(|first| first.seq > last.seq) {
+        if below {
             self.front.reserve(entries.len());
             for entry in entries.into_iter().rev() {
                 self.front.push_front(entry);

@@ -12,25 +12,26 @@ use crate::auth::{AuthFailure, Grants, UserInfo};
 
 /// Announced in this order, as RabbitMQ does.
 const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
-/// What a RabbitMQ of this series announces; clients look for these before they use an extension.
-const CAPABILITIES: [&str; 9] = [
-    "authentication_failure_close",
-    "basic.nack",
-    "connection.blocked",
-    "consumer_cancel_notify",
-    "consumer_priorities",
-    "direct_reply_to",
-    "exchange_exchange_bindings",
-    "per_consumer_qos",
-    "publisher_confirms",
+/// What a RabbitMQ of this series announces; clients look for these before they use an extension. Those with `false` have
+/// nothing behind them yet.
+const CAPABILITIES: [(&str, bool); 9] = [
+    ("authentication_failure_close", true),
+    ("basic.nack", true),
+    ("connection.blocked", false),
+    ("consumer_cancel_notify", true),
+    ("consumer_priorities", false),
+    ("direct_reply_to", false),
+    ("exchange_exchange_bindings", true),
+    ("per_consumer_qos", true),
+    ("publisher_confirms", true),
 ];
 
 impl Session {
     pub(super) fn send_start(&mut self) {
         let text = |text: &str| AMQPValue::LongString(long(text));
         let mut capabilities = FieldTable::default();
-        for name in CAPABILITIES {
-            capabilities.insert(short_cut(name), AMQPValue::Boolean(true));
+        for (name, available) in CAPABILITIES {
+            capabilities.insert(short_cut(name), AMQPValue::Boolean(available));
         }
         let compatibility = &self.broker.settings.compatibility;
         let mut properties = FieldTable::default();

@@ -56,24 +56,22 @@ impl WriterState {
 }
 
 impl Session {
-    /// Encodes what waits in the outbox until `out` holds `limit` octets. True when more is left that could be written.
-    pub fn write(&mut self, out: &mut Vec<u8>, limit: usize) -> bool {
+    /// Encodes what waits in the outbox until `out` holds `limit` octets.
+    pub fn write(&mut self, out: &mut Vec<u8>, limit: usize) {
         let mut encoded = Encoded::default();
-        let full = self.write_items(out, limit, &mut encoded);
+        self.write_items(out, limit, &mut encoded);
         self.acked.commit();
         if encoded.bytes > 0 {
             self.outbox.written(encoded.bytes, encoded.reply_bytes, &mut self.resumable);
             self.resume_waiting();
         }
-        full
     }
 
-    fn write_items(&mut self, out: &mut Vec<u8>, limit: usize, encoded: &mut Encoded) -> bool {
+    fn write_items(&mut self, out: &mut Vec<u8>, limit: usize, encoded: &mut Encoded) {
         self.write_held(out, limit, encoded);
-        while out.len() < limit {
-            let Some(item) = self.next_item() else {
-                return false;
-            };
+        while out.len() < limit
+            && let Some(item) = self.next_item()
+        {
             let channel = item.channel();
             if let Some(held) = self.writer.held.get_mut(&channel) {
                 held.push_back(item);
@@ -83,7 +81,6 @@ impl Session {
                 self.writer.held.insert(channel, VecDeque::from([item]));
             }
         }
-        true
     }
 
     /// The next item of the FIFO; consumers that the server cancelled are dealt with on the way.

@@ -49,6 +49,9 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
     let started = Instant::now();
     let settings = Settings::load(flags, std::env::vars_os())?;
     init_log(&settings)?;
+    for key in settings.unserved() {
+        tracing::warn!("{}: not available in this version; nothing listens there", settings.describe(key));
+    }
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(settings, started))
