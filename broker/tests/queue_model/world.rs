@@ -910,10 +910,13 @@ impl<'d> World<'d> {
         self.run_reader();
         self.check_rest();
         self.check_store();
+        if self.cold {
+            self.stop_reader();
+        }
         for _ in 0..self.ready_len() {
             self.get(0, 0, true);
         }
-        self.load();
+        self.run_reader();
         self.write(0);
         assert_eq!(self.ready_len(), 0, "each get takes one message");
         self.check_store();
