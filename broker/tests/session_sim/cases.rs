@@ -86,6 +86,22 @@ fn a_transaction_commits_while_the_backlog_is_read() {
 }
 
 #[test]
+fn recover_takes_back_what_a_waiting_get_brings() {
+    let (house, name, before) = cold(2);
+    let _release = Release(&house.disk.gate);
+    let mut simulation = Simulation::resumed(&house, 1, before);
+    simulation.stop_reader();
+    simulation.clients[0].get(1, &name, false);
+    simulation.clients[0].recover(1);
+    simulation.turn(0, 2, 1 << 16);
+    drop(Release(&house.disk.gate));
+    simulation.rest();
+    simulation.check_rest();
+    assert_eq!(house.queue(&name).unacked_count(), 0, "the get came first, so recover covers its message");
+    assert_eq!(house.queue(&name).message_count(), 2);
+}
+
+#[test]
 fn returns_to_a_client_that_does_not_read_are_bounded() {
     let house = House::new(1 << 20);
     let _release = Release(&house.disk.gate);
