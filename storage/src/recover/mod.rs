@@ -284,7 +284,10 @@ fn seal(
     let ids: Vec<u64> = files.segments.range(from.segment..).map(|(&id, _)| id).collect();
     for id in ids {
         let path = segment::path(&dirs.log, id);
-        if id > end.0 && groups.iter().any(|group| group.segment == id) {
+        let dropped = groups.get(verdict.accepted..).unwrap_or_default();
+        // A single group is the torn end itself, which happened to be the first of its segment.
+        let torn = dropped.len() == 1 && dropped.iter().any(|group| group.segment == id);
+        if id > end.0 && !torn && dropped.iter().any(|group| group.segment == id) {
             quarantine(fs, dirs, &path)?;
             damage
                 .push(format!("{} was moved to quarantine: it stands behind the torn end of the log", path.display()));
@@ -292,9 +295,16 @@ fn seal(
             continue;
         }
         let file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
-        if id == end.0 && file.len().map_err(io_error("read", &path))? > end.1 {
-            file.set_len(end.1).map_err(io_error("truncate", &path))?;
-            files.segments.insert(id, end.1);
+        let cut = match id {
+            _ if id == end.0 => Some(end.1),
+            _ if torn => Some(0),
+            _ => None,
+        };
+        if let Some(cut) = cut
+            && file.len().map_err(io_error("read", &path))? > cut
+        {
+            file.set_len(cut).map_err(io_error("truncate", &path))?;
+            files.segments.insert(id, cut);
         }
         file.sync_data().map_err(io_error("sync", &path))?;
     }
