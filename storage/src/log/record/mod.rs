@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The entries of the log: what they are in memory, what the index makes of them, and their bytes.
 //!
 //! Every entry starts with 16 bytes: length (header included, padding not), checksum, type, flags, priority, inner type of a
@@ -10,6 +11,26 @@ use crate::types::{Payload, QueueId, Seq, SeqRange, TopologyChange};
 
 use super::key::Key;
 use super::location::Location;
+=======
+//! The bytes of the log's entries.
+//!
+//! Every entry starts with 16 bytes: length (header included, padding not), checksum, type, flags, priority, inner type of a
+//! TxPart, and one 32-bit field of the type's own. README.md has the tables.
+//!
+//! Here: what writing and reading share. [`Entry`] is what is written, [`Op`] what the index makes of it.
+
+mod decode;
+mod encode;
+mod entry;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use decode::{DecodeError, Verified, verify};
+pub(crate) use encode::Target;
+pub(crate) use entry::{Body, Entry, Op, Purge, Requeue};
+
+use super::key::Key;
+>>>>>>> streview
 
 /// Entries begin at multiples of this.
 pub(crate) const ALIGN: usize = 8;
@@ -48,6 +69,7 @@ pub(crate) mod kind {
 
 mod flag {
     /// A reader that does not know the type may ignore the entry.
+<<<<<<< HEAD
     pub(super) const MAY_SKIP: u8 = 1;
     /// An Enqueue whose payload is elsewhere: a location and a length stand in its place.
     pub(super) const ELSEWHERE: u8 = 2;
@@ -326,12 +348,22 @@ struct Seal {
     priority: u8,
     inner: u8,
     own: u32,
+=======
+    pub(crate) const MAY_SKIP: u8 = 1;
+    /// An Enqueue whose payload is elsewhere: a location and a length stand in its place.
+    pub(crate) const ELSEWHERE: u8 = 2;
+    /// An Enqueue with a deadline.
+    pub(crate) const DEADLINE: u8 = 4;
+    /// The bits of an Enqueue that this version knows.
+    pub(crate) const KNOWN: u8 = MAY_SKIP | ELSEWHERE | DEADLINE;
+>>>>>>> streview
 }
 
 fn checksum(key: &Key, segment: u64, offset: u64, entry: &[u8]) -> u32 {
     let sum = crc32c::crc32c_append(key.entry_seed(segment, offset), &entry[..4]);
     crc32c::crc32c_append(sum, &entry[8..])
 }
+<<<<<<< HEAD
 
 /// An entry whose checksum is right.
 #[derive(Clone, Copy)]
@@ -460,3 +492,5 @@ fn topology(cursor: &mut Cursor<'_>, count: u32) -> Option<Vec<TopologyChange>> 
 
 #[cfg(test)]
 mod tests;
+=======
+>>>>>>> streview
