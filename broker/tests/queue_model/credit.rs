@@ -1,0 +1,95 @@
+//! Credit and unacknowledged deliveries, case by case.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use broker::queue::consumers::{Consumer, ConsumerId};
+use broker::queue::item::{OutItem, item_bytes};
+use broker::queue::outbox::Outbox;
+use broker::queue::settle::Acked;
+use broker::queue::signal::WakeList;
+use broker::queue::{Attach, Queue};
+
+use crate::support::Disk;
+use crate::world::{message, spec};
+
+struct One {
+    queue: Arc<Queue>,
+    outbox: Arc<Outbox>,
+    channel: u32,
+}
+
+impl One {
+    /// One channel with one consumer without a limit of its own.
+    fn new(disk: &Disk, channel_prefetch: u32, messages: u64) -> Self {
+        let queue = Queue::new(disk.store.new_queue_id(), spec(false), Arc::clone(&disk.store));
+        let outbox = Arc::new(Outbox::new(usize::MAX));
+        let channel = outbox.open_channel(1);
+        outbox.set_channel_prefetch(channel, channel_prefetch, &mut Vec::new());
+        let id = ConsumerId(1);
+        let slot = outbox.add_consumer(id, Arc::clone(&queue), channel, 0, false);
+        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive: false };
+        assert_eq!(queue.attach(consumer, || {}, &mut WakeList::default()), Attach::Attached);
+        let one = Self { queue, outbox, channel };
+        for id in 0..messages {
+            one.publish(id);
+        }
+        one
+    }
+
+    fn publish(&self, id: u64) {
+        self.queue.publish(&message(id, false, 8), &mut WakeList::default());
+    }
+
+    /// Tags of what has been sent since the last call.
+    fn sent(&self) -> Vec<u64> {
+        let mut items = VecDeque::new();
+        self.outbox.take_items(&mut items, &mut Vec::new());
+        let bytes = items.iter().map(item_bytes).sum();
+        let tag = |item: OutItem| match item {
+            OutItem::Deliver(delivery) => Some(delivery.tag),
+            _ => None,
+        };
+        let tags = items.into_iter().filter_map(tag).collect();
+        let mut resume = Vec::new();
+        self.outbox.written(bytes, 0, &mut resume);
+        for resume in resume {
+            resume.queue.resume(resume.consumer, &mut WakeList::default());
+        }
+        tags
+    }
+}
+
+#[test]
+fn acknowledgements_in_a_transaction_keep_the_channels_credit_until_the_commit() {
+    let disk = Disk::new();
+    let one = One::new(&disk, 3, 10);
+    assert_eq!(one.sent(), [1, 2, 3]);
+    let mut taken = Vec::new();
+    assert!(one.outbox.take_for_transaction(one.channel, 0, true, |unacked| taken.push(unacked)));
+    one.publish(10);
+    one.sent();
+    assert!(one.sent().is_empty(), "nothing is settled before the commit");
+    one.outbox.restore(one.channel, taken);
+    one.publish(11);
+    one.sent();
+    assert_eq!(one.queue.unacked_count(), 3, "rolled back: the three are outstanding again");
+}
+
+#[test]
+fn a_transactions_commit_brings_credit_back() {
+    let disk = Disk::new();
+    let one = One::new(&disk, 3, 10);
+    assert_eq!(one.sent(), [1, 2, 3]);
+    let mut taken = Vec::new();
+    assert!(one.outbox.take_for_transaction(one.channel, 2, true, |unacked| taken.push(unacked)));
+    assert_eq!(taken.len(), 2);
+    let (mut resume, mut acked) = (Vec::new(), Acked::default());
+    one.outbox.release(Some(one.channel), taken, &mut resume, |queue, unacked| acked.add(queue, &unacked));
+    acked.commit();
+    for resume in resume {
+        resume.queue.resume(resume.consumer, &mut WakeList::default());
+    }
+    assert_eq!(one.sent(), [4, 5]);
+    assert_eq!(one.queue.unacked_count(), 3);
+}

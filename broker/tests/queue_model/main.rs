@@ -1,0 +1,16 @@
+//! The queue and the outbox against a model that knows where every message is.
+//!
+//! - `world`: a queue with its outboxes, what is done to them, and the model beside them.
+//! - `random`: random operations, everything in memory, and with a cold backlog.
+//! - `cold`: what happens while a read of the backlog is under way, step by step.
+//! - `credit`: credit and unacknowledged sets, case by case.
+//! - `threads`: many threads at once, accounted for at the end.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cold;
+mod credit;
+mod random;
+mod threads;
+mod world;

@@ -1,0 +1,154 @@
+//! Random operations.
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+
+use crate::support::Disk;
+use crate::world::{Settle, World};
+
+/// One disk for the cases of a test: opening a store takes longer than a case.
+static MEMORY: LazyLock<Disk> = LazyLock::new(Disk::new);
+
+#[derive(Clone, Debug)]
+enum Op {
+    Publish { persistent: bool, len: usize },
+    Reserve { persistent: bool },
+    LogReserved,
+    PublishReserved(usize),
+    Sync,
+    Attach { connection: usize, channel: usize, prefetch: u32, no_ack: bool, exclusive: bool },
+    Detach(usize),
+    LimitChannel { connection: usize, channel: usize, prefetch: u32 },
+    Write(usize),
+    Settle { connection: usize, channel: usize, pick: usize, multiple: bool, how: Settle },
+    Get { connection: usize, channel: usize, no_ack: bool },
+    Purge,
+    Delete { if_unused: bool, if_empty: bool },
+    CloseChannel { connection: usize, channel: usize },
+    CloseConnection(usize),
+    Advance { held: bool },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let connection = 0..3usize;
+    let at = (connection.clone(), 0..2usize);
+    prop_oneof![
+        20 => (any::<bool>(), prop_oneof![Just(8usize), Just(300)])
+            .prop_map(|(persistent, len)| Op::Publish { persistent, len }),
+        3 => any::<bool>().prop_map(|persistent| Op::Reserve { persistent }),
+        2 => Just(Op::LogReserved),
+        4 => any::<usize>().prop_map(Op::PublishReserved),
+        2 => Just(Op::Sync),
+        5 => (at.clone(), 0..4u32, prop::bool::weighted(0.2), prop::bool::weighted(0.05)).prop_map(
+            |((connection, channel), prefetch, no_ack, exclusive)| Op::Attach {
+                connection,
+                channel,
+                prefetch,
+                no_ack,
+                exclusive
+            }
+        ),
+        2 => any::<usize>().prop_map(Op::Detach),
+        2 => (at.clone(), 0..4u32)
+            .prop_map(|((connection, channel), prefetch)| Op::LimitChannel { connection, channel, prefetch }),
+        12 => connection.clone().prop_map(Op::Write),
+        12 => (at.clone(), any::<usize>(), any::<bool>(), prop_oneof![Just(Settle::Ack), Just(Settle::Requeue)])
+            .prop_map(|((connection, channel), pick, multiple, how)| Op::Settle {
+                connection,
+                channel,
+                pick,
+                multiple,
+                how
+            }),
+        5 => (at.clone(), any::<bool>())
+            .prop_map(|((connection, channel), no_ack)| Op::Get { connection, channel, no_ack }),
+        1 => Just(Op::Purge),
+        1 => at.prop_map(|(connection, channel)| Op::CloseChannel { connection, channel }),
+        1 => connection.prop_map(Op::CloseConnection),
+        8 => any::<bool>().prop_map(|held| Op::Advance { held }),
+    ]
+}
+
+/// A deletion ends most of what can happen, so it is rare.
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let delete = (any::<bool>(), any::<bool>()).prop_map(|(if_unused, if_empty)| Op::Delete { if_unused, if_empty });
+    (prop::collection::vec(op(), 1..120), prop::option::weighted(0.2, (any::<prop::sample::Index>(), delete))).prop_map(
+        |(mut ops, delete)| {
+            if let Some((at, delete)) = delete {
+                ops.insert(at.index(ops.len()), delete);
+            }
+            ops
+        },
+    )
+}
+
+fn apply(world: &mut World<'_>, op: Op, cold: bool) {
+    match op {
+        Op::Publish { persistent, len } => world.publish(persistent, len),
+        Op::Reserve { persistent } => world.reserve(persistent),
+        Op::LogReserved => world.log_reserved(),
+        Op::Sync => world.sync(),
+        Op::PublishReserved(pick) => world.publish_reserved(pick),
+        Op::Attach { connection, channel, prefetch, no_ack, exclusive } => {
+            world.attach(connection, channel, prefetch, no_ack, exclusive);
+        }
+        Op::Detach(pick) => world.detach(pick),
+        Op::LimitChannel { connection, channel, prefetch } => world.limit_channel(connection, channel, prefetch),
+        Op::Write(connection) => world.write(connection),
+        Op::Settle { connection, channel, pick, multiple, how } => {
+            world.settle(connection, channel, pick, multiple, how);
+        }
+        Op::Get { connection, channel, no_ack } => world.get(connection, channel, no_ack),
+        Op::Purge => world.purge(),
+        Op::Delete { if_unused, if_empty } => world.delete(if_unused, if_empty),
+        Op::CloseChannel { connection, channel } => world.close_channel(connection, channel),
+        Op::CloseConnection(connection) => world.close_connection(connection),
+        Op::Advance { held } => {
+            if cold {
+                world.advance(held);
+            }
+        }
+    }
+    if !cold {
+        world.check_rest();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+
+    #[test]
+    fn in_memory_every_message_is_in_one_place(
+        ops in ops(),
+        durable in any::<bool>(),
+        high_water in prop_oneof![Just(usize::MAX), Just(2_000usize)],
+    ) {
+        let mut world = World::new(&MEMORY, durable, high_water);
+        for op in ops {
+            apply(&mut world, op, false);
+        }
+        world.drain();
+        world.check_leaks();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn with_a_cold_backlog_every_message_is_in_one_place(
+        ops in ops(),
+        messages in prop_oneof![4 => 1..30u64, 1 => 2_040..2_060u64],
+        high_water in prop_oneof![Just(usize::MAX), Just(2_000usize)],
+    ) {
+        static COLD: LazyLock<Disk> = LazyLock::new(Disk::new);
+        let mut world = World::cold(&COLD, messages, high_water);
+        world.stop_reader();
+        for op in ops {
+            apply(&mut world, op, true);
+        }
+        world.drain();
+        world.check_leaks();
+    }
+}

@@ -1,0 +1,676 @@
+//! One client: what it sends, what it knows, and what it insists on.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use broker::broker::Broker;
+use broker::model::ConnectionId;
+use broker::queue::signal;
+use broker::session::Session;
+use protocol::{Decoded, FrameKind, decode_frame, method_ids};
+
+use crate::ledger::{Id, Ledger};
+use crate::wire::{self, Args, Reader};
+
+/// What a frame means once the broker has handled it.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    /// A message is in a queue, or in a transaction.
+    Published { channel: u16, queue: String, id: Id, persistent: bool },
+    /// A message is nowhere.
+    Returned { channel: u16 },
+    /// Deliveries are settled, or will be by a transaction.
+    Settled { channel: u16, tags: Vec<(String, Id)> },
+    Committed { channel: u16 },
+    RolledBack { channel: u16 },
+    /// A queue is declared.
+    Declared { channel: u16, durable: bool },
+    Closed { channel: u16 },
+}
+
+struct Outgoing {
+    frame: Vec<u8>,
+    effect: Option<Effect>,
+    /// The next frame is handled in the same batch.
+    glued: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Mode {
+    #[default]
+    Plain,
+    Confirm,
+    Transaction,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    Asked,
+    Live,
+    Cancelling,
+}
+
+#[derive(Debug)]
+pub(crate) struct ConsumerView {
+    pub(crate) queue: String,
+    pub(crate) no_ack: bool,
+    pub(crate) prefetch: usize,
+    life: Life,
+    outstanding: usize,
+}
+
+impl ConsumerView {
+    pub(crate) fn has_credit(&self) -> bool {
+        self.life == Life::Live && (self.no_ack || self.prefetch == 0 || self.outstanding < self.prefetch)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Outstanding {
+    queue: String,
+    id: Id,
+    consumer: Option<String>,
+}
+
+/// A message on its way in.
+struct Incoming {
+    consumer: Option<String>,
+    queue: String,
+    tag: u64,
+    redelivered: bool,
+    no_ack: bool,
+    returned: bool,
+    left: Option<usize>,
+    body: Vec<u8>,
+}
+
+pub(crate) struct Channel {
+    /// Names this opening of the channel.
+    pub(crate) key: u64,
+    pub(crate) mode: Mode,
+    pub(crate) prefetch: usize,
+    pub(crate) closing: bool,
+    pub(crate) waiting: bool,
+    pub(crate) consumers: BTreeMap<String, ConsumerView>,
+    expected: VecDeque<wire::Id>,
+    gets: VecDeque<(String, bool)>,
+    outstanding: BTreeMap<u64, Outstanding>,
+    last_tag: u64,
+    incoming: Option<Incoming>,
+    /// Publishes that the broker has handled, and when a persistent one of them can be durable.
+    published: Vec<u64>,
+    confirmed: u64,
+    /// Replies that vouch for something, and the sync that makes it durable.
+    durable: VecDeque<(wire::Id, u64)>,
+    tx_published: Vec<(String, Id, bool)>,
+    tx_settled: Vec<(String, Id)>,
+    /// Settled since the last commit, by tag.
+    tx_taken: Vec<(u64, Outstanding)>,
+    next_consumer: u32,
+}
+
+impl Channel {
+    fn new(key: u64) -> Self {
+        Self {
+            key,
+            mode: Mode::Plain,
+            prefetch: 0,
+            closing: false,
+            waiting: false,
+            consumers: BTreeMap::new(),
+            expected: VecDeque::from([wire::CHANNEL_OPEN_OK]),
+            gets: VecDeque::new(),
+            outstanding: BTreeMap::new(),
+            last_tag: 0,
+            incoming: None,
+            published: Vec::new(),
+            confirmed: 0,
+            durable: VecDeque::new(),
+            tx_published: Vec::new(),
+            tx_settled: Vec::new(),
+            tx_taken: Vec::new(),
+            next_consumer: 0,
+        }
+    }
+
+    pub(crate) fn is_free(&self) -> bool {
+        !self.closing && !self.waiting
+    }
+
+    pub(crate) fn tags(&self) -> Vec<u64> {
+        self.outstanding.keys().copied().collect()
+    }
+
+    /// Answers that have not come.
+    pub(crate) fn owed(&self) -> usize {
+        self.expected.len() + self.published.len() - self.confirmed as usize
+    }
+}
+
+pub(crate) struct Client {
+    session: Session,
+    outgoing: VecDeque<Outgoing>,
+    pub(crate) channels: BTreeMap<u16, Channel>,
+    octets: Vec<u8>,
+    more: bool,
+    progress: bool,
+    pub(crate) opened: bool,
+    /// Without it the books do not balance: it was sent deliveries that settle themselves, which come back as new behind
+    /// what others have got, or only it knows how many messages its purge took.
+    pub(crate) indispensable: bool,
+    /// The broker's last word.
+    pub(crate) over: bool,
+    /// The broker may close its channels.
+    pub(crate) tolerant: bool,
+    /// Errors the broker has closed channels with.
+    pub(crate) refusals: Vec<String>,
+    keys: u64,
+}
+
+impl Client {
+    /// `key` names the client; its channels' keys follow from it.
+    pub(crate) fn new(broker: &Arc<Broker>, key: u64) -> Self {
+        let peer = [127, 0, 0, 1].into();
+        let mut client = Self {
+            session: Session::new(Arc::clone(broker), ConnectionId(key), peer),
+            outgoing: VecDeque::new(),
+            channels: BTreeMap::new(),
+            octets: Vec::new(),
+            more: false,
+            progress: true,
+            opened: false,
+            indispensable: false,
+            over: false,
+            tolerant: false,
+            refusals: Vec::new(),
+            keys: key << 16,
+        };
+        client.send(wire::start_ok(), None);
+        client.send(Args::new(wire::TUNE_OK).short(2047).long(131_072).short(0).frame(0), None);
+        client.send(Args::new(wire::OPEN).text("/").text("").octet(0).frame(0), None);
+        client
+    }
+
+    fn send(&mut self, frame: Vec<u8>, effect: Option<Effect>) {
+        self.outgoing.push_back(Outgoing { frame, effect, glued: false });
+    }
+
+    fn call(&mut self, channel: u16, args: Args, reply: wire::Id, effect: Option<Effect>) {
+        self.send(args.frame(channel), effect);
+        self.channel(channel).expected.push_back(reply);
+    }
+
+    pub(crate) fn channel(&mut self, number: u16) -> &mut Channel {
+        self.channels.get_mut(&number).expect("a channel of ours")
+    }
+
+    pub(crate) fn open(&mut self, number: u16) {
+        self.keys += 1;
+        self.send(Args::new(wire::CHANNEL_OPEN).text("").frame(number), None);
+        assert!(self.channels.insert(number, Channel::new(self.keys)).is_none());
+    }
+
+    pub(crate) fn close_channel(&mut self, number: u16) {
+        let args = Args::new(wire::CHANNEL_CLOSE).short(200).text("").short(0).short(0);
+        self.call(number, args, wire::CHANNEL_CLOSE_OK, Some(Effect::Closed { channel: number }));
+        self.channel(number).closing = true;
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.send(Args::new(wire::CLOSE).short(200).text("").short(0).short(0).frame(0), None);
+    }
+
+    pub(crate) fn declare(&mut self, channel: u16, queue: &str, durable: bool) {
+        let args = Args::new(wire::DECLARE).short(0).text(queue).octet(u8::from(durable) << 1).octets(&[]);
+        self.call(channel, args, wire::DECLARE_OK, Some(Effect::Declared { channel, durable }));
+    }
+
+    /// Deletes a queue and declares it again before anybody else can look.
+    pub(crate) fn renew(&mut self, channel: u16, queue: &str) {
+        let args = Args::new(wire::DELETE).short(0).text(queue).octet(0);
+        self.call(channel, args, wire::DELETE_OK, None);
+        self.glue();
+        self.declare(channel, queue, false);
+    }
+
+    fn glue(&mut self) {
+        if let Some(last) = self.outgoing.back_mut() {
+            last.glued = true;
+        }
+    }
+
+    pub(crate) fn purge(&mut self, channel: u16, queue: &str) {
+        self.call(channel, Args::new(wire::PURGE).short(0).text(queue).octet(0), wire::PURGE_OK, None);
+        self.channel(channel).gets.push_back((queue.to_owned(), false));
+        self.indispensable = true;
+    }
+
+    pub(crate) fn select(&mut self, channel: u16, mode: Mode) {
+        match mode {
+            Mode::Plain => return,
+            Mode::Confirm => self.call(channel, Args::new(wire::CONFIRM).octet(0), wire::CONFIRM_OK, None),
+            Mode::Transaction => self.call(channel, Args::new(wire::TX), wire::TX_OK, None),
+        }
+        self.channel(channel).mode = mode;
+    }
+
+    pub(crate) fn publish(&mut self, channel: u16, queue: &str, id: Id, persistent: bool, len: usize) {
+        let frames = wire::publish(channel, queue, false, persistent, &id.body(len));
+        let last = frames.len() - 1;
+        for (index, frame) in frames.into_iter().enumerate() {
+            let persistent = persistent && queue.ends_with("-durable");
+            let effect = Effect::Published { channel, queue: queue.to_owned(), id, persistent };
+            self.send(frame, (index == last).then_some(effect));
+        }
+    }
+
+    /// basic.publish, mandatory, to a queue that is not there.
+    pub(crate) fn publish_nowhere(&mut self, channel: u16, len: usize) {
+        let frames = wire::publish(channel, "nowhere", true, false, &vec![0; len]);
+        let last = frames.len() - 1;
+        for (index, frame) in frames.into_iter().enumerate() {
+            self.send(frame, (index == last).then_some(Effect::Returned { channel }));
+        }
+    }
+
+    pub(crate) fn qos(&mut self, channel: u16, prefetch: u16) {
+        self.call(channel, Args::new(wire::QOS).long(0).short(prefetch).octet(0), wire::QOS_OK, None);
+        self.channel(channel).prefetch = prefetch.into();
+    }
+
+    pub(crate) fn consume(&mut self, channel: u16, queue: &str, no_ack: bool) {
+        self.consume_as(channel, queue, u8::from(no_ack) << 1);
+        self.indispensable |= no_ack;
+    }
+
+    pub(crate) fn consume_as(&mut self, channel: u16, queue: &str, bits: u8) {
+        let to = self.channel(channel);
+        let tag = format!("c{}", to.next_consumer);
+        to.next_consumer += 1;
+        let view = ConsumerView {
+            queue: queue.to_owned(),
+            no_ack: bits & 2 != 0,
+            prefetch: to.prefetch,
+            life: Life::Asked,
+            outstanding: 0,
+        };
+        to.consumers.insert(tag.clone(), view);
+        let args = Args::new(wire::CONSUME).short(0).text(queue).text(&tag).octet(bits).octets(&[]);
+        self.call(channel, args, wire::CONSUME_OK, None);
+    }
+
+    pub(crate) fn cancel(&mut self, channel: u16, pick: usize) {
+        let live = self.channel(channel).consumers.iter_mut().filter(|(_, view)| view.life == Life::Live);
+        let mut live: Vec<_> = live.collect();
+        if live.is_empty() {
+            return;
+        }
+        let at = pick % live.len();
+        let (tag, view) = &mut live[at];
+        view.life = Life::Cancelling;
+        let args = Args::new(wire::CANCEL).text(tag).octet(0);
+        self.call(channel, args, wire::CANCEL_OK, None);
+    }
+
+    pub(crate) fn get(&mut self, channel: u16, queue: &str, no_ack: bool) {
+        self.call(channel, Args::new(wire::GET).short(0).text(queue).octet(no_ack.into()), wire::GET_OK, None);
+        self.channel(channel).gets.push_back((queue.to_owned(), no_ack));
+        self.indispensable |= no_ack;
+    }
+
+    /// basic.ack, or basic.nack that requeues.
+    pub(crate) fn settle(&mut self, channel: u16, tag: u64, multiple: bool, requeue: bool) {
+        let from = self.channel(channel);
+        let taken: Vec<u64> =
+            from.outstanding.keys().copied().filter(|other| *other == tag || (multiple && *other < tag)).collect();
+        let mut tags = Vec::new();
+        for tag in taken {
+            let Some(taken) = from.outstanding.remove(&tag) else { continue };
+            tags.push((taken.queue.clone(), taken.id));
+            // Inside a transaction the credit comes back with the commit.
+            if from.mode == Mode::Transaction {
+                from.tx_taken.push((tag, taken));
+            } else {
+                from.release(&taken);
+            }
+        }
+        let effect = Effect::Settled { channel, tags };
+        if requeue {
+            let bits = u8::from(multiple) | 2;
+            self.send(Args::new(wire::NACK).longlong(tag).octet(bits).frame(channel), None);
+        } else {
+            self.send(Args::new(wire::ACK).longlong(tag).octet(multiple.into()).frame(channel), Some(effect));
+        }
+    }
+
+    pub(crate) fn recover(&mut self, channel: u16) {
+        self.call(channel, Args::new(wire::RECOVER).octet(1), wire::RECOVER_OK, None);
+        // Tags that come before the answer are worth nothing after it.
+        self.channel(channel).waiting = true;
+    }
+
+    pub(crate) fn commit(&mut self, channel: u16) {
+        self.call(channel, Args::new(wire::COMMIT), wire::COMMIT_OK, Some(Effect::Committed { channel }));
+        let from = self.channel(channel);
+        from.waiting = true;
+        // The first deliveries for the credit that comes back may be there before commit-ok.
+        for (_, taken) in std::mem::take(&mut from.tx_taken) {
+            from.release(&taken);
+        }
+    }
+
+    pub(crate) fn rollback(&mut self, channel: u16) {
+        self.call(channel, Args::new(wire::ROLLBACK), wire::ROLLBACK_OK, Some(Effect::RolledBack { channel }));
+        self.channel(channel).waiting = true;
+    }
+
+    /// Whether its task would run.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.progress || self.more || !self.outgoing.is_empty() || self.session.signal().is_raised()
+    }
+
+    pub(crate) fn may_read(&self) -> bool {
+        self.session.may_read()
+    }
+
+    /// One turn of the connection's task: up to `frames` frames, then one write of about `limit` octets, unless the socket
+    /// is full (0). `syncs` counts how often everything became durable.
+    pub(crate) fn turn(&mut self, frames: usize, limit: usize, syncs: u64, ledger: &mut Ledger) {
+        let flags = self.session.signal().take();
+        if flags & signal::DURABLE != 0 {
+            self.session.on_durable();
+        }
+        self.progress = flags != 0;
+        let mut left = frames;
+        while left > 0
+            && self.session.may_read()
+            && let Some(outgoing) = self.outgoing.pop_front()
+        {
+            let Ok(Decoded::Frame { frame, .. }) = decode_frame(&outgoing.frame, 0) else {
+                panic!("we sent half a frame");
+            };
+            self.session.on_frame(&frame);
+            if let Some(effect) = outgoing.effect {
+                self.apply(effect, syncs, ledger);
+            }
+            self.progress = true;
+            left -= usize::from(!outgoing.glued);
+        }
+        self.session.finish_batch();
+        if limit == 0 {
+            // It is called again when the socket has room.
+            self.more = true;
+            return;
+        }
+        let mut out = Vec::new();
+        self.more = self.session.write(&mut out, limit);
+        self.session.finish_batch();
+        self.progress |= !out.is_empty();
+        self.octets.extend(out);
+        self.read(syncs, ledger);
+    }
+
+    fn apply(&mut self, effect: Effect, syncs: u64, ledger: &mut Ledger) {
+        match effect {
+            Effect::Published { channel, queue, id, persistent } => {
+                let from = self.channel(channel);
+                if from.mode == Mode::Transaction {
+                    from.tx_published.push((queue, id, persistent));
+                } else {
+                    if from.mode == Mode::Confirm {
+                        from.published.push(if persistent { syncs + 1 } else { 0 });
+                    }
+                    ledger.account(&queue).published.insert(id);
+                }
+            }
+            Effect::Returned { channel } => {
+                let from = self.channel(channel);
+                if from.mode == Mode::Confirm {
+                    from.published.push(0);
+                }
+            }
+            Effect::Settled { channel, tags } => {
+                let from = self.channel(channel);
+                if from.mode == Mode::Transaction {
+                    from.tx_settled.extend(tags);
+                } else {
+                    for (queue, id) in tags {
+                        ledger.settle(&queue, id);
+                    }
+                }
+            }
+            Effect::Committed { channel } => {
+                let from = self.channel(channel);
+                let durable = from.tx_published.iter().any(|(_, _, persistent)| *persistent);
+                from.durable.push_back((wire::COMMIT_OK, if durable { syncs + 1 } else { 0 }));
+                let (published, settled) =
+                    (std::mem::take(&mut from.tx_published), std::mem::take(&mut from.tx_settled));
+                for (queue, id, _) in published {
+                    ledger.account(&queue).published.insert(id);
+                }
+                for (queue, id) in settled {
+                    ledger.settle(&queue, id);
+                }
+            }
+            Effect::RolledBack { channel } | Effect::Closed { channel } => {
+                let from = self.channel(channel);
+                from.tx_published.clear();
+                from.tx_settled.clear();
+            }
+            Effect::Declared { channel, durable } => {
+                self.channel(channel).durable.push_back((wire::DECLARE_OK, if durable { syncs + 1 } else { 0 }));
+            }
+        }
+    }
+
+    fn read(&mut self, syncs: u64, ledger: &mut Ledger) {
+        let octets = std::mem::take(&mut self.octets);
+        let mut rest = octets.as_slice();
+        loop {
+            match decode_frame(rest, 131_072).expect("frames that a client can read") {
+                Decoded::Frame { frame, consumed } => {
+                    rest = &rest[consumed..];
+                    match (frame.channel, frame.kind) {
+                        (_, FrameKind::Heartbeat) => {}
+                        (0, _) => self.on_connection(frame.payload),
+                        (number, FrameKind::Method) => self.on_method(number, frame.payload, syncs, ledger),
+                        (number, FrameKind::Header) => {
+                            let size = Reader(&frame.payload[4..]).longlong() as usize;
+                            self.on_content(number, Some(size), &[], ledger);
+                        }
+                        (number, FrameKind::Body) => self.on_content(number, None, frame.payload, ledger),
+                    }
+                }
+                Decoded::Incomplete { .. } => break,
+            }
+        }
+        self.octets = rest.to_vec();
+    }
+
+    fn on_connection(&mut self, payload: &[u8]) {
+        match method_ids(payload).expect("a method") {
+            (10, 10 | 30) => {}
+            (10, 41) => self.opened = true,
+            wire::CLOSE_OK => self.over = true,
+            wire::CLOSE => {
+                let mut reader = Reader(&payload[6..]);
+                panic!("the broker closes the connection: {}", reader.text());
+            }
+            other => panic!("unexpected on channel 0: {other:?}"),
+        }
+    }
+
+    fn on_method(&mut self, number: u16, payload: &[u8], syncs: u64, ledger: &mut Ledger) {
+        let id = method_ids(payload).expect("a method");
+        let mut reader = Reader(&payload[4..]);
+        let Some(channel) = self.channels.get_mut(&number) else {
+            panic!("{id:?} on channel {number}, which is closed");
+        };
+        assert!(channel.incoming.is_none(), "{id:?} inside a message");
+        match id {
+            wire::DELIVER => {
+                let consumer = reader.text();
+                let (tag, redelivered) = (reader.longlong(), reader.octet() != 0);
+                let view = channel.consumers.get_mut(&consumer);
+                let view = view.unwrap_or_else(|| panic!("a delivery for {consumer}, which is cancelled"));
+                assert_ne!(view.life, Life::Asked, "a delivery before consume-ok");
+                view.outstanding += usize::from(!view.no_ack);
+                assert!(view.prefetch == 0 || view.outstanding <= view.prefetch, "prefetch of {consumer}");
+                let (queue, no_ack) = (view.queue.clone(), view.no_ack);
+                let incoming = Incoming {
+                    consumer: Some(consumer),
+                    queue,
+                    tag,
+                    redelivered,
+                    no_ack,
+                    returned: false,
+                    left: None,
+                    body: Vec::new(),
+                };
+                channel.incoming = Some(incoming);
+            }
+            wire::GET_OK | wire::GET_EMPTY => {
+                assert_eq!(channel.expected.pop_front(), Some(wire::GET_OK));
+                let (queue, no_ack) = channel.gets.pop_front().expect("a get of ours");
+                if id == wire::GET_OK {
+                    let (tag, redelivered) = (reader.longlong(), reader.octet() != 0);
+                    let incoming = Incoming {
+                        consumer: None,
+                        queue,
+                        tag,
+                        redelivered,
+                        no_ack,
+                        returned: false,
+                        left: None,
+                        body: Vec::new(),
+                    };
+                    channel.incoming = Some(incoming);
+                }
+            }
+            wire::RETURN => {
+                channel.incoming = Some(Incoming {
+                    consumer: None,
+                    queue: String::new(),
+                    tag: 0,
+                    redelivered: false,
+                    no_ack: true,
+                    returned: true,
+                    left: None,
+                    body: Vec::new(),
+                });
+            }
+            wire::ACK => {
+                let (tag, multiple) = (reader.longlong(), reader.octet() & 1 != 0);
+                assert_eq!(channel.mode, Mode::Confirm);
+                assert!(tag > channel.confirmed && (multiple || tag == channel.confirmed + 1), "confirm of {tag}");
+                assert!(tag as usize <= channel.published.len(), "confirm of {tag}, which was not published");
+                for number in channel.confirmed..tag {
+                    assert!(channel.published[number as usize] <= syncs, "{number} is confirmed before it is durable");
+                }
+                channel.confirmed = tag;
+            }
+            wire::CANCEL => {
+                let tag = reader.text();
+                let view = channel.consumers.get_mut(&tag);
+                let view = view.unwrap_or_else(|| panic!("{tag} is cancelled twice"));
+                assert_ne!(view.life, Life::Asked);
+                if view.life == Life::Live {
+                    channel.consumers.remove(&tag);
+                }
+            }
+            wire::CHANNEL_CLOSE => {
+                let _code = reader.octet();
+                let _code = reader.octet();
+                let text = reader.text();
+                assert!(self.tolerant, "the broker closes channel {number}: {text}");
+                self.refusals.push(text);
+                self.channels.remove(&number);
+                self.send(Args::new(wire::CHANNEL_CLOSE_OK).frame(number), None);
+            }
+            reply => {
+                assert_eq!(channel.expected.pop_front(), Some(reply), "replies come in order");
+                if matches!(reply, wire::DECLARE_OK | wire::COMMIT_OK) {
+                    let (awaited, at) = channel.durable.pop_front().expect("it was asked for");
+                    assert_eq!(awaited, reply);
+                    assert!(at <= syncs, "{reply:?} before what it vouches for is durable");
+                }
+                match reply {
+                    wire::CONSUME_OK => {
+                        let tag = reader.text();
+                        channel.consumers.get_mut(&tag).expect("a consumer of ours").life = Life::Live;
+                    }
+                    wire::CANCEL_OK => {
+                        channel.consumers.remove(&reader.text());
+                    }
+                    wire::PURGE_OK => {
+                        let (queue, _) = channel.gets.pop_front().expect("a purge of ours");
+                        ledger.account(&queue).purged += reader.long() as usize;
+                    }
+                    wire::COMMIT_OK => channel.waiting = false,
+                    wire::RECOVER_OK => {
+                        channel.waiting = false;
+                        for (_, taken) in std::mem::take(&mut channel.outstanding) {
+                            channel.release(&taken);
+                        }
+                    }
+                    wire::ROLLBACK_OK => {
+                        channel.waiting = false;
+                        channel.outstanding.extend(std::mem::take(&mut channel.tx_taken));
+                    }
+                    wire::CHANNEL_CLOSE_OK => {
+                        assert!(channel.expected.is_empty(), "close-ok is the last word");
+                        self.channels.remove(&number);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn on_content(&mut self, number: u16, size: Option<usize>, body: &[u8], ledger: &mut Ledger) {
+        let channel = self.channel(number);
+        let incoming = channel.incoming.as_mut().expect("a method first");
+        match size {
+            Some(size) => assert!(incoming.left.replace(size).is_none()),
+            None => {
+                incoming.body.extend(body);
+                incoming.left = incoming.left.and_then(|left| left.checked_sub(body.len()));
+            }
+        }
+        if incoming.left != Some(0) {
+            return;
+        }
+        let incoming = channel.incoming.take().expect("complete");
+        if incoming.returned {
+            return;
+        }
+        assert!(incoming.tag > channel.last_tag, "delivery tags ascend");
+        channel.last_tag = incoming.tag;
+        let id = Id::of(&incoming.body);
+        ledger.seen(&incoming.queue, channel.key, id, incoming.redelivered, !channel.is_free());
+        if incoming.no_ack {
+            ledger.settle(&incoming.queue, id);
+        } else {
+            let Incoming { queue, tag, consumer, .. } = incoming;
+            channel.outstanding.insert(tag, Outstanding { queue, id, consumer });
+        }
+    }
+
+    /// Queues that it consumes from and has credit for.
+    pub(crate) fn hungry(&self) -> BTreeSet<&str> {
+        let views = self.channels.values().filter(|channel| channel.mode != Mode::Transaction);
+        views.flat_map(|c| c.consumers.values()).filter(|v| v.has_credit()).map(|v| v.queue.as_str()).collect()
+    }
+
+    pub(crate) fn consumers_of(&self, queue: &str) -> usize {
+        self.channels.values().flat_map(|c| c.consumers.values()).filter(|view| view.queue == queue).count()
+    }
+}
+
+impl Channel {
+    fn release(&mut self, taken: &Outstanding) {
+        if let Some(view) = taken.consumer.as_ref().and_then(|tag| self.consumers.get_mut(tag)) {
+            view.outstanding -= 1;
+        }
+    }
+}

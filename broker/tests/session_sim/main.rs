@@ -1,0 +1,18 @@
+//! Whole sessions without sockets: frames in, octets out, one seed for everything that happens in between.
+//!
+//! - `wire`: what a client sends and how it reads what comes back.
+//! - `client`: one client, what it knows, and what it insists on.
+//! - `ledger`: what has become of every message.
+//! - `simulation`: a broker with several clients, driven by a seed.
+//! - `cases`: sequences that once went wrong, or nearly.
+//!
+//! `SIM_SEED=<n>` runs one seed only.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cases;
+mod client;
+mod ledger;
+mod simulation;
+mod wire;
