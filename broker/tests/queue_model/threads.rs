@@ -131,7 +131,8 @@ impl Client<'_> {
             bytes += item_bytes(&item);
             match item {
                 OutItem::Deliver(delivery) if live => {
-                    let (queue, _, _) = self.consumers.iter().find(|(_, _, slot)| *slot == delivery.slot).expect("ours");
+                    let (queue, _, _) =
+                        self.consumers.iter().find(|(_, _, slot)| *slot == delivery.slot).expect("ours");
                     assert!(delivery.tag > self.last_tag);
                     self.last_tag = delivery.tag;
                     self.held.push_back((delivery.tag, *queue, id_of(&delivery.message)));

@@ -16,16 +16,35 @@ use crate::wire::{self, Args, Reader};
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
     /// A message is in a queue, or in a transaction.
-    Published { channel: u16, queue: String, id: Id, persistent: bool },
+    Published {
+        channel: u16,
+        queue: String,
+        id: Id,
+        persistent: bool,
+    },
     /// A message is nowhere.
-    Returned { channel: u16 },
+    Returned {
+        channel: u16,
+    },
     /// Deliveries are settled, or will be by a transaction.
-    Settled { channel: u16, tags: Vec<(String, Id)> },
-    Committed { channel: u16 },
-    RolledBack { channel: u16 },
+    Settled {
+        channel: u16,
+        tags: Vec<(String, Id)>,
+    },
+    Committed {
+        channel: u16,
+    },
+    RolledBack {
+        channel: u16,
+    },
     /// A queue is declared.
-    Declared { channel: u16, durable: bool },
-    Closed { channel: u16 },
+    Declared {
+        channel: u16,
+        durable: bool,
+    },
+    Closed {
+        channel: u16,
+    },
 }
 
 struct Outgoing {
