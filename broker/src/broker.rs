@@ -15,7 +15,6 @@ use crate::config::Settings;
 use crate::model::ConnectionId;
 use crate::queue::consumers::ConsumerId;
 use crate::queue::signal::{self, Signal};
-use crate::session::Limits;
 use crate::vhost::Vhost;
 
 /// Bodies that have not come whole may hold this many messages of the largest size per connection …
@@ -90,17 +89,6 @@ impl Broker {
         let (vhost, lsn) = Vhost::create(name, Arc::clone(&self.store));
         vhosts.insert(Arc::clone(vhost.name()), vhost);
         lsn
-    }
-
-    /// What connection.tune offers.
-    pub fn offered_limits(&self) -> Limits {
-        let limits = &self.settings.limits;
-        Limits {
-            frame_max: limits.frame_max,
-            channel_max: limits.channel_max,
-            heartbeat_s: limits.heartbeat_s,
-            max_message_bytes: limits.max_message_bytes,
-        }
     }
 
     pub(crate) fn new_connection_id(&self) -> ConnectionId {

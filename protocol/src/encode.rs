@@ -1,5 +1,7 @@
 //! Everything that is written: frames appended to a buffer.
 
+use std::borrow::Cow;
+
 use amq_protocol::frame::WriteContext;
 use amq_protocol::protocol::{AMQPClass, gen_class};
 
@@ -29,15 +31,15 @@ pub fn address(exchange: &str, routing_key: &str) -> Vec<u8> {
     out
 }
 
-/// Splits an address into exchange and routing key; what is malformed becomes empty.
+/// Splits an address into exchange and routing key as text. What is not UTF-8 is replaced: it equals no name that could
+/// have been declared.
 #[must_use]
-pub fn shortstrs(address: &[u8]) -> (&str, &str) {
-    let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
+pub fn shortstrs(address: &[u8]) -> (Cow<'_, str>, Cow<'_, str>) {
     let Some((exchange, rest)) = read::short_str(address) else {
-        return ("", "");
+        return (Cow::Borrowed(""), Cow::Borrowed(""));
     };
     let routing_key = read::short_str(rest).map_or(&[][..], |(key, _)| key);
-    (text(exchange), text(routing_key))
+    (String::from_utf8_lossy(exchange), String::from_utf8_lossy(routing_key))
 }
 
 /// A frame with a payload that is already there.
@@ -333,11 +335,11 @@ mod tests {
 
     #[test]
     fn addresses_are_split_again() {
-        assert_eq!(shortstrs(&address("amq.topic", "a.b")), ("amq.topic", "a.b"));
-        assert_eq!(shortstrs(&address("", "")), ("", ""));
-        assert_eq!(shortstrs(b""), ("", ""));
-        assert_eq!(shortstrs(b"\x02e"), ("", ""));
-        assert_eq!(shortstrs(b"\x01e\x05k"), ("e", ""));
-        assert_eq!(shortstrs(b"\x01\xff\x01k"), ("", "k"));
+        assert_eq!(shortstrs(&address("amq.topic", "a.b")), ("amq.topic".into(), "a.b".into()));
+        assert_eq!(shortstrs(&address("", "")), ("".into(), "".into()));
+        assert_eq!(shortstrs(b""), ("".into(), "".into()));
+        assert_eq!(shortstrs(b"\x02e"), ("".into(), "".into()));
+        assert_eq!(shortstrs(b"\x01e\x05k"), ("e".into(), "".into()));
+        assert_eq!(shortstrs(b"\x01\xff\x01k"), ("\u{fffd}".into(), "k".into()));
     }
 }

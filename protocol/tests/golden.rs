@@ -201,8 +201,8 @@ fn publish() {
 
     let frames = frames(&wire);
     let publish = Publish {
-        exchange: "logs",
-        routing_key: "a.b",
+        exchange: b"logs",
+        routing_key: b"a.b",
         address: &hex("04 6c6f6773 03 612e62"),
         mandatory: true,
         immediate: false,

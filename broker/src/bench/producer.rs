@@ -287,7 +287,7 @@ mod tests {
                     let Ok(Method::Publish(publish)) = decode_method(frame.payload) else {
                         panic!("not a publish");
                     };
-                    messages.push((publish.routing_key.to_owned(), 0, 0));
+                    messages.push((String::from_utf8_lossy(publish.routing_key).into_owned(), 0, 0));
                 }
                 FrameKind::Body => {
                     let message = messages.last_mut().unwrap();

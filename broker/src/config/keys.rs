@@ -62,7 +62,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("log.level", Kind::Text, Default::Text("info")),
     key("storage.data_dir", Kind::Text, Default::Text("./warren-data")),
     integer("storage.segment_bytes", 64 * 1024, 1024 * MIB, 64 * MIB),
-    integer("storage.pool_segments", 0, 1024, 5),
+    integer("storage.pool_segments", 0, 1024, 6),
     integer("storage.checkpoint_interval_ms", 50, 60_000, 500),
     integer("storage.snapshot_bytes", MIB, 1024 * 1024 * MIB, 256 * MIB),
     integer("storage.sled_cache_bytes", MIB, 64 * 1024 * MIB, 8 * MIB),

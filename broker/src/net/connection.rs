@@ -85,6 +85,8 @@ struct Connection<S> {
     phase: Phase,
     shutting_down: bool,
     write_closed: bool,
+    /// The socket was left unread in this turn.
+    read_refused: bool,
     more_to_encode: bool,
 }
 
@@ -167,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             phase: Phase::Starting,
             shutting_down: false,
             write_closed: false,
+            read_refused: false,
             more_to_encode: false,
         }
     }
@@ -200,8 +203,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 progress = true;
             }
-            let raised = self.session.as_ref().is_some_and(|s| s.signal().is_raised());
-            if !progress && !raised {
+            // What kept us from reading may be over by now, and then nobody else would tell us.
+            let again = self
+                .session
+                .as_ref()
+                .is_some_and(|session| session.signal().is_raised() || (self.read_refused && session.may_read()));
+            if !progress && !again {
                 self.input.rest();
                 return Poll::Pending;
             }
@@ -229,7 +236,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Reads once and handles what came. Pending when there is nothing to read or nothing may be read.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<End>>> {
-        if self.session.as_ref().is_some_and(|session| !session.may_read()) && !self.is_draining() {
+        self.read_refused = self.session.as_ref().is_some_and(|session| !session.may_read()) && !self.is_draining();
+        if self.read_refused {
             return Poll::Pending;
         }
         let mut room = ReadBuf::new(self.input.prepare());
@@ -372,7 +380,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Whether everything that there is to say has been said.
     fn is_over(&self) -> bool {
         match &self.session {
-            Some(session) => session.phase() == Phase::Closed,
+            Some(session) => session.phase() == Phase::Closed && session.is_drained(),
             None => self.phase == Phase::Closed,
         }
     }

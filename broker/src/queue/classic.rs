@@ -14,6 +14,7 @@ use storage::{Lsn, QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, Store};
 use super::QueueSpec;
 use super::consumers::{Consumer, ConsumerId, Consumers};
 use super::outbox::{Outbox, Push};
+use super::outcome::{Attach, Get, NotDeleted, Published};
 use super::ready::{Entry, Ready};
 use super::signal::WakeList;
 use crate::model::message::Message;
@@ -27,8 +28,8 @@ const READ_MESSAGES: usize = 2048;
 const READ_BYTES: usize = 2 << 20;
 /// Messages handed to one consumer under one hold of its outbox's lock.
 const PUSH_BATCH: isize = 128;
-/// Messages put back under one hold of the queue's lock.
-const REQUEUE_SLICE: usize = 256;
+/// Octets in memory from which on no more is read ahead.
+const READ_AHEAD_BYTES: usize = RESIDENT_CAP_BYTES / 2;
 
 /// See the module's documentation.
 pub struct Queue {
@@ -58,48 +59,6 @@ struct Getter {
     channel_slot: u32,
     id: u64,
     no_ack: bool,
-}
-
-/// What became of a publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
-    /// Taken; durable at this position (0 when there is nothing to wait for).
-    Taken(Lsn),
-    /// The queue has crashed and takes nothing: the publisher gets a nack.
-    Refused,
-    /// The queue was deleted: its share counts as confirmed.
-    Gone,
-}
-
-/// What became of a consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attach {
-    /// It gets messages.
-    Attached,
-    /// One side wants to be the only consumer.
-    ExclusiveUse,
-    /// The queue was deleted.
-    Gone,
-}
-
-/// What became of a `basic.get`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Get {
-    /// Answered through the outbox, now or as soon as the message has been read.
-    Answered,
-    /// There is no message.
-    Empty,
-}
-
-/// Why a conditional delete did not happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotDeleted {
-    /// `if-empty`, and there are ready messages.
-    NotEmpty,
-    /// `if-unused`, and there are consumers.
-    InUse,
-    /// Somebody else deleted it first.
-    AlreadyClosed,
 }
 
 /// The state under its lock. A panic while it is held leaves the queue in an unknown state: it is marked, and nothing more
@@ -236,7 +195,9 @@ impl Queue {
 
     /// Drops messages from the front whose time is over.
     fn drop_expired(&self, state: &mut State) {
-        while let Some(entry) = state.ready.pop_expired() {
+        while state.ready.front_is_expired()
+            && let Some(entry) = state.ready.pop()
+        {
             self.forget(&entry);
         }
     }
@@ -271,6 +232,7 @@ impl Queue {
     /// Hands out what is ready, and reads ahead when memory runs low.
     fn pump(self: &Arc<Self>, state: &mut State, wakes: &mut WakeList) {
         if self.crashed.load(Ordering::Acquire) {
+            Self::answer_empty(state);
             return;
         }
         self.drop_expired(state);
@@ -278,47 +240,54 @@ impl Queue {
             self.answer_getter(state);
             self.drop_expired(state);
         }
-        while state.ready.has_front() {
-            let alone = state.consumers.ready() == 1;
-            let Some(consumer) = state.consumers.next().cloned() else {
-                break;
-            };
-            let mut outbox = consumer.outbox.lock();
-            let mut sent: isize = 0;
-            let mut refused = false;
-            while sent < if alone { PUSH_BATCH } else { 1 } {
-                self.drop_expired(state);
-                let Some(entry) = state.ready.pop() else {
-                    break;
-                };
-                let stored = self.stores(&entry.message);
-                let mut entry = Some(entry);
-                match outbox.deliver(&consumer, &mut entry) {
-                    Push::Refused => {
-                        refused = true;
-                        if let Some(entry) = entry {
-                            state.ready.insert(entry, stored);
-                        }
-                        break;
-                    }
-                    Push::SentWake => wakes.push(consumer.outbox.signal()),
-                    Push::Sent => {}
-                }
-                sent += 1;
+        while state.ready.has_front()
+            && let Some(consumer) = state.consumers.next().cloned()
+        {
+            let most = if state.consumers.ready() == 1 { PUSH_BATCH } else { 1 };
+            match self.push(state, &consumer, most, wakes) {
+                Push::Refused => state.consumers.park(),
+                _ => state.consumers.rotate(),
             }
-            drop(outbox);
-            self.unacked.fetch_add(sent, Ordering::Relaxed);
-            if refused {
-                state.consumers.park();
-            } else {
-                state.consumers.rotate();
-            }
+            self.drop_expired(state);
         }
         self.read_ahead(state);
         if state.ready.is_empty() {
-            for getter in state.getters.drain(..) {
-                getter.outbox.resolve_empty(getter.channel_slot, getter.id);
+            Self::answer_empty(state);
+        }
+    }
+
+    /// Hands up to `most` messages to one consumer under one hold of its outbox. An expired message ends the run: the store
+    /// is told of it without that lock.
+    fn push(&self, state: &mut State, consumer: &Consumer, most: isize, wakes: &mut WakeList) -> Push {
+        let mut outbox = consumer.outbox.lock();
+        let mut sent = 0;
+        let mut last = Push::Sent;
+        while sent < most && !state.ready.front_is_expired() {
+            let mut entry = state.ready.pop();
+            if entry.is_none() {
+                break;
             }
+            last = outbox.deliver(consumer, &mut entry);
+            match last {
+                Push::Refused => {
+                    if let Some(entry) = entry {
+                        state.ready.insert(entry);
+                    }
+                    break;
+                }
+                Push::SentWake => wakes.push(consumer.outbox.signal()),
+                Push::Sent => {}
+            }
+            sent += 1;
+        }
+        drop(outbox);
+        self.unacked.fetch_add(sent, Ordering::Relaxed);
+        last
+    }
+
+    fn answer_empty(state: &mut State) {
+        for getter in state.getters.drain(..) {
+            getter.outbox.resolve_empty(getter.channel_slot, getter.id);
         }
     }
 
@@ -330,11 +299,10 @@ impl Queue {
             state.getters.push_front(getter);
             return;
         };
-        let stored = self.stores(&entry.message);
         let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
         let refused = getter.outbox.resolve_get(getter.channel_slot, getter.id, self, entry, remaining, getter.no_ack);
         match refused {
-            Some(entry) => state.ready.insert(entry, stored),
+            Some(entry) => state.ready.insert(entry),
             None => {
                 self.unacked.fetch_add(1, Ordering::Relaxed);
             }
@@ -346,7 +314,7 @@ impl Queue {
         if state.reading.is_some() || (state.consumers.is_empty() && state.getters.is_empty()) {
             return;
         }
-        let Some((next, end)) = state.ready.wants(READ_AHEAD_MESSAGES) else {
+        let Some((next, end)) = state.ready.wants(READ_AHEAD_MESSAGES, READ_AHEAD_BYTES) else {
             return;
         };
         state.reads += 1;
@@ -439,23 +407,16 @@ impl Queue {
         self.pump(&mut state, wakes);
     }
 
-    /// Puts messages back at their positions; `entries` ascend.
-    pub fn requeue(self: &Arc<Self>, mut entries: Vec<Entry>, wakes: &mut WakeList) {
+    /// Puts messages back at their positions; `entries` ascend. All of them under one hold of the lock: a message that went
+    /// out in between would overtake those that are still to come.
+    pub fn requeue(self: &Arc<Self>, entries: Vec<Entry>, wakes: &mut WakeList) {
         self.forget_unacked(entries.len());
-        // From the back, so that each one goes in front of those before it.
-        while !entries.is_empty() {
-            let mut state = self.lock();
-            if self.is_closed() {
-                return;
-            }
-            for entry in entries.drain(entries.len().saturating_sub(REQUEUE_SLICE)..).rev() {
-                let stored = self.stores(&entry.message);
-                state.ready.insert(entry, stored);
-            }
-            if entries.is_empty() {
-                self.pump(&mut state, wakes);
-            }
+        let mut state = self.lock();
+        if self.is_closed() {
+            return;
         }
+        state.ready.insert_all(entries);
+        self.pump(&mut state, wakes);
     }
 
     /// That many deliveries are settled or on their way back.
@@ -483,9 +444,7 @@ impl Queue {
                 lsn = self.store.settle(self.id, range);
             }
         }
-        for getter in state.getters.drain(..) {
-            getter.outbox.resolve_empty(getter.channel_slot, getter.id);
-        }
+        Self::answer_empty(&mut state);
         (u32::try_from(count).unwrap_or(u32::MAX), lsn)
     }
 
@@ -508,8 +467,7 @@ impl Queue {
         if self.is_closed() {
             return;
         }
-        let stored = self.stores(message);
-        state.ready.insert(Entry { seq, message: Arc::clone(message), redelivered: false }, stored);
+        state.ready.insert(Entry { seq, message: Arc::clone(message), redelivered: false });
         self.pump(&mut state, wakes);
     }
 
@@ -531,13 +489,10 @@ impl Queue {
         state.reading = None;
         let (count, _) = state.ready.clear();
         let consumers = state.consumers.take();
-        let getters = std::mem::take(&mut state.getters);
+        Self::answer_empty(&mut state);
         drop(state);
         for consumer in consumers {
-            consumer.outbox.cancel_by_server(consumer.slot);
-        }
-        for getter in getters {
-            getter.outbox.resolve_empty(getter.channel_slot, getter.id);
+            consumer.outbox.cancel_by_server(consumer.slot, consumer.id);
         }
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }

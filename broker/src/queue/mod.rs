@@ -4,7 +4,10 @@
 
 mod classic;
 pub mod consumers;
+pub mod credit;
+pub mod item;
 pub mod outbox;
+mod outcome;
 pub mod ready;
 pub mod settle;
 pub mod signal;
@@ -12,7 +15,8 @@ pub mod unacked;
 
 use std::sync::Arc;
 
-pub use classic::{Attach, Get, NotDeleted, Published, Queue};
+pub use classic::Queue;
+pub use outcome::{Attach, Get, NotDeleted, Published};
 
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;

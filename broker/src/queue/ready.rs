@@ -3,7 +3,7 @@
 //! `front` holds entries whose sequence numbers are all below those of `backlog`. Messages leave from the front only, so
 //! whatever comes back by a requeue is older than the backlog and finds its place in the front.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use storage::{ReadBatch, Seq, SeqRange};
@@ -28,7 +28,7 @@ pub struct Ready {
     backlog: Option<Backlog>,
     /// Sequence numbers given to transactions that are not durable yet. The store may show them to a reader before the
     /// session has made them visible, so a read skips them.
-    reserved: Vec<Seq>,
+    reserved: BTreeSet<Seq>,
 }
 
 /// Messages that the store holds and memory does not.
@@ -39,7 +39,8 @@ struct Backlog {
     end: Seq,
     /// Messages of it on disk.
     on_disk: u64,
-    /// Transient messages in its range, in order: they exist nowhere else.
+    /// Messages of its range that are in memory, in order: transient ones, which exist nowhere else, and those of
+    /// transactions, which a read that is under way may miss.
     resident: VecDeque<Entry>,
 }
 
@@ -91,17 +92,13 @@ impl Ready {
     }
 
     /// Puts a message back at its position. It must have been in the front before, or be one of `reserved`.
-    pub fn insert(&mut self, entry: Entry, stored: bool) {
+    pub fn insert(&mut self, entry: Entry) {
         if let Some(backlog) = &mut self.backlog
             && entry.seq >= backlog.next
         {
             backlog.end = backlog.end.max(entry.seq + 1);
-            if stored {
-                backlog.on_disk += 1;
-            } else {
-                let at = backlog.resident.partition_point(|other| other.seq < entry.seq);
-                backlog.resident.insert(at, entry);
-            }
+            let at = backlog.resident.partition_point(|other| other.seq < entry.seq);
+            backlog.resident.insert(at, entry);
             return;
         }
         self.front_bytes += entry.message.resident_bytes();
@@ -113,6 +110,29 @@ impl Ready {
         }
     }
 
+    /// Puts messages back that were in the front before; they ascend. One pass, however many they are.
+    pub fn insert_all(&mut self, entries: Vec<Entry>) {
+        let Some(last) = entries.last() else { return };
+        self.front_bytes += entries.iter().map(|entry| entry.message.resident_bytes()).sum::<usize>();
+        if self.front.front().is_none_or(|first| first.seq > last.seq) {
+            self.front.reserve(entries.len());
+            for entry in entries.into_iter().rev() {
+                self.front.push_front(entry);
+            }
+            return;
+        }
+        let mut old = std::mem::take(&mut self.front).into_iter().peekable();
+        let mut merged = VecDeque::with_capacity(old.len() + entries.len());
+        for entry in entries {
+            while let Some(before) = old.next_if(|before| before.seq < entry.seq) {
+                merged.push_back(before);
+            }
+            merged.push_back(entry);
+        }
+        merged.extend(old);
+        self.front = merged;
+    }
+
     /// Takes the next message that is in memory.
     pub fn pop(&mut self) -> Option<Entry> {
         let entry = self.front.pop_front()?;
@@ -120,28 +140,27 @@ impl Ready {
         Some(entry)
     }
 
-    /// Takes the next message if it is in memory and its time is over.
-    pub fn pop_expired(&mut self) -> Option<Entry> {
-        let expired = self.front.front().is_some_and(|entry| entry.message.is_expired());
-        if expired { self.pop() } else { None }
+    /// Whether the next message is in memory and its time is over.
+    pub fn front_is_expired(&self) -> bool {
+        self.front.front().is_some_and(|entry| entry.message.is_expired())
     }
 
     /// Sets a sequence number aside for a transaction.
     pub fn reserve(&mut self, seq: Seq) {
-        self.reserved.push(seq);
+        self.reserved.insert(seq);
     }
 
     /// The transaction is durable (or gone): the number is an ordinary one again.
     pub fn unreserve(&mut self, seq: Seq) {
-        if let Some(at) = self.reserved.iter().position(|reserved| *reserved == seq) {
-            self.reserved.swap_remove(at);
-        }
+        self.reserved.remove(&seq);
     }
 
-    /// Where to read next, and up to where the backlog reaches now, when the front runs low.
-    pub fn wants(&self, low_water: usize) -> Option<(Seq, Seq)> {
+    /// Where to read next, and up to where the backlog reaches now, when the front holds fewer messages and fewer octets
+    /// than this.
+    pub fn wants(&self, messages: usize, bytes: usize) -> Option<(Seq, Seq)> {
         let backlog = self.backlog.as_ref()?;
-        (self.front.len() < low_water).then_some((backlog.next, backlog.end))
+        let low = self.front.is_empty() || (self.front.len() < messages && self.front_bytes < bytes);
+        low.then_some((backlog.next, backlog.end))
     }
 
     /// Takes over what was read from `backlog.next` on, when the backlog reached up to `end` at the time of the request.
@@ -157,6 +176,9 @@ impl Ready {
                 continue;
             }
             self.take_resident(&mut backlog, read.seq);
+            if backlog.resident.front().is_some_and(|resident| resident.seq == read.seq) {
+                continue;
+            }
             backlog.on_disk = backlog.on_disk.saturating_sub(1);
             let Some(message) = Message::from_stored(read.payload, read.place, read.meta.deadline_ms) else {
                 lost += 1;
@@ -207,11 +229,8 @@ impl Ready {
 
     /// The backlog's range without what transactions have reserved in it.
     fn clear_backlog(&self, backlog: &Backlog, ranges: &mut Vec<SeqRange>) {
-        let mut reserved: Vec<Seq> =
-            self.reserved.iter().copied().filter(|seq| (backlog.next..backlog.end).contains(seq)).collect();
-        reserved.sort_unstable();
         let mut first = backlog.next;
-        for seq in reserved.into_iter().chain([backlog.end]) {
+        for seq in self.reserved.range(backlog.next..backlog.end).copied().chain([backlog.end]) {
             if first < seq {
                 ranges.push(SeqRange { first, last: seq - 1 });
             }

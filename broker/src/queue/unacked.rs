@@ -17,6 +17,9 @@ pub enum Origin {
     Get(Arc<Queue>),
 }
 
+/// Holes that are not worth removing.
+const HOLES_MAX: usize = 64;
+
 /// One delivery that waits for its acknowledgement.
 pub struct Unacked {
     /// Delivery tag.
@@ -77,6 +80,10 @@ impl UnackedSet {
         let taken = self.entries.get_mut(at)?.entry.take()?;
         self.live -= 1;
         self.trim();
+        // The oldest delivery may stay outstanding for ever while all others are settled.
+        if self.entries.len() > 2 * self.live + HOLES_MAX {
+            self.entries.retain(|slot| slot.entry.is_some());
+        }
         Some(taken)
     }
 

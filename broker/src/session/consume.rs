@@ -13,8 +13,8 @@ use super::channel::{Channel, ChannelConsumer};
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::Arguments;
 use crate::model::consumer_arguments;
-use crate::queue::consumers::Consumer;
-use crate::queue::outbox::OutItem;
+use crate::queue::consumers::{Consumer, ConsumerId};
+use crate::queue::item::OutItem;
 use crate::queue::{Attach, Get, Queue};
 
 /// Queue names from here on belong to direct reply-to.
@@ -70,7 +70,6 @@ impl Session {
             let ok = basic::ConsumeOk { consumer_tag: short_cut(&tag) };
             protocol::put_method(&mut frames, channel.number, &AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok)));
         }
-        self.writer.reply_bytes += frames.len();
         let consumer = Consumer { id, outbox: Arc::clone(&self.outbox), slot, exclusive: consume.exclusive };
         let number = channel.number;
         let outbox = Arc::clone(&self.outbox);
@@ -124,13 +123,13 @@ impl Session {
     }
 
     /// A queue was deleted under its consumers: they are told, if they asked to be.
-    pub(super) fn cancelled_by_server(&mut self, slot: u32) {
+    pub(super) fn cancelled_by_server(&mut self, slot: u32, id: ConsumerId) {
         let Some(info) = self.slot(slot) else { return };
         let (number, tag) = (info.channel, Arc::clone(&info.tag));
         let Some(channel) = self.channel_mut(number) else {
             return;
         };
-        if channel.consumers.get(&tag).is_none_or(|consumer| consumer.slot != slot) {
+        if channel.consumers.get(&tag).is_none_or(|consumer| consumer.id != id) {
             return;
         }
         channel.consumers.remove(&tag);

@@ -27,8 +27,11 @@ use self::consume::SlotInfo;
 use self::tx::PendingCommit;
 use crate::auth::{Grants, UserInfo};
 use crate::broker::Broker;
+use crate::config;
 use crate::model::ConnectionId;
-use crate::queue::outbox::{OutItem, Outbox, Resume};
+use crate::queue::credit::Resume;
+use crate::queue::item::OutItem;
+use crate::queue::outbox::Outbox;
 use crate::queue::settle::Acked;
 use crate::queue::signal::{Signal, WakeList};
 use crate::vhost::Vhost;
@@ -68,6 +71,18 @@ pub struct Limits {
     pub heartbeat_s: u16,
     /// Largest body.
     pub max_message_bytes: u64,
+}
+
+impl Limits {
+    /// What connection.tune offers.
+    fn offered(configured: &config::Limits) -> Self {
+        Self {
+            frame_max: configured.frame_max,
+            channel_max: configured.channel_max,
+            heartbeat_s: configured.heartbeat_s,
+            max_message_bytes: configured.max_message_bytes,
+        }
+    }
 }
 
 /// What the client said about itself.
@@ -116,7 +131,7 @@ pub struct Session {
 impl Session {
     /// A session whose client has sent a protocol header that we speak; connection.start is put into the outbox.
     pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: IpAddr) -> Self {
-        let limits = broker.offered_limits();
+        let limits = Limits::offered(&broker.settings.limits);
         let outbox = Arc::new(Outbox::new(broker.settings.limits.outbox_bytes));
         let mut session = Self {
             broker,
@@ -188,7 +203,7 @@ impl Session {
 
     /// The client does not read its replies.
     pub fn is_stuffed(&self) -> bool {
-        self.writer.reply_bytes > REPLIES_MAX_BYTES
+        self.outbox.reply_bytes() > REPLIES_MAX_BYTES
     }
 
     /// More waits for the disk than the cap allows.
@@ -255,9 +270,10 @@ impl Session {
             }));
         }
         consider(self.writer.waits_for());
+        // In this order: whatever is still pending afterwards lies beyond this position. Any progress will do.
+        let durable = self.broker.store.durable();
         if self.is_held() {
-            // Any progress will do.
-            consider(Some(Lsn(self.broker.store.durable().0 + 1)));
+            consider(Some(Lsn(durable.0 + 1)));
         }
         if let Some(lsn) = first {
             self.awaits_store = true;
@@ -292,7 +308,6 @@ impl Session {
     }
 
     fn push_reply(&mut self, channel: u16, lsn: Lsn, frames: Vec<u8>) {
-        self.writer.reply_bytes += frames.len();
         self.outbox.push(OutItem::Reply { channel, lsn, frames });
     }
 

@@ -14,7 +14,7 @@ use super::channel::{Mode, Publisher};
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::expiration;
 use crate::model::message::Message;
-use crate::queue::outbox::OutItem;
+use crate::queue::item::OutItem;
 use crate::queue::{Published, Queue};
 use crate::vhost::Exchange;
 
@@ -127,6 +127,7 @@ impl Session {
     ) -> Result<(), AmqpError> {
         let vhost = Arc::clone(self.vhost()?);
         let (exchange_name, key) = shortstrs(message.address);
+        let (exchange_name, key) = (exchange_name.as_ref(), key.as_ref());
         self.grants()?.check(Permission::Write, Resource::Exchange(exchange_name))?;
         let vhost_version = vhost.version();
         let exchange = vhost.exchange(exchange_name).ok_or_else(|| {
@@ -261,11 +262,11 @@ impl Session {
         }
         let vhost = self.vhost()?;
         let (exchange, key) = shortstrs(address);
-        let Some(exchange) = vhost.exchange(exchange) else {
+        let Some(exchange) = vhost.exchange(&exchange) else {
             return Ok(None);
         };
         let mut found = Vec::new();
-        vhost.route(&exchange, &[key], None, &mut found);
+        vhost.route(&exchange, &[&key], None, &mut found);
         Ok(Some(found.into()))
     }
 

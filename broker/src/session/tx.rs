@@ -51,6 +51,7 @@ pub(super) struct TxSettle {
 pub(super) struct PendingCommit {
     pub lsn: Lsn,
     channel: u16,
+    channel_slot: u32,
     publishes: Vec<(Arc<Queue>, Seq, Arc<Message>)>,
     returns: Vec<Arc<Message>>,
     settled: Vec<TxSettle>,
@@ -140,7 +141,14 @@ impl Session {
         ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle { queue: queue.id(), range }));
         let lsn = if ops.is_empty() { Lsn(0) } else { self.broker.store.transaction(ops) };
         transaction.committing = true;
-        self.commits.push_back(PendingCommit { lsn, channel: channel.number, publishes, returns, settled });
+        self.commits.push_back(PendingCommit {
+            lsn,
+            channel: channel.number,
+            channel_slot: channel.slot,
+            publishes,
+            returns,
+            settled,
+        });
         if lsn <= self.broker.store.durable() {
             // Nothing to wait for: the channel is at hand, so that it is answered here.
             self.finish_commits(Some(channel));
@@ -157,7 +165,12 @@ impl Session {
                 break;
             };
             let number = commit.channel;
-            let returns = self.apply(commit);
+            let alive = match current.as_deref() {
+                Some(channel) if channel.number == number => Some(channel),
+                _ => self.channel(number),
+            };
+            let alive = alive.is_some_and(|channel| channel.slot == commit.channel_slot && !channel.closing);
+            let returns = self.apply(commit, alive);
             let channel = match current.as_deref_mut() {
                 Some(channel) if channel.number == number => Some(channel),
                 _ => self.channel_mut(number),
@@ -178,11 +191,12 @@ impl Session {
     /// The session ends: what has been committed takes effect all the same, for it is in the log.
     pub(super) fn apply_commits(&mut self) {
         while let Some(commit) = self.commits.pop_front() {
-            self.apply(commit);
+            self.apply(commit, false);
         }
     }
 
-    fn apply(&mut self, commit: PendingCommit) -> Vec<Arc<Message>> {
+    fn apply(&mut self, commit: PendingCommit, alive: bool) -> Vec<Arc<Message>> {
+        let channel = alive.then_some(commit.channel_slot);
         for (queue, seq, message) in commit.publishes {
             queue.publish_reserved(seq, &message, &mut self.wakes);
         }
@@ -191,8 +205,8 @@ impl Session {
         let mut resume = Vec::new();
         let (back, gone): (Vec<_>, Vec<_>) = commit.settled.into_iter().partition(|settle| settle.requeue);
         let unacked = |settles: Vec<TxSettle>| settles.into_iter().map(|s| s.unacked).collect();
-        self.outbox.release(unacked(gone), &mut resume, |queue, unacked| acked.add(queue, &unacked));
-        self.outbox.release(unacked(back), &mut resume, |queue, unacked| requeue.add(queue, unacked));
+        self.outbox.release(channel, unacked(gone), &mut resume, |queue, unacked| acked.add(queue, &unacked));
+        self.outbox.release(channel, unacked(back), &mut resume, |queue, unacked| requeue.add(queue, unacked));
         // Their settlement is part of the transaction's log entries.
         acked.forget();
         requeue.commit(&mut self.wakes);

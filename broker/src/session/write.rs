@@ -8,7 +8,8 @@ use protocol::{ReplyCode, put_deliver, put_get_ok, put_method, put_return};
 use storage::Lsn;
 
 use super::Session;
-use crate::queue::outbox::{Delivery, Got, OutItem, item_bytes};
+use crate::queue::consumers::ConsumerId;
+use crate::queue::item::{Delivery, Got, OutItem, item_bytes};
 
 /// What the writing side keeps between turns.
 #[derive(Default)]
@@ -17,74 +18,99 @@ pub(super) struct WriterState {
     items: VecDeque<OutItem>,
     /// Items of channels whose front waits for the disk; all that follow on such a channel wait behind it.
     held: HashMap<u16, VecDeque<OutItem>>,
-    cancelled: Vec<u32>,
-    /// Octets of own replies that are not encoded yet.
-    pub reply_bytes: usize,
+    /// Items of channel 0, which wait for all channels: close-ok must not overtake an answer.
+    connection: VecDeque<OutItem>,
+    cancelled: Vec<(u32, ConsumerId)>,
+}
+
+/// Bytes encoded in one turn, as the outbox counts them.
+#[derive(Default)]
+struct Encoded {
+    bytes: usize,
+    reply_bytes: usize,
 }
 
 impl WriterState {
-    /// Everything that has not been encoded, in order.
+    /// Everything that has not been encoded, each channel in its order.
     pub(super) fn unwritten(&mut self) -> &mut VecDeque<OutItem> {
-        let mut held: VecDeque<OutItem> = self.held.drain().flat_map(|(_, items)| items).collect();
-        held.append(&mut self.items);
-        self.items = held;
+        let mut all: VecDeque<OutItem> = self.held.drain().flat_map(|(_, items)| items).collect();
+        all.append(&mut self.items);
+        all.append(&mut self.connection);
+        self.items = all;
         &mut self.items
     }
 
     /// The position that the oldest held reply waits for.
     pub(super) fn waits_for(&self) -> Option<Lsn> {
-        self.held
-            .values()
-            .filter_map(|items| match items.front() {
-                Some(OutItem::Reply { lsn, .. }) => Some(*lsn),
-                _ => None,
-            })
-            .min()
+        let lsn = |items: &VecDeque<OutItem>| match items.front() {
+            Some(OutItem::Reply { lsn, .. }) => Some(*lsn),
+            _ => None,
+        };
+        self.held.values().filter_map(lsn).min()
+    }
+
+    /// Whether something waits for the disk.
+    pub(super) fn holds(&self) -> bool {
+        !self.held.is_empty() || !self.connection.is_empty()
     }
 }
 
 impl Session {
-    /// Encodes what waits in the outbox until `out` holds `limit` octets. True when more is left.
+    /// Encodes what waits in the outbox until `out` holds `limit` octets. True when more is left that could be written.
     pub fn write(&mut self, out: &mut Vec<u8>, limit: usize) -> bool {
-        let mut encoded = 0;
-        let mut full = self.write_held(out, limit, &mut encoded);
-        while !full {
-            if self.writer.items.is_empty() {
-                let mut cancelled = std::mem::take(&mut self.writer.cancelled);
-                let any = self.outbox.take_items(&mut self.writer.items, &mut cancelled);
-                for slot in cancelled.drain(..) {
-                    self.cancelled_by_server(slot);
-                }
-                self.writer.cancelled = cancelled;
-                if !any {
-                    break;
-                }
-            }
-            while let Some(item) = self.writer.items.pop_front() {
-                let channel = item.channel();
-                if let Some(held) = self.writer.held.get_mut(&channel) {
-                    held.push_back(item);
-                } else if let Some(item) = self.write_item(item, out, &mut encoded) {
-                    self.writer.held.insert(channel, VecDeque::from([item]));
-                }
-                if out.len() >= limit {
-                    full = true;
-                    break;
-                }
-            }
-        }
+        let mut encoded = Encoded::default();
+        let full = self.write_items(out, limit, &mut encoded);
         self.acked.commit();
-        if encoded > 0 {
-            self.outbox.written(encoded, &mut self.resumable);
+        if encoded.bytes > 0 {
+            self.outbox.written(encoded.bytes, encoded.reply_bytes, &mut self.resumable);
             self.resume_waiting();
         }
         full
     }
 
+    fn write_items(&mut self, out: &mut Vec<u8>, limit: usize, encoded: &mut Encoded) -> bool {
+        self.write_held(out, limit, encoded);
+        while out.len() < limit {
+            let Some(item) = self.next_item() else {
+                return false;
+            };
+            let channel = item.channel();
+            if let Some(held) = self.writer.held.get_mut(&channel) {
+                held.push_back(item);
+            } else if channel == 0 && self.writer.holds() {
+                self.writer.connection.push_back(item);
+            } else if let Some(item) = self.write_item(item, out, encoded) {
+                self.writer.held.insert(channel, VecDeque::from([item]));
+            }
+        }
+        true
+    }
+
+    /// The next item of the FIFO; consumers that the server cancelled are dealt with on the way.
+    fn next_item(&mut self) -> Option<OutItem> {
+        loop {
+            if let Some(item) = self.writer.items.pop_front() {
+                return Some(item);
+            }
+            let mut cancelled = std::mem::take(&mut self.writer.cancelled);
+            let any = self.outbox.take_items(&mut self.writer.items, &mut cancelled);
+            if self.writer.items.is_empty() {
+                for (slot, id) in cancelled.drain(..) {
+                    self.cancelled_by_server(slot, id);
+                }
+            }
+            // What was pushed before the cancel is written before it.
+            self.writer.cancelled = cancelled;
+            if !any {
+                return None;
+            }
+        }
+    }
+
     /// Tries the channels that were waiting again.
-    fn write_held(&mut self, out: &mut Vec<u8>, limit: usize, encoded: &mut usize) -> bool {
-        if self.writer.held.is_empty() {
-            return false;
+    fn write_held(&mut self, out: &mut Vec<u8>, limit: usize, encoded: &mut Encoded) {
+        if !self.writer.holds() {
+            return;
         }
         let mut held = std::mem::take(&mut self.writer.held);
         held.retain(|_, items| {
@@ -99,33 +125,44 @@ impl Session {
             !items.is_empty()
         });
         self.writer.held = held;
-        out.len() >= limit
+        while self.writer.held.is_empty()
+            && let Some(item) = self.writer.connection.pop_front()
+        {
+            // Nothing of channel 0 waits for the disk itself.
+            self.write_item(item, out, encoded);
+        }
+    }
+
+    /// Whether everything that there is to say has been encoded.
+    pub fn is_drained(&self) -> bool {
+        !self.writer.holds() && self.writer.items.is_empty()
     }
 
     /// Encodes one item, or gives it back when it has to wait.
-    fn write_item(&mut self, item: OutItem, out: &mut Vec<u8>, encoded: &mut usize) -> Option<OutItem> {
-        match &item {
-            OutItem::Reply { lsn, .. } if *lsn > self.broker.store.durable() => return Some(item),
-            OutItem::PendingGet { channel, id } => {
-                return match self.outbox.take_resolved(*id) {
-                    None => Some(item),
-                    Some(Some(got)) => self.write_item(OutItem::Got(got), out, encoded),
-                    Some(None) => {
-                        let empty = basic::AMQPMethod::GetEmpty(basic::GetEmpty {});
-                        put_method(out, *channel, &AMQPClass::Basic(empty));
-                        None
-                    }
-                };
-            }
-            _ => {}
+    fn write_item(&mut self, item: OutItem, out: &mut Vec<u8>, encoded: &mut Encoded) -> Option<OutItem> {
+        if let OutItem::Reply { lsn, .. } = &item
+            && *lsn > self.broker.store.durable()
+        {
+            return Some(item);
         }
-        *encoded += item_bytes(&item);
+        if let OutItem::PendingGet { id, .. } = &item {
+            let answer = self.outbox.take_resolved(*id);
+            let Some(answer) = answer else { return Some(item) };
+            if let Some(got) = answer {
+                self.write_item(OutItem::Got(got), out, encoded);
+            } else {
+                let empty = basic::AMQPMethod::GetEmpty(basic::GetEmpty {});
+                put_method(out, item.channel(), &AMQPClass::Basic(empty));
+            }
+        }
+        let bytes = item_bytes(&item);
+        encoded.bytes += bytes;
+        if item.is_reply() {
+            encoded.reply_bytes += bytes;
+        }
         match item {
             OutItem::Deliver(delivery) => self.write_delivery(&delivery, out),
-            OutItem::Reply { frames, .. } => {
-                self.writer.reply_bytes = self.writer.reply_bytes.saturating_sub(frames.len());
-                out.extend_from_slice(&frames);
-            }
+            OutItem::Reply { frames, .. } => out.extend_from_slice(&frames),
             OutItem::Got(got) => self.write_got(&got, out),
             OutItem::Return { channel, message } => {
                 let code = ReplyCode::NoRoute;

@@ -243,7 +243,7 @@ mod tests {
     const ADDRESS: &[u8] = b"\x01e\x03key";
 
     fn publish() -> Publish<'static> {
-        Publish { exchange: "e", routing_key: "key", address: ADDRESS, mandatory: true, immediate: false }
+        Publish { exchange: b"e", routing_key: b"key", address: ADDRESS, mandatory: true, immediate: false }
     }
 
     fn header(class_id: u16, weight: u16, body_size: u64) -> Vec<u8> {

@@ -135,7 +135,6 @@ pub(crate) enum PropertyError {
     Truncated,
     Undefined,
     Trailing,
-    Utf8,
     Table(TableError),
 }
 
@@ -143,7 +142,6 @@ impl PropertyError {
     #[cold]
     pub(crate) fn into_amqp(self) -> AmqpError {
         let error = match self {
-            Self::Utf8 => return AmqpError::malformed_utf8(),
             Self::Table(error) => AmqpError::malformed_table(error),
             Self::Truncated => malformed("a property ends beyond the frame"),
             Self::Undefined => malformed("undefined property flags"),
@@ -182,15 +180,15 @@ pub(crate) fn walk<'a>(raw: &'a [u8], mut visit: impl FnMut(Property, &'a [u8]))
         let (property, shape) = *ORDER.get(index as usize).ok_or(PropertyError::Undefined)?;
         let after = match shape {
             Shape::ShortStr => {
-                let (text, after) = read::short_str(rest).ok_or(PropertyError::Truncated)?;
-                std::str::from_utf8(text).map_err(|_| PropertyError::Utf8)?;
+                // Any octets: RabbitMQ does not check these, and clients send binary correlation ids.
+                let (_text, after) = read::short_str(rest).ok_or(PropertyError::Truncated)?;
                 after
             }
             Shape::Octet => rest.get(1..).ok_or(PropertyError::Truncated)?,
             Shape::LongLong => rest.get(8..).ok_or(PropertyError::Truncated)?,
             Shape::Table => {
                 let (body, after) = read::long_str(rest).ok_or(PropertyError::Truncated)?;
-                table::check(body).map_err(PropertyError::Table)?;
+                table::check_structure(body).map_err(PropertyError::Table)?;
                 after
             }
         };
@@ -229,7 +227,7 @@ mod tests {
         assert_eq!(text(b"\x20\x00\x00\x00\x00\x05\x01aV"), expected("a property ends beyond the frame"));
         assert_eq!(text(b"\x10\x00\x02\x00"), expected("octets after the last property"));
         assert_eq!(text(b"\x00\x02"), expected("undefined property flags"));
-        assert_eq!(text(b"\x80\x00\x01\xff").as_deref(), Some("FRAME_ERROR - Malformed UTF-8 in shortstr"));
+        assert_eq!(text(b"\x80\x00\x01\xff"), None, "texts are octets");
         let table = text(b"\x20\x00\x00\x00\x00\x03\x01aZ");
         assert_eq!(table.as_deref(), Some("FRAME_ERROR - malformed field table: unknown field type 90"));
     }

@@ -1,16 +1,17 @@
 //! basic.publish
 
-use super::{Address, BIT_0, BIT_1, PUBLISH, cannot_decode, text};
+use super::{Address, BIT_0, BIT_1, PUBLISH, cannot_decode};
 use crate::error::AmqpError;
 use crate::read;
 
 /// A message is announced; its content header and body follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publish<'a> {
-    /// Name of the exchange, empty for the default one.
-    pub exchange: &'a str,
+    /// Name of the exchange, empty for the default one. Like the routing key it may be any octets: RabbitMQ does not
+    /// check them here, and clients use binary keys.
+    pub exchange: &'a [u8],
     /// The routing key.
-    pub routing_key: &'a str,
+    pub routing_key: &'a [u8],
     /// Exchange and routing key with their lengths, as on the wire.
     pub address: &'a [u8],
     /// Return the message if it reaches no queue.
@@ -24,8 +25,8 @@ impl<'a> Publish<'a> {
     pub(crate) fn decode(arguments: &'a [u8]) -> Result<Self, AmqpError> {
         let (address, bits) = Self::split(arguments).ok_or_else(|| cannot_decode(arguments, PUBLISH))?;
         Ok(Self {
-            exchange: text(address.exchange)?,
-            routing_key: text(address.routing_key)?,
+            exchange: address.exchange,
+            routing_key: address.routing_key,
             address: address.raw,
             mandatory: bits & BIT_0 != 0,
             immediate: bits & BIT_1 != 0,

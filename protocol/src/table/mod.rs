@@ -2,7 +2,7 @@
 
 mod check;
 
-pub use check::{DEPTH_MAX, TableError, check};
+pub use check::{DEPTH_MAX, TableError, check, check_structure};
 
 use crate::read;
 

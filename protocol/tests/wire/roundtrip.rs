@@ -42,8 +42,8 @@ fn check_client(method: &AMQPClass, decoded: &Method<'_>) {
         (AMQPClass::Basic(Basic::Publish(m)), decoded) => {
             let address = address(m.exchange.as_str(), m.routing_key.as_str());
             let expected = Publish {
-                exchange: m.exchange.as_str(),
-                routing_key: m.routing_key.as_str(),
+                exchange: m.exchange.as_str().as_bytes(),
+                routing_key: m.routing_key.as_str().as_bytes(),
                 address: &address,
                 mandatory: m.mandatory,
                 immediate: m.immediate,

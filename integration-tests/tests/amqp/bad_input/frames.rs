@@ -130,18 +130,32 @@ fn names_that_are_not_utf_8_are_refused() {
     let mut bystander = server.channel();
     let name = [b'q', 0xC3, 0x28];
     let declare = Bytes::new().short(0).shortstr(name).octet(0).table([]);
-    let publish = Bytes::new().short(0).shortstr("").shortstr(name).octet(0);
     let consume = Bytes::new().short(0).shortstr("q").shortstr(name).octet(0).table([]);
-    let mut attempts = vec![(id::QUEUE_DECLARE, declare), (id::BASIC_CONSUME, consume)];
-    if !server.is_peer() {
-        // RabbitMQ looks at the names in every method but this one.
-        attempts.push((id::BASIC_PUBLISH, publish));
-    }
-    for (id, arguments) in attempts {
+    for (id, arguments) in [(id::QUEUE_DECLARE, declare), (id::BASIC_CONSUME, consume)] {
         let mut raw = server.channel();
         raw.method(1, id, arguments);
         let text = "FRAME_ERROR - Malformed UTF-8 in shortstr";
         raw.expect_connection_close(501, text, (0, 0));
         assert_works(&mut bystander, 1);
     }
+}
+
+#[test]
+fn binary_keys_properties_and_header_names_are_passed_on() {
+    let server = server();
+    let mut raw = server.channel();
+    let queue = raw.exclusive_queue(1);
+    raw.bind(1, &queue, "amq.fanout", "", &[]);
+    let key = [b'k', 0xC3, 0x28];
+    let headers = Bytes::new().shortstr([0xff, 0xfe]).octet(b'V').done();
+    // Headers and correlation-id.
+    let properties = Bytes::new().short(0x2400).longstr(&headers).shortstr([0x00, 0xff]).done();
+    raw.method(1, id::BASIC_PUBLISH, Bytes::new().short(0).shortstr("amq.fanout").shortstr(key).octet(0).done());
+    raw.content(1, &properties, b"body");
+    let get = Bytes::new().short(0).shortstr(&queue).octet(1).done();
+    let answer = raw.call(1, id::BASIC_GET, get, id::BASIC_GET_OK);
+    let address = Bytes::new().shortstr("amq.fanout").shortstr(key).done();
+    assert!(answer.windows(address.len()).any(|window| window == address), "{answer:?}");
+    let content = raw.read_content(1);
+    assert_eq!((content.properties, content.body), (properties, b"body".to_vec()));
 }
