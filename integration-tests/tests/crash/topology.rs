@@ -58,7 +58,11 @@ pub(crate) fn goes_to(number: u64, queue: usize) -> bool {
 /// Its body: who sent it, and padding.
 pub(crate) fn body(round: u64, publisher: u64, number: u64) -> Vec<u8> {
     let mut body = format!("{round} {publisher} {number} ").into_bytes();
-    let len = if number % LARGE_EVERY == 0 { LARGE_BYTES } else { number.wrapping_mul(2_654_435_761) as usize % 1500 };
+    let len = if number.is_multiple_of(LARGE_EVERY) {
+        LARGE_BYTES
+    } else {
+        number.wrapping_mul(2_654_435_761) as usize % 1500
+    };
     body.resize(body.len().max(len), b'.');
     body
 }
