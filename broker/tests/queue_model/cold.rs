@@ -123,11 +123,46 @@ fn a_client_that_asked_a_cold_backlog_leaves() {
 }
 
 #[test]
+fn a_read_waits_for_what_was_published_before_it() {
+    let disk = Disk::new();
+    let mut world = World::cold(&disk, 3, usize::MAX);
+    disk.gate.hold_syncs();
+    world.publish(true, 8);
+    world.attach(0, 0, 0, false, false);
+    assert_eq!(world.ready_len(), 4);
+    disk.gate.release_syncs();
+    finish(world);
+}
+
+#[test]
+fn a_restart_knows_what_was_delivered() {
+    let disk = Disk::new();
+    let mut world = World::new(&disk, true, usize::MAX);
+    for number in 0..10 {
+        world.publish(number % 3 != 2, 8);
+    }
+    for tag in 1..=4 {
+        world.get(0, 0, false);
+        if tag % 2 == 0 {
+            world.settle_tag(0, 0, tag, false, Settle::Ack);
+        }
+    }
+    let stopped = world.stop();
+    let (disk, found) = disk.reopen(stopped.redelivered.clone());
+    assert_eq!(found.queues.len(), 1);
+    let mut world = World::restarted(&disk, &found.queues[0], stopped);
+    world.publish(true, 8);
+    world.attach(1, 0, 2, false, false);
+    finish(world);
+}
+
+#[test]
 fn more_than_fits_into_memory_comes_back_in_order() {
     /// Past 16 MiB of bodies the rest stays on disk only.
     const BODY: usize = 900_000;
     let disk = Disk::new();
     let mut world = World::new(&disk, true, usize::MAX);
+    world.cold = true;
     for number in 0..30 {
         world.publish(number % 4 != 3, BODY);
     }

@@ -1,13 +1,14 @@
 //! Sequences that once went wrong, or nearly.
 
-use crate::simulation::{House, Simulation};
+use crate::client::Mode;
+use crate::simulation::{Before, House, Simulation};
 use crate::support::Release;
 
 /// basic.consume's bit.
 const EXCLUSIVE: u8 = 4;
 
 /// A queue of a broker that has been restarted: its messages are on disk only.
-fn cold(messages: u64) -> (House, String) {
+fn cold(messages: u64) -> (House, String, Before) {
     let house = House::new(1 << 20);
     let name = "cold-durable".to_owned();
     let mut simulation = Simulation::new(&house, 0, "cold");
@@ -15,19 +16,16 @@ fn cold(messages: u64) -> (House, String) {
         let id = simulation.next_id(0, 1);
         simulation.clients[0].publish(1, &name, id, true, 100);
     }
-    simulation.rest();
-    drop(simulation);
-    house.disk.gate.release_syncs();
-    (house.restart(), name)
+    let before = simulation.interrupt();
+    (house.restart(), name, before)
 }
 
 #[test]
 fn a_channel_closes_while_its_get_waits_for_the_backlog() {
-    let (house, name) = cold(5);
+    let (house, name, before) = cold(5);
     let _release = Release(&house.disk.gate);
-    let mut simulation = Simulation::new(&house, 1, "other");
-    let stop = house.disk.stop_reader();
-    house.disk.gate.run_to(stop);
+    let mut simulation = Simulation::resumed(&house, 1, before);
+    simulation.stop_reader();
     simulation.clients[0].get(1, &name, false);
     simulation.clients[0].close_channel(1);
     simulation.turn(0, 2, 1 << 16);
@@ -39,6 +37,52 @@ fn a_channel_closes_while_its_get_waits_for_the_backlog() {
     drop(Release(&house.disk.gate));
     simulation.rest();
     assert_eq!(house.queue(&name).message_count(), 5);
+}
+
+#[test]
+fn an_answer_from_the_backlog_wakes_its_client() {
+    let (house, name, before) = cold(2);
+    let _release = Release(&house.disk.gate);
+    let mut simulation = Simulation::resumed(&house, 1, before);
+    simulation.stop_reader();
+    simulation.clients[0].get(1, &name, true);
+    simulation.clients[1].get(1, &name, true);
+    for client in 0..2 {
+        while simulation.clients[client].is_awake() {
+            simulation.turn(client, 1, 1 << 16);
+        }
+        assert_eq!(simulation.clients[client].channels[&1].owed(), 1);
+    }
+    drop(Release(&house.disk.gate));
+    simulation.rest();
+    simulation.check_rest();
+    assert_eq!(house.queue(&name).message_count(), 0);
+}
+
+#[test]
+fn a_transaction_commits_while_the_backlog_is_read() {
+    let (house, name, before) = cold(3);
+    let _release = Release(&house.disk.gate);
+    let mut simulation = Simulation::resumed(&house, 1, before);
+    simulation.clients[0].open(2);
+    simulation.clients[0].select(2, Mode::Transaction);
+    let id = simulation.next_id(0, 2);
+    simulation.clients[0].publish(2, &name, id, true, 50);
+    simulation.rest();
+    simulation.clients[0].commit(2);
+    simulation.turn(0, 1, 1 << 16);
+    // Behind the transaction's place in the queue.
+    let id = simulation.next_id(1, 1);
+    simulation.clients[1].publish(1, &name, id, true, 50);
+    simulation.clients[1].consume(1, &name, false);
+    simulation.turn(1, 4, 1 << 16);
+    simulation.stop_in_read();
+    simulation.turn(0, 0, 1 << 16);
+    assert_eq!(simulation.clients[0].channels[&2].owed(), 0, "commit-ok does not wait for the reader");
+    drop(Release(&house.disk.gate));
+    simulation.rest();
+    assert_eq!(simulation.clients[1].channels[&1].tags(), [1, 2, 3, 4, 5]);
+    simulation.check_end();
 }
 
 #[test]

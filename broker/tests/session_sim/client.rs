@@ -171,7 +171,8 @@ pub(crate) struct Client {
     outgoing: VecDeque<Outgoing>,
     pub(crate) channels: BTreeMap<u16, Channel>,
     octets: Vec<u8>,
-    more: bool,
+    /// The socket was full.
+    full: bool,
     progress: bool,
     pub(crate) opened: bool,
     /// Without it the books do not balance: it was sent deliveries that settle themselves, which come back as new behind
@@ -195,7 +196,7 @@ impl Client {
             outgoing: VecDeque::new(),
             channels: BTreeMap::new(),
             octets: Vec::new(),
-            more: false,
+            full: false,
             progress: true,
             opened: false,
             indispensable: false,
@@ -385,7 +386,7 @@ impl Client {
 
     /// Whether its task would run.
     pub(crate) fn is_awake(&self) -> bool {
-        self.progress || self.more || !self.outgoing.is_empty() || self.session.signal().is_raised()
+        self.progress || self.full || !self.outgoing.is_empty() || self.session.signal().is_raised()
     }
 
     pub(crate) fn may_read(&self) -> bool {
@@ -417,12 +418,12 @@ impl Client {
         }
         self.session.finish_batch();
         if limit == 0 {
-            // It is called again when the socket has room.
-            self.more = true;
+            self.full = true;
             return;
         }
         let mut out = Vec::new();
-        self.more = self.session.write(&mut out, limit);
+        self.full = false;
+        self.session.write(&mut out, limit);
         self.session.finish_batch();
         self.progress |= !out.is_empty();
         self.octets.extend(out);
@@ -485,22 +486,19 @@ impl Client {
     fn read(&mut self, syncs: u64, ledger: &mut Ledger) {
         let octets = std::mem::take(&mut self.octets);
         let mut rest = octets.as_slice();
-        loop {
-            match decode_frame(rest, 131_072).expect("frames that a client can read") {
-                Decoded::Frame { frame, consumed } => {
-                    rest = &rest[consumed..];
-                    match (frame.channel, frame.kind) {
-                        (_, FrameKind::Heartbeat) => {}
-                        (0, _) => self.on_connection(frame.payload),
-                        (number, FrameKind::Method) => self.on_method(number, frame.payload, syncs, ledger),
-                        (number, FrameKind::Header) => {
-                            let size = Reader(&frame.payload[4..]).longlong() as usize;
-                            self.on_content(number, Some(size), &[], ledger);
-                        }
-                        (number, FrameKind::Body) => self.on_content(number, None, frame.payload, ledger),
-                    }
+        while let Decoded::Frame { frame, consumed } =
+            decode_frame(rest, 131_072).expect("frames that clients can read")
+        {
+            rest = &rest[consumed..];
+            match (frame.channel, frame.kind) {
+                (_, FrameKind::Heartbeat) => {}
+                (0, _) => self.on_connection(frame.payload),
+                (number, FrameKind::Method) => self.on_method(number, frame.payload, syncs, ledger),
+                (number, FrameKind::Header) => {
+                    let size = Reader(&frame.payload[4..]).longlong() as usize;
+                    self.on_content(number, Some(size), &[], ledger);
                 }
-                Decoded::Incomplete { .. } => break,
+                (number, FrameKind::Body) => self.on_content(number, None, frame.payload, ledger),
             }
         }
         self.octets = rest.to_vec();

@@ -49,9 +49,10 @@ impl House {
     pub(crate) fn restart(self) -> Self {
         let Self { disk, broker } = self;
         let outbox_bytes = broker.settings.limits.outbox_bytes;
+        disk.gate.release_syncs();
         disk.barrier();
         drop(broker);
-        let (disk, found) = disk.reopen();
+        let (disk, found) = disk.reopen(Vec::new());
         Self::on(disk, found, outbox_bytes)
     }
 
@@ -85,6 +86,8 @@ pub(crate) struct Simulation<'h> {
     /// Queues with an account, then one that comes and goes.
     queues: Vec<String>,
     doomed: String,
+    /// There is a backlog on disk only.
+    cold: bool,
 }
 
 impl<'h> Simulation<'h> {
@@ -100,6 +103,7 @@ impl<'h> Simulation<'h> {
             next_number: 0,
             queues: vec![format!("{name}-durable"), format!("{name}-transient")],
             doomed: format!("{name}-doomed"),
+            cold: false,
         };
         simulation.begin(true);
         simulation
@@ -110,7 +114,8 @@ impl<'h> Simulation<'h> {
         let Before { ledger, next_client, next_number, queues, doomed } = before;
         let rng = StdRng::seed_from_u64(seed);
         let clients = Vec::new();
-        let mut simulation = Self { house, rng, clients, ledger, syncs: 0, next_client, next_number, queues, doomed };
+        let mut simulation =
+            Self { house, rng, clients, ledger, syncs: 0, next_client, next_number, queues, doomed, cold: true };
         simulation.begin(false);
         simulation
     }
@@ -157,8 +162,27 @@ impl<'h> Simulation<'h> {
         // Counted first: what is asked for from here on waits for the next one.
         self.syncs += 1;
         self.house.disk.gate.release_syncs();
-        self.house.disk.barrier();
+        self.house.disk.wait_durable();
         self.house.disk.gate.hold_syncs();
+    }
+
+    /// A read of the backlog that has been asked for stops after the choice of its messages, until the gate is released.
+    pub(crate) fn stop_in_read(&mut self) {
+        self.syncs += 1;
+        let Disk { gate, .. } = &self.house.disk;
+        gate.hold_reads();
+        gate.release_syncs();
+        gate.run_to(self.house.disk.stop_reader());
+        gate.hold_syncs();
+    }
+
+    /// The backlog is not read until the gate is released.
+    pub(crate) fn stop_reader(&mut self) {
+        self.syncs += 1;
+        let Disk { gate, .. } = &self.house.disk;
+        gate.release_syncs();
+        gate.run_to(self.house.disk.stop_reader());
+        gate.hold_syncs();
     }
 
     pub(crate) fn turn(&mut self, client: usize, frames: usize, limit: usize) {
@@ -169,8 +193,13 @@ impl<'h> Simulation<'h> {
     pub(crate) fn rest(&mut self) {
         let mut quiet = 0;
         let mut turns = 0;
-        while quiet < 3 {
+        while quiet < 2 {
             self.sync();
+            if self.cold {
+                self.house.disk.gate.release_syncs();
+                self.house.disk.barrier();
+                self.house.disk.gate.hold_syncs();
+            }
             quiet += 1;
             while let Some(client) = (0..self.clients.len()).find(|at| self.is_runnable(*at)) {
                 self.turn(client, 64, 1 << 16);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use storage::fs::{DirEntry, File, Fs, OpenMode, RealFs};
-use storage::{Durable, Lsn, Options, Recovered, Store};
+use storage::{Durable, Lsn, Options, QueueId, Recovered, SeqRange, Store};
 use tempfile::TempDir;
 
 /// Nothing in these tests takes that long: who waits longer waits for an event that was lost.
@@ -195,19 +195,20 @@ impl Disk {
         (Self { store, gate, directory }, recovered)
     }
 
-    /// Closes the store, which nobody else must hold any more, and opens it again.
-    pub(crate) fn reopen(self) -> (Self, Recovered) {
+    /// Closes the store, which nobody else must hold any more, and opens it again. `redelivered`: what has been delivered.
+    pub(crate) fn reopen(self, redelivered: Vec<(QueueId, Vec<SeqRange>)>) -> (Self, Recovered) {
         let Self { store, gate, directory } = self;
         gate.release_syncs();
         gate.release_reads();
-        store.close(Vec::new()).expect("clean close");
+        store.close(redelivered).expect("clean close");
         drop(store);
         Self::open(directory)
     }
 
-    /// Waits until `lsn` is durable.
-    pub(crate) fn wait_durable(&self, lsn: Lsn) {
+    /// Waits until everything appended so far is durable, whatever the reader does.
+    pub(crate) fn wait_durable(&self) {
         let waiter = Arc::new(Waiter::default());
+        let lsn = self.append();
         self.store.notify_at(lsn, Arc::clone(&waiter) as _);
         let mut done = waiter.done.lock();
         while !*done {
@@ -215,8 +216,14 @@ impl Disk {
         }
     }
 
+    /// Something is appended that becomes durable only after whoever waited for an earlier position has been told.
+    fn append(&self) -> Lsn {
+        self.store.settle(0, SeqRange::one(1))
+    }
+
     /// Puts a stop behind all that the reader has been asked for so far: see [`Gate::run_to`].
     pub(crate) fn stop_reader(&self) -> u64 {
+        self.append();
         let gate = Arc::clone(&self.gate);
         let stop = {
             let mut state = gate.state.lock();
@@ -229,6 +236,7 @@ impl Disk {
 
     /// Waits until everything appended so far is durable and the reader has come to what was asked for after it.
     pub(crate) fn barrier(&self) {
+        self.wait_durable();
         let (done, wait) = mpsc::channel();
         let answer = move |_| {
             // The receiver is there until it has got an answer.
