@@ -123,11 +123,7 @@ impl Keeper {
             let Some(last) = core.schedule.wait(core.options.checkpoint_interval, || core.is_stopping()) else {
                 return Ok(());
             };
-            if !self.checkpoint(last)? {
-                return Ok(());
-            }
-            if last {
-                core.closed_clean.store(true, Ordering::Release);
+            if !self.checkpoint(last)? || last {
                 return Ok(());
             }
             self.snapshot_if_due();
@@ -158,6 +154,9 @@ impl Keeper {
             return Ok(false);
         }
         self.from.checkpoint = base;
+        if last {
+            self.core.clean_mark.store(lsn.0, Ordering::Release);
+        }
         Ok(true)
     }
 

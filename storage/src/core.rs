@@ -49,8 +49,8 @@ pub(crate) struct Core {
     pub(crate) stats: Cells,
     pub(crate) ids: Ids,
     pub(crate) stopping: AtomicBool,
-    /// The last checkpoint of a clean stop is done.
-    pub(crate) closed_clean: AtomicBool,
+    /// LSN of the mark of a clean stop, once that is durable.
+    pub(crate) clean_mark: AtomicU64,
 }
 
 /// What recovery hands to the shared state.
@@ -96,7 +96,7 @@ impl Core {
             stats: Cells::default(),
             ids: Ids::default(),
             stopping: AtomicBool::new(false),
-            closed_clean: AtomicBool::new(false),
+            clean_mark: AtomicU64::new(0),
         }
     }
 
@@ -141,7 +141,7 @@ impl Core {
         }
     }
 
-    /// Ends all threads as soon as they can; what is pending is not written.
+    /// Ends all threads as soon as they can; what is pending is not written, and who waits for it is let go.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.encoder.wake();
@@ -149,12 +149,17 @@ impl Core {
         self.requests.stop();
         self.jobs.lock().take();
         self.bell.ring();
+        self.waiters.close();
     }
 
-    /// The store cannot go on.
-    pub(crate) fn fail(&self, reason: String) {
-        if self.failure.set(reason) {
+    /// The store cannot go on. It has stopped before anybody is told, since a handler may wait for that by closing it.
+    pub(crate) fn fail(&self, reason: &str) {
+        if let Some(handlers) = self.failure.set(reason) {
+            tracing::error!(reason, "the store has stopped: nothing more becomes durable");
             self.stop();
+            for handler in handlers {
+                handler(reason);
+            }
         }
     }
 

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use rustix::io::Errno;
 
 use crate::core::Core;
 use crate::fs::{File, OpenMode};
@@ -21,6 +23,8 @@ const GAP: u64 = 16 * 1024;
 const RUN: u64 = 1024 * 1024;
 /// Segments kept open.
 const OPEN: usize = 16;
+/// Time before a read is tried again for which the process lacked file descriptors or memory.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// One read that somebody asked for.
 pub(crate) struct Request {
@@ -64,6 +68,11 @@ impl Requests {
         self.changed.notify_all();
     }
 
+    fn is_empty(&self) -> bool {
+        self.state.lock().waiting.is_empty()
+    }
+
+    /// The next request; `None` when the store stops.
     fn next(&self) -> Option<Request> {
         let mut state = self.state.lock();
         loop {
@@ -75,6 +84,14 @@ impl Requests {
             }
             self.changed.wait(&mut state);
         }
+    }
+
+    /// Lets some time pass; false when the store stops.
+    fn pause(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut state = self.state.lock();
+        while !state.stopped && !self.changed.wait_until(&mut state, until).timed_out() {}
+        !state.stopped
     }
 }
 
@@ -102,8 +119,14 @@ impl Durable for Postponed {
 pub(crate) fn run(core: &Core) {
     let mut reader = Reader { core, open: VecDeque::new() };
     while let Some(request) = core.requests.next() {
-        let batch = reader.read(request.queue, request.from, request.max_messages, request.max_bytes);
+        let Some(batch) = reader.read(request.queue, request.from, request.max_messages, request.max_bytes) else {
+            return;
+        };
         (request.done)(batch);
+        // An idle reader holds no files open: some may have been unlinked, and their space comes back only then.
+        if core.requests.is_empty() {
+            reader.open.clear();
+        }
     }
 }
 
@@ -113,23 +136,45 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(&mut self, queue: QueueId, from: Seq, max_messages: usize, max_bytes: usize) -> ReadBatch {
+    /// One batch; `None` when the store stops.
+    fn read(&mut self, queue: QueueId, from: Seq, max_messages: usize, max_bytes: usize) -> Option<ReadBatch> {
         let (wanted, mut batch) = self.choose(queue, from, max_messages, max_bytes);
+        let outcome = self.read_wanted(&wanted, &mut batch);
+        self.unpin(&wanted);
+        outcome.map(|()| batch)
+    }
+
+    fn read_wanted(&mut self, wanted: &[LiveMessage], batch: &mut ReadBatch) -> Option<()> {
         let mut at = 0;
         while let Some(rest) = wanted.get(at..)
             && let Some(first) = rest.first()
         {
             if let Some((segment, offset)) = first.location.as_segment() {
                 let run = run_length(rest, segment, offset);
-                self.read_run(segment, offset, &rest[..run], &mut batch);
+                self.read_run(segment, offset, &rest[..run], batch)?;
                 at += run;
             } else {
-                self.read_large(first, &mut batch);
+                self.read_large(first, batch)?;
                 at += 1;
             }
         }
-        self.unpin(&wanted);
-        batch
+        Some(())
+    }
+
+    /// Reads, again and again as long as it is the process that lacks something. `None` when the store stops meanwhile.
+    fn insist<T>(&mut self, mut read: impl FnMut(&mut Self) -> io::Result<T>) -> Option<io::Result<T>> {
+        loop {
+            match read(self) {
+                Err(error) if is_shortage(&error) => {
+                    tracing::warn!(%error, "cannot read messages now");
+                    self.open.clear();
+                    if !self.core.requests.pause(RETRY) {
+                        return None;
+                    }
+                }
+                outcome => return Some(outcome),
+            }
+        }
     }
 
     /// Picks the messages and pins what holds their bytes, so that neither is reused before they are read.
@@ -178,15 +223,20 @@ impl Reader<'_> {
         }
     }
 
-    fn read_run(&mut self, segment: u64, offset: u64, run: &[LiveMessage], batch: &mut ReadBatch) {
+    fn read_run(&mut self, segment: u64, offset: u64, run: &[LiveMessage], batch: &mut ReadBatch) -> Option<()> {
         let end = run
             .last()
             .and_then(|last| last.location.as_segment().map(|(_, at)| at + u64::from(last.len)))
             .unwrap_or(offset);
-        let buf = self.bytes(segment, offset, end).unwrap_or_else(|error| {
-            tracing::error!(segment = format!("{segment:016x}"), offset, %error, "cannot read messages");
-            Vec::new()
-        });
+        let buf = match self.insist(|reader| reader.bytes(segment, offset, end))? {
+            Ok(buf) => buf,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                // Nothing is known of their bytes: they are left out, and not called damaged.
+                tracing::error!(segment = format!("{segment:016x}"), offset, %error, "cannot read messages");
+                return Some(());
+            }
+        };
         for message in run {
             let at = message.location.as_segment().map_or(0, |(_, at)| at);
             let entry = buf.get(usize::try_from(at - offset).unwrap_or(usize::MAX)..).unwrap_or_default();
@@ -200,6 +250,7 @@ impl Reader<'_> {
                 }
             }
         }
+        Some(())
     }
 
     fn bytes(&mut self, segment: u64, from: u64, to: u64) -> io::Result<Vec<u8>> {
@@ -212,9 +263,10 @@ impl Reader<'_> {
         Ok(buf)
     }
 
-    fn read_large(&self, message: &LiveMessage, batch: &mut ReadBatch) {
+    fn read_large(&mut self, message: &LiveMessage, batch: &mut ReadBatch) -> Option<()> {
         let id = message.location.as_large().unwrap_or_default();
-        match large::read(&*self.core.options.fs, &self.core.large_dir, id, message.len) {
+        let core = self.core;
+        match self.insist(|_| large::read(&*core.options.fs, &core.large_dir, id, message.len))? {
             Ok(Some(payload)) => push(batch, message, Bytes::from(payload)),
             Ok(None) => {
                 tracing::error!(file = format!("{id:016x}"), seq = message.seq, "a large message is damaged on disk");
@@ -222,9 +274,9 @@ impl Reader<'_> {
             }
             Err(error) => {
                 tracing::error!(file = format!("{id:016x}"), seq = message.seq, %error, "cannot read a large message");
-                batch.damaged.push(message.seq);
             }
         }
+        Some(())
     }
 
     fn file(&mut self, id: u64) -> io::Result<Arc<dyn File>> {
@@ -238,6 +290,11 @@ impl Reader<'_> {
         self.open.push_back((id, Arc::clone(&file)));
         Ok(file)
     }
+}
+
+/// The process, or the machine, has too many files open or too little memory: the bytes are as good as before.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 fn push(batch: &mut ReadBatch, message: &LiveMessage, payload: Bytes) {

@@ -9,6 +9,10 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::index::base::Base;
 use crate::index::chunk::{CHUNK, Chunk, Stored};
@@ -19,6 +23,9 @@ use crate::index::{Index, Obsolete};
 pub(crate) const VALUE_MAX: usize = 16 * 1024;
 /// sled allocates a buffer of this size, and keeps values up to a quarter of it inline.
 const SEGMENT_BYTES: usize = 1024 * 1024;
+/// How long sled's own lock is waited for.
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 const CHECKPOINT: &[u8] = b"checkpoint";
 const DROPPED: &[u8] = b"dropped";
 const QUEUE: &[u8] = b"queue/";
@@ -45,6 +52,7 @@ pub(crate) struct Changes {
 impl State {
     /// Opens the database, creating it when it is new.
     pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self, String> {
+        wait_until_free(&path.join("db"));
         let db = guarded(|| {
             sled::Config::new()
                 .path(path)
@@ -277,6 +285,21 @@ fn chunk_key(prefix: &[u8], id: u64, first_seq: u64) -> Vec<u8> {
 
 fn be_u64(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Waits until nobody has the database locked, or has given up hope. The directory is ours alone, so it can only be what is
+/// left of a store that this process has just closed: threads of sled's that hold the file a moment longer.
+fn wait_until_free(db: &Path) {
+    let Ok(file) = fs::File::open(db) else {
+        return;
+    };
+    for _ in 0..LOCK_TRIES {
+        // Closing the file, in either case, is unlocking it.
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            _ => return,
+        }
+    }
 }
 
 /// Calls into sled; a panic in there becomes an error.

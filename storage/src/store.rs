@@ -149,8 +149,8 @@ impl Store {
     }
 
     /// Reads live messages of a queue in order, from `from` on, until one of the two limits is reached (but at least one).
-    /// `done` is called on a reader thread, after everything appended before this call is durable; never, if the store stops
-    /// before that.
+    /// `done` is called on a reader thread, after everything appended before this call is durable. If the store stops before
+    /// that, or has stopped, it is dropped without a call: an empty batch would say that there are no messages.
     pub fn read(
         &self,
         queue: QueueId,
@@ -185,18 +185,29 @@ impl Store {
             self.core.schedule.close();
             join(self.keeper.lock().take());
         }
-        let end = self.core.index.lock().resume;
         self.shut_down();
-        if self.core.closed_clean.load(Ordering::Acquire) {
-            recover::end_segment(&*self.core.options.fs, &self.core.log_dir, end);
-            self.lock.lock().take();
-            return Ok(());
+        let mark = self.core.clean_mark.load(Ordering::Acquire);
+        if mark != 0 {
+            self.end_log(mark);
         }
         self.lock.lock().take();
-        Err(match self.core.failure.reason() {
-            Some(reason) => CloseError::Failed(reason),
-            None => CloseError::Closed,
-        })
+        match self.core.failure.reason() {
+            _ if mark != 0 => Ok(()),
+            Some(reason) => Err(CloseError::Failed(reason)),
+            None => Err(CloseError::Closed),
+        }
+    }
+
+    /// Cuts the log behind the mark of a clean stop. Others may have gone on appending while the store was closed, and have
+    /// been told that it is durable: then the mark is not the end, and the next start is one after a crash.
+    fn end_log(&self, mark: u64) {
+        let (applied, end) = {
+            let index = self.core.index.lock();
+            (index.applied, index.resume)
+        };
+        if applied == mark && self.core.synced.load(Ordering::Acquire) == mark {
+            recover::end_segment(&*self.core.options.fs, &self.core.log_dir, end);
+        }
     }
 
     /// Figures since the store was opened.
@@ -218,7 +229,6 @@ impl Store {
         for thread in std::mem::take(&mut *self.threads.lock()) {
             join(Some(thread));
         }
-        self.core.waiters.clear();
     }
 }
 
@@ -256,8 +266,8 @@ fn spawn(
         let core = shared;
         match catch_unwind(AssertUnwindSafe(|| run(&core))) {
             Ok(Ok(())) => {}
-            Ok(Err(reason)) => core.fail(reason),
-            Err(_) => core.fail(format!("the thread {name} panicked")),
+            Ok(Err(reason)) => core.fail(&reason),
+            Err(_) => core.fail(&format!("the thread {name} panicked")),
         }
     };
     thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|source| {

@@ -140,7 +140,8 @@ pub struct ReadBatch {
     pub next: Seq,
     /// No live message was at or above `next` when the batch was put together.
     pub end: bool,
-    /// Messages that should be there and whose bytes on disk are damaged or gone.
+    /// Messages that should be there and whose bytes on disk are damaged or gone. Those that the file system could not read
+    /// at all (an I/O error) are neither here nor in `messages`: they stay in the store, and another read may find them.
     pub damaged: Vec<Seq>,
 }
 

@@ -10,9 +10,6 @@ use storage::{ReadBatch, Seq, SeqRange};
 
 use crate::model::message::Message;
 
-/// Messages are merged into the front when they are at least one for this many of it.
-const MERGE_FROM: usize = 16;
-
 /// A message at its position in a queue.
 pub struct Entry {
     /// Position: assigned at enqueue, kept over requeues.
@@ -113,33 +110,22 @@ impl Ready {
         }
     }
 
-    /// Puts messages back that were in the front before; they ascend. Many of them are merged in one pass, however many they
-    /// are; a few are put in one by one, which moves only what lies on the nearer side of each.
-    pub fn insert_all(&mut self, entries: Vec<Entry>) {
-        let Some(last) = entries.last() else { return };
-        let below = self.front.front().is_none_or(|first| first.seq > last.seq);
-        if !below && entries.len() < self.front.len() / MERGE_FROM {
-            entries.into_iter().for_each(|entry| self.insert(entry));
-            return;
-        }
+    /// Puts messages back that were in the front before; they ascend. Only what lies before the last of them is moved: what
+    /// was put back earlier and not handed out since.
+    pub fn insert_all(&mut self, mut entries: Vec<Entry>) {
+        let Some(last) = entries.last().map(|entry| entry.seq) else { return };
         self.front_bytes += entries.iter().map(|entry| entry.message.resident_bytes()).sum::<usize>();
-        if below {
-            self.front.reserve(entries.len());
-            for entry in entries.into_iter().rev() {
-                self.front.push_front(entry);
+        let before = self.front.partition_point(|entry| entry.seq < last);
+        let mut lower: Vec<Entry> = self.front.drain(..before).collect();
+        while let Some(entry) = entries.pop() {
+            while let Some(above) = lower.pop_if(|other| other.seq > entry.seq) {
+                self.front.push_front(above);
             }
-            return;
+            self.front.push_front(entry);
         }
-        let mut old = std::mem::take(&mut self.front).into_iter().peekable();
-        let mut merged = VecDeque::with_capacity(old.len() + entries.len());
-        for entry in entries {
-            while let Some(before) = old.next_if(|before| before.seq < entry.seq) {
-                merged.push_back(before);
-            }
-            merged.push_back(entry);
+        for entry in lower.into_iter().rev() {
+            self.front.push_front(entry);
         }
-        merged.extend(old);
-        self.front = merged;
     }
 
     /// Takes the next message that is in memory.

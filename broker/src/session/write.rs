@@ -56,8 +56,8 @@ impl WriterState {
 }
 
 impl Session {
-    /// Encodes what waits in the outbox until `out` holds `limit` octets.
-    pub fn write(&mut self, out: &mut Vec<u8>, limit: usize) {
+    /// Encodes what waits in the outbox until `out` holds `limit` octets. True when that was reached: there may be more.
+    pub fn write(&mut self, out: &mut Vec<u8>, limit: usize) -> bool {
         let mut encoded = Encoded::default();
         self.write_items(out, limit, &mut encoded);
         self.acked.commit();
@@ -65,6 +65,7 @@ impl Session {
             self.outbox.written(encoded.bytes, encoded.reply_bytes, &mut self.resumable);
             self.resume_waiting();
         }
+        out.len() >= limit
     }
 
     fn write_items(&mut self, out: &mut Vec<u8>, limit: usize, encoded: &mut Encoded) {

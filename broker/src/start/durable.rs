@@ -5,28 +5,45 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use storage::{Durable, Lsn, Store};
 
+/// Opens when the position is durable, or with the reason why it never will be.
 #[derive(Default)]
 struct Gate {
-    open: Mutex<bool>,
+    outcome: Mutex<Option<Result<(), String>>>,
     opened: Condvar,
 }
 
-impl Durable for Gate {
-    fn durable(&self) {
-        *self.open.lock() = true;
+impl Gate {
+    fn open(&self, outcome: Result<(), String>) {
+        self.outcome.lock().get_or_insert(outcome);
         self.opened.notify_all();
     }
 }
 
+impl Durable for Gate {
+    fn durable(&self) {
+        self.open(Ok(()));
+    }
+}
+
 /// Blocks until everything up to `lsn` is on disk.
-pub(super) fn wait(store: &Store, lsn: Lsn) {
+///
+/// # Errors
+///
+/// What the store failed of.
+pub(super) fn wait(store: &Store, lsn: Lsn) -> anyhow::Result<()> {
     if lsn == Lsn(0) {
-        return;
+        return Ok(());
     }
     let gate = Arc::new(Gate::default());
     store.notify_at(lsn, Arc::clone(&gate) as _);
-    let mut open = gate.open.lock();
-    while !*open {
-        gate.opened.wait(&mut open);
+    let failed = Arc::clone(&gate);
+    store.on_failure(Box::new(move |reason| failed.open(Err(reason.to_owned()))));
+    let mut outcome = gate.outcome.lock();
+    loop {
+        match &*outcome {
+            None => gate.opened.wait(&mut outcome),
+            Some(Ok(())) => return Ok(()),
+            Some(Err(reason)) => anyhow::bail!("the store has failed: {reason}"),
+        }
     }
 }

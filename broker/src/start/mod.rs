@@ -140,7 +140,7 @@ fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
     let recovered =
         Recovered { queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(), messages: stored_messages };
     let lsn = prepare(&broker)?;
-    durable::wait(&broker.store, lsn);
+    durable::wait(&broker.store, lsn)?;
     Ok((broker, recovered))
 }
 

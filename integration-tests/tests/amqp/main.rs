@@ -9,7 +9,6 @@ mod bad_input;
 mod channel_errors;
 mod configuration;
 mod confirms;
-mod crash_under_load;
 mod durability;
 mod exchanges;
 mod expiration;

@@ -48,6 +48,8 @@ pub(crate) struct Encoder {
     entries_sum: u32,
     full: bool,
     last_start: Option<Instant>,
+    /// A spare segment was asked for since the last one was opened.
+    asked: bool,
 }
 
 impl Encoder {
@@ -75,6 +77,7 @@ impl Encoder {
             entries_sum: 0,
             full: false,
             last_start: None,
+            asked: false,
         }
     }
 
@@ -250,7 +253,9 @@ impl Encoder {
     }
 
     fn begin(&mut self) {
-        if let Ok(spare) = self.spares.try_recv() {
+        if let Ok(spare) = self.spares.try_recv()
+            && spare.buf.capacity() <= 2 * GROUP_MAX
+        {
             self.buf = spare.buf;
             self.ops = spare.ops;
         }
@@ -272,6 +277,7 @@ impl Encoder {
         self.segment =
             self.core.space.next(needed).map_err(|error| format!("opening the next segment of the log: {error}"))?;
         self.offset = 0;
+        self.asked = false;
         self.core.schedule.segment_full();
         Ok(())
     }
@@ -308,8 +314,12 @@ impl Encoder {
         if self.groups.send(group).is_err() {
             return Err("the sync thread is gone".to_owned());
         }
-        if self.offset > self.segment.len / 4 && !self.core.space.has_free() {
-            self.core.prepare_segment();
+        // Once per segment: on a full disk, asking again and again would eat up the space that the log itself still has.
+        if !self.asked && self.offset > self.segment.len / 4 {
+            self.asked = true;
+            if !self.core.space.has_free() {
+                self.core.prepare_segment();
+            }
         }
         Ok(())
     }

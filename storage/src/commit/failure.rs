@@ -2,7 +2,8 @@
 
 use parking_lot::Mutex;
 
-type Handler = Box<dyn Fn(&str) + Send + Sync>;
+/// Is told why the store has stopped.
+pub(crate) type Handler = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Whether and why the store has stopped.
 #[derive(Default)]
@@ -21,21 +22,14 @@ impl Failure {
         self.state.lock().reason.clone()
     }
 
-    /// Stops the store; only the first reason counts. Returns whether this was it.
-    pub(crate) fn set(&self, reason: String) -> bool {
-        let handlers = {
-            let mut state = self.state.lock();
-            if state.reason.is_some() {
-                return false;
-            }
-            state.reason = Some(reason.clone());
-            std::mem::take(&mut state.handlers)
-        };
-        tracing::error!(reason = %reason, "the store has stopped: nothing more becomes durable");
-        for handler in handlers {
-            handler(&reason);
+    /// Notes the reason; only the first counts. Returns who is to be told, once the store has stopped.
+    pub(crate) fn set(&self, reason: &str) -> Option<Vec<Handler>> {
+        let mut state = self.state.lock();
+        if state.reason.is_some() {
+            return None;
         }
-        true
+        state.reason = Some(reason.to_owned());
+        Some(std::mem::take(&mut state.handlers))
     }
 
     /// Calls the handler when the store stops, at once if it has.

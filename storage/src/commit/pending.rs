@@ -8,6 +8,9 @@ use parking_lot::Mutex;
 use crate::log::record::Entry;
 use crate::types::Lsn;
 
+/// Room for so many entries is kept after a burst.
+const KEPT: usize = 64 * 1024;
+
 /// Entries waiting for the encoder. The lock is a leaf: nothing else is ever locked while it is held.
 pub(crate) struct Pending {
     state: Mutex<State>,
@@ -52,6 +55,9 @@ impl Pending {
 
     /// Swaps the entries out into `into`, which is empty. Returns the LSN of the first and their bytes.
     pub(crate) fn take(&self, into: &mut VecDeque<Entry>) -> (u64, u64) {
+        if into.capacity() > KEPT {
+            into.shrink_to(KEPT);
+        }
         let mut state = self.state.lock();
         let first = state.next_lsn - state.entries.len() as u64;
         std::mem::swap(&mut state.entries, into);

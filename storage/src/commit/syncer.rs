@@ -9,9 +9,14 @@ use crate::core::Core;
 
 use super::{Group, Spare};
 
-/// Runs until the encoder is gone.
+/// Runs until the encoder is gone or the store stops.
 pub(crate) fn run(core: &Arc<Core>, groups: &Receiver<Group>, spares: &Sender<Spare>) -> Result<(), String> {
     while let Ok(group) = groups.recv() {
+        // Once the store has stopped nobody is told of it any more. And if this very thread stopped it, in a callback, the
+        // directory may already belong to another store.
+        if core.is_stopping() {
+            break;
+        }
         commit(core, group, spares)?;
     }
     Ok(())

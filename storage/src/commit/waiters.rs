@@ -22,6 +22,7 @@ struct Waiting {
     order: BinaryHeap<Reverse<(u64, u64)>>,
     waiters: BTreeMap<u64, Arc<dyn Durable>>,
     next: u64,
+    closed: bool,
 }
 
 impl Waiters {
@@ -33,7 +34,8 @@ impl Waiters {
         Lsn(self.durable.load(Ordering::Acquire))
     }
 
-    /// Calls `waiter` once when `lsn` is durable, at once if it is. Returns whether it still waits.
+    /// Calls `waiter` once when `lsn` is durable, at once if it is. Returns whether it still waits. Once the store has stopped
+    /// it is let go instead.
     pub(crate) fn add(&self, lsn: Lsn, waiter: Arc<dyn Durable>) -> bool {
         let mut waiting = self.waiting.lock();
         // Looked at under the lock that `publish` takes after it has moved the position: either this sees the new position,
@@ -41,6 +43,9 @@ impl Waiters {
         if self.durable() >= lsn {
             drop(waiting);
             waiter.durable();
+            return false;
+        }
+        if waiting.closed {
             return false;
         }
         let number = waiting.next;
@@ -68,9 +73,9 @@ impl Waiters {
         }
     }
 
-    /// Forgets everybody: the store has stopped.
-    pub(crate) fn clear(&self) {
-        let forgotten = std::mem::take(&mut *self.waiting.lock());
+    /// Lets everybody go, those to come too: the store has stopped.
+    pub(crate) fn close(&self) {
+        let forgotten = std::mem::replace(&mut *self.waiting.lock(), Waiting { closed: true, ..Waiting::default() });
         // Dropped outside the lock, since a waiter may own what calls back here.
         drop(forgotten);
     }

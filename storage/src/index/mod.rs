@@ -164,7 +164,8 @@ impl Index {
             Op::Settle { queue, range, .. } => self.remove(queue, range, &[]),
             Op::Purge(purge) => {
                 if let Some(last) = purge.below.checked_sub(1) {
-                    self.remove(purge.queue, SeqRange { first: 0, last }, &purge.except);
+                    let except = queue::in_order(purge.except);
+                    self.remove(purge.queue, SeqRange { first: 0, last }, &except);
                 }
             }
             Op::Requeue(requeue) => self.requeue(&requeue.ranges, requeue.queue, requeue.delivery_count),

@@ -56,7 +56,8 @@ impl QueueIndex {
         })
     }
 
-    /// Takes the messages of a range out, as long as they are not in `except`, and tells `gone` about each. Calls `touched`
+    /// Takes the messages of a range out, as long as they are not in `except`, which is in order and without overlaps (see
+    /// [`in_order`]), and tells `gone` about each. Calls `touched`
     /// for every chunk that changed. Chunks that are empty now stay until the next checkpoint, which has to see them.
     pub(crate) fn remove_range(
         &mut self,
@@ -70,6 +71,7 @@ impl QueueIndex {
         }
         let (first_chunk, first_slot) = place_of(range.first);
         let (last_chunk, last_slot) = place_of(range.last);
+        let mut except = except.iter().peekable();
         let newest = self.next_seq.saturating_sub(1) / CHUNK;
         for (&number, chunk) in self.chunks.range_mut(first_chunk..=last_chunk) {
             let mut slot = if number == first_chunk { first_slot } else { 0 };
@@ -78,7 +80,8 @@ impl QueueIndex {
             while let Some(found) = chunk.next_live(slot).filter(|&found| found <= end) {
                 slot = found + 1;
                 let seq = number * CHUNK + found as u64;
-                if except.iter().any(|kept| kept.contains(seq)) {
+                while except.next_if(|kept| kept.last < seq).is_some() {}
+                if except.peek().is_some_and(|kept| kept.contains(seq)) {
                     continue;
                 }
                 if let Some((location, len)) = chunk.remove(found) {
@@ -101,4 +104,18 @@ impl QueueIndex {
         let first = self.live_from(0).next().map_or(self.next_seq, |message| message.seq);
         RecoveredQueue { id, first, next_seq: self.next_seq, messages: self.messages, bytes: self.bytes }
     }
+}
+
+/// The same messages in ranges that ascend and don't overlap.
+pub(crate) fn in_order(mut ranges: Vec<SeqRange>) -> Vec<SeqRange> {
+    ranges.retain(|range| range.first <= range.last);
+    ranges.sort_unstable_by_key(|range| range.first);
+    ranges.dedup_by(|next, range| {
+        let joined = next.first <= range.last;
+        if joined {
+            range.last = range.last.max(next.last);
+        }
+        joined
+    });
+    ranges
 }

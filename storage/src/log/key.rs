@@ -4,7 +4,7 @@
 //! such bytes don't verify, nor do those of another data directory that were copied here.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{OpenError, io_error};
 use crate::fs::{Fs, OpenMode};
@@ -45,42 +45,41 @@ impl Key {
     }
 }
 
-/// Reads the key, or makes one for a new directory. It is kept twice, since without it no group can be verified; a copy that
-/// is damaged or missing is written again from the other.
-pub(crate) fn load(fs: &dyn Fs, data_dir: &Path, damage: &mut Vec<String>) -> Result<Key, OpenError> {
-    let places = [data_dir.to_path_buf(), data_dir.join("log")];
-    let mut found = None;
-    let mut bad = Vec::new();
-    let mut absent = 0;
-    for dir in &places {
+/// What was found of the key. It is kept twice, since without it no group can be verified.
+pub(crate) struct Copies {
+    /// The key, if one of the copies is good.
+    pub(crate) key: Option<Key>,
+    /// Where a copy is damaged or missing.
+    bad: Vec<PathBuf>,
+}
+
+/// Looks for the key.
+pub(crate) fn find(fs: &dyn Fs, data_dir: &Path, damage: &mut Vec<String>) -> Result<Copies, OpenError> {
+    let mut copies = Copies { key: None, bad: Vec::new() };
+    for dir in [data_dir.to_path_buf(), data_dir.join("log")] {
         let path = dir.join(NAME);
         match read(fs, &path)? {
             Stored::Good(key) => {
-                found.get_or_insert(key);
+                copies.key.get_or_insert(key);
             }
-            Stored::Absent => {
-                absent += 1;
-                bad.push(dir);
-            }
+            Stored::Absent => copies.bad.push(dir),
             Stored::Bad => {
                 damage.push(format!("{} is damaged", path.display()));
-                bad.push(dir);
+                copies.bad.push(dir);
             }
         }
     }
-    let key = match found {
-        Some(key) => {
-            if absent > 0 {
-                tracing::warn!("one of the two key files was missing and is written again");
-            }
-            key
+    Ok(copies)
+}
+
+impl Copies {
+    /// Writes the key where it is damaged or missing.
+    pub(crate) fn complete(self, fs: &dyn Fs, key: Key) -> Result<(), OpenError> {
+        if self.key.is_some() && !self.bad.is_empty() {
+            tracing::warn!("one of the two key files was missing or damaged and is written again");
         }
-        None => Key::from_bytes(rand::random()),
-    };
-    for dir in bad {
-        write(fs, dir, key)?;
+        self.bad.iter().try_for_each(|dir| write(fs, dir, key))
     }
-    Ok(key)
 }
 
 enum Stored {

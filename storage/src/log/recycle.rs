@@ -114,24 +114,38 @@ impl Space {
     }
 
     /// Puts the files of dead segments into the pool, or unlinks them when it is full, when their size is not the usual one,
-    /// or when a backup shares them.
+    /// or when a backup shares them. What fails stays a segment and is named again after the next checkpoint.
     pub(crate) fn retire(&self, dead: &[u64]) -> io::Result<()> {
+        let mut outcome = Ok(());
         for &id in dead {
-            let Some(len) = self.state.lock().segments.remove(&id) else {
-                continue;
-            };
-            let path = segment::path(&self.log_dir, id);
-            let room = self.state.lock().free.len() < self.pool_segments;
-            let reusable = room && len == self.segment_bytes && self.fs.open(&path, OpenMode::Read)?.links()? == 1;
-            if reusable {
-                let free = segment::free_path(&self.log_dir, id);
-                self.fs.rename(&path, &free)?;
-                self.state.lock().free.push(free);
-            } else {
-                self.fs.remove_file(&path)?;
+            match self.retire_one(id) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => outcome = Err(error),
+                // Also when somebody else has taken the file away.
+                _ => {
+                    self.state.lock().segments.remove(&id);
+                }
             }
         }
-        Ok(())
+        outcome
+    }
+
+    fn retire_one(&self, id: u64) -> io::Result<()> {
+        let (len, room) = {
+            let state = self.state.lock();
+            // It may have been named twice.
+            let Some(&len) = state.segments.get(&id) else {
+                return Ok(());
+            };
+            (len, state.free.len() < self.pool_segments)
+        };
+        let path = segment::path(&self.log_dir, id);
+        if room && len == self.segment_bytes && self.fs.open(&path, OpenMode::Read)?.links()? == 1 {
+            let free = segment::free_path(&self.log_dir, id);
+            self.fs.rename(&path, &free)?;
+            self.state.lock().free.push(free);
+            return Ok(());
+        }
+        self.fs.remove_file(&path)
     }
 
     /// Ids of the segments below `below`.

@@ -48,6 +48,10 @@ pub(crate) fn classify(name: &str) -> LogName {
     parse(stem).map_or(LogName::Other, LogName::Segment)
 }
 
+/// Bigger ids than a store ever gets to, and zero, are none: a location could not name them, nor their successors.
+const ID_END: u64 = 1 << 35;
+
 fn parse(hex: &str) -> Option<u64> {
-    (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok()).flatten()
+    let id = if hex.len() == 16 { u64::from_str_radix(hex, 16).ok()? } else { return None };
+    (1..ID_END).contains(&id).then_some(id)
 }

@@ -68,15 +68,16 @@ impl Dirs {
 pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let dirs = Dirs::new(&options.data_dir);
     let fs = &*options.fs;
-    for dir in [&dirs.data, &dirs.log, &dirs.large] {
-        fs.create_dir_all(dir).map_err(io_error("create", dir))?;
-    }
+    create_dirs(fs, &dirs)?;
     let lock = lock(fs, &dirs.data)?;
     let mut damage = Vec::new();
-    let key = key::load(fs, &dirs.data, &mut damage)?;
     let mut files = list_log(fs, &dirs.log, options.segment_bytes)?;
+    let key = load_key(options, &dirs, &mut files, &mut damage)?;
     let mut sources = Sources { options, dirs: &dirs, key: &key, files: &files, damage: &mut damage };
     let Loaded { mut index, base, groups, verdict, replayed, state, rebuilt, snapshot } = sources.load()?;
+    // After a crash the names here may be in the page cache only: that of the snapshot, which decides what log may go, and
+    // those of directories that were just created.
+    fs.sync_dir(&dirs.data).map_err(io_error("sync", &dirs.data))?;
     let accepted = groups.get(..verdict.accepted).unwrap_or_default();
     report_losses(&verdict, &groups, &mut damage);
     damage.extend(replayed.damage);
@@ -121,6 +122,47 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let mirrors = Mirrors { checkpoint, snapshot, older_log };
     let start = Start { dirs, key, epoch, index, space, next_lsn: boot.lsn + 1 };
     Ok(Opened { lock, start, segment, at, state, mirrors, recovered })
+}
+
+/// Creates the directories that are missing. A new data directory has to survive a power loss with all that will be in it,
+/// so the directories above, as far as they are new too, are synced; what is in it is synced later.
+fn create_dirs(fs: &dyn Fs, dirs: &Dirs) -> Result<(), OpenError> {
+    let is_named = |dir: &&Path| !dir.as_os_str().is_empty();
+    let missing: Vec<&Path> = dirs.data.ancestors().filter(is_named).take_while(|dir| !fs.exists(dir)).collect();
+    for dir in [&dirs.data, &dirs.log, &dirs.large] {
+        fs.create_dir_all(dir).map_err(io_error("create", dir))?;
+    }
+    for parent in missing.into_iter().filter_map(Path::parent) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        fs.sync_dir(parent).map_err(io_error("sync", parent))?;
+    }
+    Ok(())
+}
+
+/// Reads the key, or makes one for a new directory. When both copies are gone, sled or the snapshot still have it. Without it
+/// nothing of the log can be read, and what it was written with is kept away from reuse.
+fn load_key(options: &Options, dirs: &Dirs, files: &mut LogFiles, damage: &mut Vec<String>) -> Result<Key, OpenError> {
+    let fs = &*options.fs;
+    let copies = key::find(fs, &dirs.data, damage)?;
+    let key = match copies.key {
+        Some(key) => key,
+        None if files.segments.is_empty() => Key::from_bytes(rand::random()),
+        None => {
+            let spare = sources::spare_key(options, dirs);
+            damage.push(match spare {
+                Some(_) => "both copies of the key were lost; it was taken from elsewhere".to_owned(),
+                None => "both copies of the key are lost: the log can't be read and was moved to quarantine".to_owned(),
+            });
+            if spare.is_none() {
+                for id in std::mem::take(&mut files.segments).into_keys() {
+                    quarantine(fs, dirs, &segment::path(&dirs.log, id))?;
+                }
+            }
+            spare.unwrap_or_else(|| Key::from_bytes(rand::random()))
+        }
+    };
+    copies.complete(fs, key)?;
+    Ok(key)
 }
 
 /// Names what the index says is in segments that are not there.
@@ -242,7 +284,10 @@ fn seal(
     let ids: Vec<u64> = files.segments.range(from.segment..).map(|(&id, _)| id).collect();
     for id in ids {
         let path = segment::path(&dirs.log, id);
-        if id > end.0 && groups.iter().any(|group| group.segment == id) {
+        let dropped = groups.get(verdict.accepted..).unwrap_or_default();
+        // A single group is the torn end itself, which happened to be the first of its segment.
+        let torn = dropped.len() == 1 && dropped.iter().any(|group| group.segment == id);
+        if id > end.0 && !torn && dropped.iter().any(|group| group.segment == id) {
             quarantine(fs, dirs, &path)?;
             damage
                 .push(format!("{} was moved to quarantine: it stands behind the torn end of the log", path.display()));
@@ -250,9 +295,16 @@ fn seal(
             continue;
         }
         let file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
-        if id == end.0 && file.len().map_err(io_error("read", &path))? > end.1 {
-            file.set_len(end.1).map_err(io_error("truncate", &path))?;
-            files.segments.insert(id, end.1);
+        let cut = match id {
+            _ if id == end.0 => Some(end.1),
+            _ if torn => Some(0),
+            _ => None,
+        };
+        if let Some(cut) = cut
+            && file.len().map_err(io_error("read", &path))? > cut
+        {
+            file.set_len(cut).map_err(io_error("truncate", &path))?;
+            files.segments.insert(id, cut);
         }
         file.sync_data().map_err(io_error("sync", &path))?;
     }

@@ -40,6 +40,19 @@ pub(super) struct Loaded {
     pub(super) snapshot: Base,
 }
 
+/// The key as sled's checkpoint or the snapshot repeat it, for when its own files are lost.
+pub(super) fn spare_key(options: &Options, dirs: &Dirs) -> Option<Key> {
+    if let Ok(Found::Good(base)) = snapshot::read_base(&*options.fs, &dirs.data) {
+        return Some(Key::from_bytes(base.key));
+    }
+    if !dirs.sled.exists() {
+        return None;
+    }
+    let state = State::open(&dirs.sled, options.sled_cache_bytes).ok()?;
+    let base = state.load(&mut Index::default()).ok()??;
+    Some(Key::from_bytes(base.key))
+}
+
 struct Attempt {
     groups: Vec<GroupRef>,
     verdict: Verdict,
@@ -85,8 +98,10 @@ impl Sources<'_> {
     }
 
     fn open_state(&self, index: &mut Index) -> Result<(State, Base), String> {
-        let state = State::open(&self.dirs.sled, self.options.sled_cache_bytes)?;
+        let mut state = State::open(&self.dirs.sled, self.options.sled_cache_bytes)?;
         let base = state.load(index)?.unwrap_or_default();
+        // After a crash it may be in the page cache only, and the first group is going to name its checkpoint.
+        state.sync()?;
         if base != Base::default() && base.key != self.key.bytes {
             return Err("it belongs to another data directory".to_owned());
         }

@@ -131,6 +131,25 @@ fn a_clean_stop_keeps_exact_flags() {
 }
 
 #[test]
+fn a_purge_keeps_what_it_is_told_to_in_any_order() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (store, _) = Store::open(Options::new(dir.path())).expect("it opens");
+    for seq in 1..=3000 {
+        put(&store, 1, seq, 10);
+    }
+    // Not in order, one inside another, touching, empty, beyond the purge.
+    let kept =
+        [range(2000, 2003), range(5, 9), range(6, 7), range(10, 10), range(40, 30), range(9, 12), range(2999, 4000)];
+    let last = store.purge(1, 2999, &kept);
+    wait(&store, last);
+    let expected: Vec<_> = (5..=12).chain(2000..=2003).chain(2999..=3000).collect();
+    assert_eq!(seqs(&store, 1), expected);
+    drop(store);
+    let (store, _) = Store::open(Options::new(dir.path())).expect("it opens again");
+    assert_eq!(seqs(&store, 1), expected);
+}
+
+#[test]
 fn a_second_store_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let (store, _) = Store::open(Options::new(dir.path())).expect("it opens");

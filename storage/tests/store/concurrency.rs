@@ -54,7 +54,7 @@ fn no_wake_up_is_lost() {
 #[test]
 fn a_kick_alone_commits() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (store, _) = Store::open(small(dir.path())).expect("it opens");
+    let (store, _) = Store::open(storage::Options::new(dir.path())).expect("it opens");
     for seq in 1..=200 {
         let lsn = put(&store, 1, seq, 10);
         store.kick();
@@ -62,7 +62,6 @@ fn a_kick_alone_commits() {
             std::thread::yield_now();
         }
     }
-    assert_eq!(store.pending_bytes(), 0);
 }
 
 #[test]
@@ -113,4 +112,78 @@ fn the_last_owner_may_let_go_in_a_callback() {
     receiver.recv().expect("it was called");
     let (store, _) = Store::open(small(dir.path())).expect("it opens again");
     assert_eq!(seqs(&store, 1), [1]);
+}
+
+/// A close does not wait for those who still publish; what it confirms to them is there all the same.
+#[test]
+fn what_is_confirmed_during_a_close_is_kept() {
+    struct Told(mpsc::Sender<()>);
+    impl Durable for Told {
+        fn durable(&self) {
+            let _ = self.0.send(());
+        }
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut first = 1;
+    for round in 0..10 {
+        let (store, recovered) = Store::open(small(dir.path())).expect("it opens");
+        assert_eq!(recovered.damage, Vec::<String>::new());
+        first = recovered.queues.first().map_or(first, |queue| queue.next_seq);
+        let (progress, many) = mpsc::channel();
+        let publisher = {
+            let store = Arc::clone(&store);
+            std::thread::spawn(move || {
+                for seq in first.. {
+                    let (sender, receiver) = mpsc::channel();
+                    let lsn = put(&store, 1, seq, 50);
+                    store.notify_at(lsn, Arc::new(Told(sender)));
+                    if receiver.recv().is_err() {
+                        return seq - 1;
+                    }
+                    let _ = progress.send(());
+                }
+                first
+            })
+        };
+        for _ in 0..20 {
+            many.recv().expect("the publisher goes on");
+        }
+        let _ = store.close(Vec::new());
+        let confirmed = publisher.join().expect("the publisher ends");
+        drop(store);
+        let (store, recovered) = Store::open(small(dir.path())).expect("it opens again");
+        let found = seqs(&store, 1);
+        assert_eq!(recovered.damage, Vec::<String>::new());
+        let lost: Vec<_> = (first..=confirmed).filter(|seq| found.binary_search(seq).is_err()).collect();
+        assert!(lost.is_empty(), "round {round}: confirmed and lost: {lost:?}");
+        let last = store.settle(1, storage::SeqRange { first: 0, last: u64::MAX });
+        wait(&store, last);
+    }
+}
+
+/// Transactions with nothing else going on, and from several threads at once: each commit is told of.
+#[test]
+fn every_commit_is_told_of() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (store, _) = Store::open(small(dir.path())).expect("it opens");
+    for threads in [1u64, 4] {
+        let workers: Vec<_> = (1..=threads)
+            .map(|queue| {
+                let store = Arc::clone(&store);
+                std::thread::spawn(move || {
+                    for seq in 1..=300 {
+                        let payload = crate::common::payload(crate::common::body(queue, seq, 100));
+                        let meta = storage::Meta::default();
+                        let enqueue = storage::TxOp::Enqueue { queue, seq, meta, payload };
+                        let settle = storage::TxOp::Settle { queue, range: storage::SeqRange::one(seq) };
+                        let lsn = store.transaction(vec![enqueue, settle]);
+                        wait(&store, lsn);
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().expect("no worker fails");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::common::{body, payload, put, range, read_all, seqs, small, wait};
 use crate::crash::segments;
+use crate::hooked::{Call, Hooked};
 use storage::{Meta, SeqRange, Store};
 
 #[test]
@@ -155,4 +156,34 @@ fn an_idle_store_writes_next_to_nothing() {
     wait(&store, last);
     store.close(Vec::new()).expect("it closes");
     assert!(store.stats().log_bytes <= 16 * 1024);
+}
+
+/// The space of an unlinked segment comes back when the last handle goes.
+#[test]
+fn an_idle_reader_holds_no_segment_open() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut options = small(dir.path());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    let segment = dir.path().join("log/0000000000000001.log");
+    options.fs = Hooked::new(move |call, path| {
+        if path == segment && matches!(call, Call::Open(_) | Call::Close) {
+            sender.lock().expect("not poisoned").send(call).unwrap_or_default();
+        }
+        Ok(())
+    });
+    let (store, _) = Store::open(options).expect("it opens");
+    for seq in 1..=50 {
+        let last = put(&store, 1, seq, 3000);
+        wait(&store, last);
+    }
+    assert_eq!(seqs(&store, 1).len(), 50);
+    let mut open = 1;
+    assert!(matches!(receiver.recv(), Ok(Call::Open(_))));
+    while open > 0 {
+        match receiver.recv().expect("it is closed") {
+            Call::Close => open -= 1,
+            _ => open += 1,
+        }
+    }
 }

@@ -1,7 +1,10 @@
-//! Entries of every type, written and read back.
+//! Entries written and read back, and bytes that are none.
 
+use std::sync::Arc;
+
+use super::super::location::Location;
 use super::*;
-use crate::types::{Meta, Place};
+use crate::types::{Meta, Payload, Place, SeqRange, TopologyChange};
 
 struct Body16(Place);
 
@@ -65,7 +68,7 @@ fn entries_come_back_as_they_were() {
         assert!(verify(&bytes, &key, 5, 4104).is_none(), "it is of another place");
         assert!(verify(&bytes, &key, 6, 4096).is_none(), "it is of another segment");
         assert!(verify(&bytes, &Key::from_bytes([4; 16]), 5, 4096).is_none(), "it is of another directory");
-        for at in 0..verified.bytes.len() {
+        for at in 0..verified.len() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x40;
             assert!(verify(&flipped, &key, 5, 4096).is_none(), "byte {at}");
