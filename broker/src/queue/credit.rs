@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use slab::Slab;
 use smallvec::SmallVec;
 
 use super::Queue;
 use super::consumers::ConsumerId;
+use super::item::Got;
 use super::unacked::{Origin, Unacked, UnackedSet};
 
 /// Consumers whose credit one settlement gave back; beyond this many all that wait are looked at.
@@ -34,6 +36,14 @@ impl ChannelCredit {
             in_flight: 0,
             unacked: UnackedSet::default(),
             pending_gets: Vec::new(),
+        }
+    }
+
+    /// Answers the gets that wait for a read with "empty": because the channel ends, and what follows on it must not wait for
+    /// a message that nobody takes; or because everything outstanding is settled, which would include what they bring.
+    pub(super) fn give_up_gets(&mut self, resolved: &mut HashMap<u64, Option<Box<Got>>>) {
+        for (id, _) in self.pending_gets.drain(..) {
+            resolved.insert(id, None);
         }
     }
 

@@ -158,10 +158,7 @@ impl Outbox {
         let Some(mut channel) = state.credits.channels.try_remove(channel_slot as usize) else {
             return requeue;
         };
-        // Answers keep their place: what follows on the channel must not wait for a read whose result nobody takes.
-        for (id, _) in channel.pending_gets.drain(..) {
-            state.resolved.insert(id, None);
-        }
+        channel.give_up_gets(&mut state.resolved);
         channel.unacked.take_up_to(0, |unacked| {
             if let Some(queue) = state.credits.release(&unacked, None, &mut Touched::new()) {
                 requeue.add(queue, unacked);
@@ -326,6 +323,9 @@ impl Outbox {
         let Some(channel) = state.credits.channels.get_mut(channel_slot as usize) else {
             return false;
         };
+        if multiple && tag == 0 {
+            channel.give_up_gets(&mut state.resolved);
+        }
         let shared = channel.prefetch != 0;
         let mut set = std::mem::take(&mut channel.unacked);
         let mut touched = Touched::new();
@@ -353,10 +353,14 @@ impl Outbox {
         multiple: bool,
         mut each: impl FnMut(Unacked),
     ) -> bool {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let Some(channel) = state.credits.channels.get_mut(channel_slot as usize) else {
             return false;
         };
+        if multiple && tag == 0 {
+            channel.give_up_gets(&mut state.resolved);
+        }
         if multiple {
             channel.unacked.take_up_to(tag, each)
         } else {
