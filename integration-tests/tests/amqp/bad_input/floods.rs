@@ -77,6 +77,32 @@ fn bodies_that_are_announced_and_never_sent() {
 }
 
 #[test]
+fn incomplete_bodies_have_a_limit() {
+    if peer_is_set(WARREN_ONLY) {
+        return;
+    }
+    // Two messages of the largest size, and at least 16 MiB, may be incomplete on one connection.
+    const LARGEST: u64 = 8 << 20;
+    let (server, mut bystander) = victim(&format!("[limits]\nmax_message_bytes = {LARGEST}\n"));
+    let mut raw = server.open();
+    let piece = vec![b'x'; 100_000];
+    'channels: for channel in 1..=3 {
+        raw.open_channel(channel);
+        raw.begin_publish(channel, "", "q", 0);
+        raw.frame(HEADER, channel, wire::header(LARGEST, NO_PROPERTIES));
+        // All but the end.
+        for _ in 0..LARGEST / 100_000 {
+            if !raw.try_send(wire::frame(BODY, channel, &piece)) {
+                break 'channels;
+            }
+        }
+    }
+    raw.expect_connection_close(506, "RESOURCE_ERROR - too many octets of incomplete messages", (0, 0));
+    assert_works(&mut bystander, 1);
+    assert_memory_below(&server, 200);
+}
+
+#[test]
 fn a_client_that_never_reads_its_messages() {
     if peer_is_set(WARREN_ONLY) {
         return;
