@@ -4,7 +4,7 @@ use super::*;
 use crate::support::*;
 use integration_tests::id;
 use integration_tests::raw::{Frame, Raw};
-use integration_tests::wire::{self, BODY, Bytes, HEADER, METHOD, NO_PROPERTIES};
+use integration_tests::wire::{self, BODY, Bytes, HEADER, METHOD, NO_PROPERTIES, PERSISTENT};
 
 #[test]
 fn ten_thousand_channels() {
@@ -100,6 +100,24 @@ fn incomplete_bodies_have_a_limit() {
     raw.expect_connection_close(506, "RESOURCE_ERROR - too many octets of incomplete messages", (0, 0));
     assert_works(&mut bystander, 1);
     assert_memory_below(&server, 200);
+}
+
+#[test]
+fn a_publisher_faster_than_the_disk_is_held_and_goes_on() {
+    if peer_is_set(WARREN_ONLY) {
+        return;
+    }
+    // One MiB may wait for the disk; forty times that comes without a pause, without confirms and without heartbeats.
+    const COUNT: u32 = 2_000;
+    let (server, mut bystander) = victim("[limits]\nuncommitted_bytes = 1048576\n");
+    let mut raw = server.channel();
+    let queue = raw.declare(1, "flood", 2).0;
+    let body = vec![b'x'; 20_000];
+    for _ in 0..COUNT {
+        raw.publish(1, ("", &queue), 0, PERSISTENT, &body);
+    }
+    assert_eq!(raw.declare(1, &queue, 1), (queue.clone(), COUNT, 0));
+    assert_works(&mut bystander, 1);
 }
 
 #[test]
