@@ -132,11 +132,6 @@ impl Broker {
         let _ = count.wait_for(|count| *count == 0).await;
     }
 
-    /// Whether the broker is being stopped.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
     /// Octets of incomplete messages, all connections together.
     pub(crate) fn partial_bytes(&self) -> usize {
         self.partial_bytes.load(Ordering::Relaxed)

@@ -139,11 +139,6 @@ impl Message {
         self.deadline_ms != 0 && self.deadline_ms <= clock::now_ms()
     }
 
-    /// Bytes of the body.
-    pub fn body_len(&self) -> usize {
-        self.content().body.len()
-    }
-
     /// Memory that the message occupies, roughly: what queues and outboxes account for.
     pub fn resident_bytes(&self) -> usize {
         std::mem::size_of::<Self>()
