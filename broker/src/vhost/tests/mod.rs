@@ -19,7 +19,8 @@ use super::{Declared, ExchangeBinding, ExchangeRequest, QueueBinding, QueueReque
 use crate::model::ConnectionId;
 use crate::model::access::Unrestricted;
 use crate::model::arguments::Arguments;
-use crate::queue::Queue;
+use crate::model::clock::Clock;
+use crate::queue::{Queue, Services};
 
 const ME: ConnectionId = ConnectionId(1);
 const OTHER: ConnectionId = ConnectionId(2);
@@ -74,7 +75,7 @@ impl Fixture {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         let (store, _) = Store::open(Options::new(directory.path())).expect("store");
-        let (vhost, _) = Vhost::create("/", store.clone());
+        let (vhost, _) = Vhost::create("/", Services::new(store.clone(), Clock::system()));
         Self { vhost, store, directory }
     }
 
