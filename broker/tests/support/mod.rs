@@ -3,11 +3,9 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use broker::model::clock::{Clock, TimeSource};
 use parking_lot::{Condvar, Mutex};
 use storage::fs::{DirEntry, File, Fs, OpenMode, RealFs};
 use storage::{Durable, Lsn, Options, QueueId, Recovered, SeqRange, Store};
@@ -273,44 +271,5 @@ impl Drop for Release<'_> {
         let mut state = self.0.state.lock();
         state.passed = state.stops;
         self.0.changed.notify_all();
-    }
-}
-
-/// Time that passes when a test says so.
-pub(crate) struct ManualTime {
-    wall_ms: AtomicU64,
-    monotonic_ms: AtomicU64,
-}
-
-struct Source(Arc<ManualTime>);
-
-impl TimeSource for Source {
-    fn wall_ms(&self) -> u64 {
-        self.0.wall_ms.load(Ordering::Relaxed)
-    }
-
-    fn monotonic_ms(&self) -> u64 {
-        self.0.monotonic_ms.load(Ordering::Relaxed)
-    }
-}
-
-impl ManualTime {
-    pub(crate) fn at(wall_ms: u64) -> Arc<Self> {
-        Arc::new(Self { wall_ms: AtomicU64::new(wall_ms), monotonic_ms: AtomicU64::new(7) })
-    }
-
-    /// A clock that is started now.
-    pub(crate) fn clock(self: &Arc<Self>) -> Clock {
-        Clock::of(Box::new(Source(Arc::clone(self))))
-    }
-
-    pub(crate) fn pass(&self, ms: u64) {
-        self.wall_ms.fetch_add(ms, Ordering::Relaxed);
-        self.monotonic_ms.fetch_add(ms, Ordering::Relaxed);
-    }
-
-    /// Somebody sets the machine's clock.
-    pub(crate) fn set_wall(&self, wall_ms: u64) {
-        self.wall_ms.store(wall_ms, Ordering::Relaxed);
     }
 }

@@ -32,6 +32,10 @@ struct Fixture {
     directory: TempDir,
 }
 
+fn services(store: &Arc<Store>) -> Services {
+    Services::new(store.clone(), Clock::system())
+}
+
 /// What the tests read of an error.
 type Refusal = (u16, String, u16, u16);
 
@@ -75,7 +79,7 @@ impl Fixture {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         let (store, _) = Store::open(Options::new(directory.path())).expect("store");
-        let (vhost, _) = Vhost::create("/", Services::new(store.clone(), Clock::system()));
+        let (vhost, _) = Vhost::create("/", services(&store));
         Self { vhost, store, directory }
     }
 

@@ -20,7 +20,8 @@ use broker::queue::signal::WakeList;
 use broker::queue::{Attach, Get, NotDeleted, Published, Queue, QueueSpec, Services};
 use storage::{QueueId, RecoveredQueue, Seq, SeqRange, TxOp};
 
-use crate::support::{Disk, ManualTime, Release};
+use crate::manual_time::ManualTime;
+use crate::support::{Disk, Release};
 
 const ADDRESS: &[u8] = b"\0\x01q";
 const PERSISTENT: &[u8] = &[0x10, 0x00, 2];
@@ -35,7 +36,7 @@ pub(crate) fn message(id: u64, persistent: bool, len: usize) -> Arc<Message> {
 }
 
 /// As [`message`]; it expires at this wall time.
-fn message_until(id: u64, persistent: bool, len: usize, deadline_ms: Option<u64>) -> Arc<Message> {
+pub(crate) fn message_until(id: u64, persistent: bool, len: usize, deadline_ms: Option<u64>) -> Arc<Message> {
     let mut body = vec![0; len.max(8)];
     body[..8].copy_from_slice(&id.to_be_bytes());
     let properties = if persistent { PERSISTENT } else { TRANSIENT };
@@ -214,11 +215,22 @@ impl<'d> World<'d> {
 
     /// A queue whose first `messages` messages are on disk only. Every third one expires within a second.
     pub(crate) fn cold(disk: &'d Disk, messages: u64, high_water: usize) -> Self {
+        let ttl_ms = |seq| (seq % 3 == 1).then_some(1 + seq * 37 % 1_000);
+        Self::cold_for(disk, messages, high_water, ttl_ms)
+    }
+
+    /// As [`World::cold`], with these expirations.
+    pub(crate) fn cold_for(
+        disk: &'d Disk,
+        messages: u64,
+        high_water: usize,
+        ttl_ms: impl Fn(Seq) -> Option<u64>,
+    ) -> Self {
         let mut world = Self::new(disk, true, high_water);
         let id = world.queue.id();
         let mut bytes = 0;
         for seq in 1..=messages {
-            let deadline_ms = (seq % 3 == 1).then_some(START_MS + 1 + seq * 37 % 1_000);
+            let deadline_ms = ttl_ms(seq).map(|ttl_ms| START_MS + ttl_ms);
             let message = message_until(seq, true, 8, deadline_ms);
             bytes += 8;
             disk.store.enqueue(id, seq, message.meta(), message);
