@@ -16,11 +16,12 @@ use crate::world::{START_MS, message_until, spec, stored};
 const BATCH: usize = 3;
 
 type Done = Box<dyn FnOnce(Due) + Send>;
+type Handler = Box<dyn Fn(u64) + Send + Sync>;
 
 #[derive(Default)]
 struct Deadlines {
     entries: Mutex<BTreeSet<(u64, QueueId, Seq)>>,
-    handler: Mutex<Option<Box<dyn Fn(u64) + Send + Sync>>>,
+    handler: Mutex<Option<Handler>>,
     questions: Mutex<Vec<(u64, Done)>>,
 }
 
@@ -29,7 +30,7 @@ impl StoredDeadlines for Deadlines {
         self.entries.lock().first().map(|(deadline_ms, ..)| *deadline_ms)
     }
 
-    fn on_deadline(&self, handler: Box<dyn Fn(u64) + Send + Sync>) {
+    fn on_deadline(&self, handler: Handler) {
         *self.handler.lock() = Some(handler);
     }
 

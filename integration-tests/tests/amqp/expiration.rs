@@ -6,6 +6,8 @@ use integration_tests::raw::Raw;
 use integration_tests::server::Server;
 use integration_tests::unique;
 use integration_tests::wire::{Bytes, NO_PROPERTIES};
+use lapin::BasicProperties;
+use lapin::options::QueueDeclareOptions;
 
 /// Persistent, with this expiration.
 fn properties(expiration: &str) -> Vec<u8> {
@@ -90,16 +92,19 @@ fn what_comes_back_after_its_time_is_not_ready_again() {
     let server = server();
     let mut raw = server.channel();
     let queue = raw.declare(1, &unique("queue"), 2).0;
-    for properties in [properties("40"), Bytes::new().short(1 << 8).shortstr("40").done()] {
+    raw.call(1, id::BASIC_QOS, Bytes::new().long(0).short(1).octet(0), id::BASIC_QOS_OK);
+    raw.consume(1, &queue, "one at a time", 0);
+    for properties in [properties("1"), Bytes::new().short(1 << 8).shortstr("1").done()] {
         raw.publish(1, ("", &queue), 0, &properties, b"held");
-        let Some(held) = raw.get(1, &queue, false) else {
-            panic!("it expired within the time of one round trip");
-        };
+        let held = raw.delivery(1);
+        assert_eq!(held.text(), "held");
         raw.publish(1, ("", &queue), 0, &properties, b"waits");
         wait_for_count(&mut raw, &queue, 0);
         raw.method(1, id::BASIC_NACK, Bytes::new().longlong(held.tag).octet(2));
-        raw.fence(1);
-        assert!(raw.get(1, &queue, true).is_none());
+        raw.publish(1, ("", &queue), 0, NO_PROPERTIES, b"next");
+        let next = raw.delivery(1);
+        assert_eq!(next.text(), "next");
+        raw.method(1, id::BASIC_ACK, Bytes::new().longlong(next.tag).octet(0));
     }
 }
 

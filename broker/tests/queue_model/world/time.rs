@@ -39,8 +39,9 @@ impl World<'_> {
     /// Everything ready whose time is over is gone.
     pub(crate) fn forget_due(&mut self) {
         let now_ms = self.now_ms();
-        let due = self.ready.extract_if(.., |_, known| known.is_due(now_ms));
-        self.settled.extend(due.map(|(_, known)| known.id));
+        let due = self.ready.values().filter(|known| known.is_due(now_ms));
+        self.settled.extend(due.map(|known| known.id));
+        self.ready.retain(|_, known| !known.is_due(now_ms));
     }
 
     /// A message is ready again, or for the first time, unless its time is over.
