@@ -50,6 +50,7 @@ impl Store {
         let (to_sync, groups) = mpsc::sync_channel(1);
         let (give_back, spares) = mpsc::channel();
         let encoder = Encoder::new(Arc::clone(&core), to_sync, spares, segment, at);
+        core.shelf.open(state.handle());
         let keeper = Keeper::new(Arc::clone(&core), state, mirrors);
         if core.index.lock().is_dirty() {
             core.schedule.dirty();
@@ -229,6 +230,7 @@ impl Store {
         for thread in std::mem::take(&mut *self.threads.lock()) {
             join(Some(thread));
         }
+        self.core.shelf.close();
     }
 }
 

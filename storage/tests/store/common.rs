@@ -50,6 +50,13 @@ pub(crate) fn small(dir: &Path) -> Options {
     options
 }
 
+/// As [`small`], with nothing of the index in memory that sled has too.
+pub(crate) fn cold(dir: &Path) -> Options {
+    let mut options = small(dir);
+    options.index_cache_bytes = 0;
+    options
+}
+
 struct Sender(mpsc::SyncSender<()>);
 
 impl Durable for Sender {
