@@ -7,7 +7,6 @@ use std::sync::mpsc::Sender;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::checkpoint::Schedule;
 use crate::commit::encoder::ENOUGH;
 use crate::commit::failure::Failure;
 use crate::commit::pending::Pending;
@@ -19,6 +18,7 @@ use crate::log::recycle::Space;
 use crate::options::Options;
 use crate::reader::Requests;
 use crate::recover::Dirs;
+use crate::schedule::Schedule;
 use crate::shelf::Shelf;
 use crate::stats::Cells;
 use crate::types::{Durable, Lsn};

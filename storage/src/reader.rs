@@ -9,7 +9,6 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
-use crate::checkpoint::Unreadable;
 use crate::core::Core;
 use crate::fs::{File, OpenMode};
 use crate::index::Index;
@@ -20,6 +19,7 @@ use crate::index::queue::LiveMessage;
 use crate::large;
 use crate::log::record;
 use crate::log::segment;
+use crate::schedule::Unreadable;
 use crate::types::{Durable, Place, QueueId, ReadBatch, ReadMessage, Seq};
 
 /// Neighbours on disk with no more than this between them are read at once.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::bytes_cursor::{Cursor, put_prefixed, put_varint};
-use crate::checkpoint::Unreadable;
 use crate::fs::{File, Fs, OpenMode};
 use crate::index::Index;
 use crate::index::base::Base;
@@ -16,6 +15,7 @@ use crate::index::bits;
 use crate::index::chunk::{CHUNK, Stored};
 use crate::index::codec;
 use crate::recover::progress::Progress;
+use crate::schedule::Unreadable;
 use crate::shelf::{self, Shelf};
 
 /// Its name in the data directory.

@@ -76,7 +76,9 @@ impl State {
     /// The last checkpoint.
     pub(crate) fn base(&self) -> Result<Option<Base>, String> {
         match guarded(|| self.db.get(CHECKPOINT))? {
-            Some(value) => Base::take(&value).map(Some).ok_or_else(|| "the checkpoint record cannot be read".to_owned()),
+            Some(value) => {
+                Base::take(&value).map(Some).ok_or_else(|| "the checkpoint record cannot be read".to_owned())
+            }
             None => Ok(None),
         }
     }

@@ -215,7 +215,12 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (segments, free_segments) = self.core.space.counts();
-        Stats { segments, free_segments, pending_bytes: self.pending_bytes(), ..self.core.stats.read() }
+        let (index_bytes, cold_chunks) = {
+            let index = self.core.index.lock();
+            (index.cache.resident, index.cache.cold)
+        };
+        let pending_bytes = self.pending_bytes();
+        Stats { segments, free_segments, pending_bytes, index_bytes, cold_chunks, ..self.core.stats.read() }
     }
 
     fn append(&self, entry: Entry) -> Lsn {

@@ -8,6 +8,8 @@ use crate::state::{Changes, State};
 
 /// Growth of the columns in memory, in bytes, after which it is worth looking again.
 const STEP: usize = 16 * 1024;
+/// Chunks whose columns are checked at a start: some milliseconds.
+const CHECKED: usize = 1024;
 /// Changes that go into sled at once.
 const BATCH_BYTES: u64 = 1024 * 1024;
 
@@ -50,6 +52,20 @@ impl<'a> Relief<'a> {
         self.next = index.cache.resident.saturating_add(self.step);
         Ok(())
     }
+}
+
+/// Reads all columns once if they are few, so that damage in them is found here, where sled can be rebuilt. Many are not
+/// read: a start takes no longer for a deep backlog, and the store stops when it comes upon the damage.
+pub(super) fn check(state: &State, index: &Index) -> Result<(), String> {
+    if index.cache.cold > CHECKED {
+        return Ok(());
+    }
+    for (&id, queue) in &index.queues {
+        for (&number, _) in queue.chunks.iter().filter(|(_, chunk)| chunk.is_cold()) {
+            shelf::decode(&shelf::values(&state.handle(), id, number)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Replaying may have changed cold chunks: what they count for is put right, and what came to them joins their columns.

@@ -64,7 +64,7 @@ struct Attempt {
 impl Sources<'_> {
     pub(super) fn load(&mut self) -> Result<Loaded, OpenError> {
         let existed = self.dirs.sled.exists();
-        let problem = match self.from_sled(existed)? {
+        let problem = match self.open_sled(existed)? {
             Ok(loaded) => return Ok(loaded),
             Err(problem) => problem,
         };
@@ -76,7 +76,7 @@ impl Sources<'_> {
     }
 
     /// With sled and the log since its checkpoint. The inner error says why sled is no good.
-    fn from_sled(&mut self, existed: bool) -> Result<Result<Loaded, String>, OpenError> {
+    fn open_sled(&mut self, existed: bool) -> Result<Result<Loaded, String>, OpenError> {
         let mut index = Index::default();
         let (state, base) = match self.open_state(&mut index) {
             Ok(opened) => opened,
@@ -92,7 +92,7 @@ impl Sources<'_> {
                 "it is missing".to_owned()
             }));
         }
-        if let Err(problem) = relief::complete(&state, &mut index) {
+        if let Err(problem) = relief::complete(&state, &mut index).and_then(|()| relief::check(&state, &index)) {
             return Ok(Err(problem));
         }
         if base.lsn > 0 && !self.reaches(base) {

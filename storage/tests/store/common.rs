@@ -50,6 +50,9 @@ pub(crate) fn small(dir: &Path) -> Options {
     options
 }
 
+/// How a test opens its stores.
+pub(crate) type Mode = fn(&Path) -> Options;
+
 /// As [`small`], with nothing of the index in memory that sled has too.
 pub(crate) fn cold(dir: &Path) -> Options {
     let mut options = small(dir);
