@@ -349,3 +349,60 @@ pub(crate) fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, St
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::columns::Columns;
+    use crate::log::location::Location;
+    use crate::types::Meta;
+
+    /// Version 1 had nothing but the bitmaps, and a live bit could only count where there were columns.
+    #[test]
+    fn bitmaps_of_the_first_version_are_completed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = State::open(&dir.path().join("sled"), 1024 * 1024).expect("it opens");
+        let mut columns = Columns::default();
+        let mut written = bits::Bits::default();
+        for slot in 0..1000usize {
+            let meta = Meta { deadline_ms: (slot % 2 == 0).then_some(5000 - slot as u64), ..Meta::default() };
+            columns.set(slot, Location::segment(1 + slot as u64 / 600, slot as u64 * 8), 100, &meta);
+            bits::set(&mut written, slot);
+        }
+        let mut changes = Changes::default();
+        changes.checkpoint(&Base { lsn: 1, ..Base::default() });
+        let mut value = Vec::new();
+        codec::put_columns(&columns, &written, 0..CHUNK as usize, Stored::Whole, &mut value);
+        changes.put(columns_key(7, 0), value);
+        for start in (0..CHUNK as usize).step_by(QUARTER_SLOTS) {
+            let mut value = Vec::new();
+            codec::put_columns(&columns, &written, start..start + QUARTER_SLOTS, Stored::Quarters, &mut value);
+            changes.put(columns_key(8, start as u64), value);
+        }
+        let mut first_version = vec![1, 0];
+        // All but the first 64, and 24 that have no columns.
+        for word in 0..CHUNK / 64 {
+            first_version.extend_from_slice(&(if word == 0 { 0 } else { u64::MAX }).to_le_bytes());
+        }
+        for queue in [7, 8] {
+            changes.put(chunk_key(CHUNK_BITS, queue, 0), first_version.clone());
+        }
+        state.apply(changes).expect("it is applied");
+        let mut index = Index::default();
+        state.load(&mut index).expect("it is read").expect("there is a checkpoint");
+        for (queue, stored) in [(7, Stored::Whole), (8, Stored::Quarters)] {
+            let chunk = &index.queues[&queue].chunks[&0];
+            assert!(chunk.is_cold() && chunk.listed && !chunk.needs_columns());
+            assert_eq!((chunk.live_count, chunk.stored), (936, stored));
+            let held = chunk.held();
+            assert_eq!((held.live, held.least_deadline), (936, 5000 - 998));
+            // And it is the same in the new version.
+            let mut value = Vec::new();
+            codec::put_bits(chunk, &mut value);
+            let (again, summary) = codec::take_bits(&value).expect("it is read");
+            assert_eq!((again.live, again.stored, summary), (chunk.live, stored, Some(held)));
+        }
+        assert_eq!((index.usage.segments[&1].live, index.usage.segments[&2].live_bytes), (2 * 536, 2 * 40_000));
+        assert_eq!((index.dirty_chunks.len(), index.cache.cold), (2, 2));
+    }
+}
