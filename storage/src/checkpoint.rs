@@ -11,6 +11,7 @@ use crate::index::base::Base;
 use crate::index::{Index, Obsolete, codec};
 use crate::log::record::{Body, Entry};
 use crate::recover;
+use crate::shortage;
 use crate::snapshot;
 use crate::state::{Changes, State, topology_pieces};
 
@@ -20,6 +21,10 @@ const SLICE: usize = 32;
 const BATCH_BYTES: u64 = 1024 * 1024;
 /// Dead segments that call for a snapshot even when they are short, as after many restarts.
 const DEAD_MAX: usize = 12;
+/// Bytes that a chunk takes in sled.
+const CHUNK_BYTES: u64 = 8 * 1024;
+/// A mark that takes longer than this may be waiting for what a checkpoint sets free.
+const WAITING: Duration = Duration::from_secs(1);
 
 /// When the next checkpoint is due.
 #[derive(Default)]
@@ -27,6 +32,7 @@ pub(crate) struct Schedule {
     state: Mutex<Due>,
     changed: Condvar,
     said: AtomicBool,
+    marking: AtomicBool,
 }
 
 #[derive(Default)]
@@ -62,6 +68,11 @@ impl Schedule {
     pub(crate) fn wake(&self) {
         drop(self.state.lock());
         self.changed.notify_all();
+    }
+
+    /// A checkpoint is in sled and waits for its mark in the log.
+    pub(crate) fn waits_for_mark(&self) -> bool {
+        self.marking.load(Ordering::Acquire)
     }
 
     /// Waits until a checkpoint is due. `Some(true)` when it is the last, `None` when the store stops.
@@ -108,11 +119,13 @@ pub(crate) struct Keeper {
     log_at_snapshot: u64,
     /// sled failed in the last checkpoint too.
     failed_before: bool,
+    /// The disk had no room for the last checkpoint or snapshot.
+    postponed: bool,
 }
 
 impl Keeper {
     pub(crate) fn new(core: Arc<Core>, state: State, from: Mirrors) -> Self {
-        Self { core, state: Some(state), from, log_at_snapshot: 0, failed_before: false }
+        Self { core, state: Some(state), from, log_at_snapshot: 0, failed_before: false, postponed: false }
     }
 
     /// Runs until the store stops or is closed.
@@ -123,12 +136,38 @@ impl Keeper {
             let Some(last) = core.schedule.wait(core.options.checkpoint_interval, || core.is_stopping()) else {
                 return Ok(());
             };
-            if !self.checkpoint(last)? || last {
+            core.space.disk.look();
+            let needed = self.needed();
+            if !self.has_room("a checkpoint", needed) {
+                if last {
+                    return Err("the disk is full: there is no room for the last checkpoint".to_owned());
+                }
+            } else if !self.checkpoint(last)? || last {
                 return Ok(());
             }
             self.snapshot_if_due();
             self.retire();
         }
+    }
+
+    /// About what a checkpoint takes on disk.
+    fn needed(&self) -> u64 {
+        self.core.space.room() + self.core.index.lock().dirty_chunks.len() as u64 * CHUNK_BYTES
+    }
+
+    /// Whether there is room on the disk for so many bytes. If not, the thread comes back to it after the interval.
+    fn has_room(&mut self, what: &str, bytes: u64) -> bool {
+        let room = self.core.space.make_room(bytes);
+        if !room {
+            if !std::mem::replace(&mut self.postponed, true) {
+                tracing::warn!(bytes, "the disk is full: {what} has to wait for room");
+            }
+            self.core.space.disk.refuse();
+            self.core.schedule.dirty();
+        } else {
+            self.postponed = false;
+        }
+        room
     }
 
     /// One checkpoint; false when the store stopped meanwhile.
@@ -149,8 +188,17 @@ impl Keeper {
         };
         let done = Entry::CheckpointDone { lsn: base.lsn, clean: last };
         let bytes = done.span(Body::Inline);
-        let lsn = self.core.pending.append(done, bytes);
-        if !self.core.wait_durable(lsn) {
+        let core = Arc::clone(&self.core);
+        let lsn = core.pending.append(done, bytes);
+        // When the log itself waits for room, this is what can give it some: the last of the reserve, and what has died since.
+        core.schedule.marking.store(true, Ordering::Release);
+        let durable = core.wait_durable_doing(lsn, WAITING, || {
+            core.space.disk.wake();
+            self.snapshot_if_due();
+            self.retire();
+        });
+        core.schedule.marking.store(false, Ordering::Release);
+        if !durable {
             return Ok(false);
         }
         self.from.checkpoint = base;
@@ -229,9 +277,17 @@ impl Keeper {
         let written = core.stats.log_bytes().saturating_sub(self.log_at_snapshot).saturating_add(self.from.older_log);
         let dead = self.dead(self.from.checkpoint.resume.segment).len();
         let index_bytes = core.index.lock().estimated_bytes();
-        if written <= core.options.snapshot_bytes.max(2 * index_bytes) && dead < DEAD_MAX + core.options.pool_segments {
+        let few = DEAD_MAX + core.options.pool_segments;
+        // On a low disk, as soon as it gives back more than it takes.
+        let low = core.space.disk.is_low() && dead as u64 * core.options.segment_bytes > 2 * index_bytes;
+        if written <= core.options.snapshot_bytes.max(2 * index_bytes) && dead < few && !(low && dead > 0) {
             return;
         }
+        let needed = 2 * index_bytes + core.space.room();
+        if !self.has_room("a snapshot", needed) {
+            return;
+        }
+        let core = &self.core;
         // As of the checkpoint, not of now: the log says that this point is durable.
         let base = self.from.checkpoint;
         let log_bytes = core.stats.log_bytes();
@@ -244,7 +300,13 @@ impl Keeper {
                 self.log_at_snapshot = log_bytes;
             }
             // The old one stays good; log is kept for longer.
-            Err(error) => tracing::error!(%error, "cannot write a snapshot"),
+            Err(error) => {
+                tracing::error!(%error, "cannot write a snapshot");
+                if shortage::is_full(&error) {
+                    core.space.disk.refuse();
+                    core.schedule.dirty();
+                }
+            }
         }
     }
 

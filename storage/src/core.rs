@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::checkpoint::Schedule;
 use crate::commit::encoder::ENOUGH;
@@ -15,10 +16,10 @@ use crate::commit::sleeper::{Sleep, Sleeper};
 use crate::commit::waiters::Waiters;
 use crate::index::Index;
 use crate::log::key::Key;
-use crate::log::recycle::Space;
 use crate::options::Options;
 use crate::reader::Requests;
 use crate::recover::Dirs;
+use crate::space::Space;
 use crate::stats::Cells;
 use crate::types::{Durable, Lsn};
 
@@ -49,6 +50,7 @@ pub(crate) struct Core {
     pub(crate) stats: Cells,
     pub(crate) ids: Ids,
     pub(crate) stopping: AtomicBool,
+    pub(crate) closing: AtomicBool,
     /// LSN of the mark of a clean stop, once that is durable.
     pub(crate) clean_mark: AtomicU64,
 }
@@ -96,6 +98,7 @@ impl Core {
             stats: Cells::default(),
             ids: Ids::default(),
             stopping: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             clean_mark: AtomicU64::new(0),
         }
     }
@@ -111,6 +114,11 @@ impl Core {
     /// The store has failed, was closed, or is being dropped.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The store is being closed: what would have to wait for room on the disk fails.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// Wakes the encoder if it sleeps and there is reason to.
@@ -146,6 +154,7 @@ impl Core {
         self.stopping.store(true, Ordering::SeqCst);
         self.encoder.wake();
         self.schedule.wake();
+        self.space.disk.wake();
         self.requests.stop();
         self.jobs.lock().take();
         self.bell.ring();
@@ -165,12 +174,19 @@ impl Core {
 
     /// Waits until a position is durable; false when it never will be.
     pub(crate) fn wait_durable(self: &Arc<Self>, lsn: Lsn) -> bool {
+        self.wait_durable_doing(lsn, Duration::MAX, || {})
+    }
+
+    /// Waits until a position is durable, and does something each time that so much time has gone by.
+    pub(crate) fn wait_durable_doing(self: &Arc<Self>, lsn: Lsn, each: Duration, mut something: impl FnMut()) -> bool {
         let gate = Arc::new(Gate { open: AtomicBool::new(false), bell: Arc::clone(&self.bell) });
         if self.waiters.add(lsn, gate.clone()) {
             self.kick();
             let mut held = self.bell.lock.lock();
             while !gate.open.load(Ordering::Acquire) && !self.is_stopping() {
-                self.bell.rung.wait(&mut held);
+                if self.bell.rung.wait_for(&mut held, each).timed_out() {
+                    MutexGuard::unlocked(&mut held, &mut something);
+                }
             }
         }
         self.waiters.durable() >= lsn
@@ -212,4 +228,6 @@ pub(crate) enum Job {
     Retire(Vec<u64>),
     /// Nobody needs these large files any more.
     RemoveLarge(Vec<u64>),
+    /// The free space is to be looked at.
+    Review,
 }

@@ -140,7 +140,9 @@ impl Encoder {
             let room = usize::try_from(self.segment.len - self.offset).unwrap_or(usize::MAX);
             if self.buf.is_empty() {
                 if group::span(span) > room as u64 {
-                    self.roll(span)?;
+                    if !self.roll(span)? {
+                        break;
+                    }
                     // What stands in the segment before is out of reach of a reference now.
                     let Some(entry) = self.batch.front() else {
                         break;
@@ -266,7 +268,8 @@ impl Encoder {
     }
 
     /// Goes on in the next segment, which is big enough for an entry of `span` bytes with its body inline.
-    fn roll(&mut self, span: usize) -> Result<(), String> {
+    /// False when the store stops before there is one.
+    fn roll(&mut self, span: usize) -> Result<bool, String> {
         let inline = self.batch.front().map_or(span, |entry| match entry {
             Entry::Enqueue { payload, .. } => {
                 span.max(ENQUEUE_HEADER + payload.encoded_len().min(self.core.options.large_bytes))
@@ -274,12 +277,14 @@ impl Encoder {
             _ => span,
         });
         let needed = group::span(inline.next_multiple_of(8));
-        self.segment =
-            self.core.space.next(needed).map_err(|error| format!("opening the next segment of the log: {error}"))?;
+        let Some(segment) = self.core.next_segment(needed)? else {
+            return Ok(false);
+        };
+        self.segment = segment;
         self.offset = 0;
         self.asked = false;
         self.core.schedule.segment_full();
-        Ok(())
+        Ok(true)
     }
 
     fn hand_over(&mut self) -> Result<(), String> {
