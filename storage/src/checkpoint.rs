@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::core::{Core, Job};
 use crate::index::base::Base;
 use crate::index::{Index, Obsolete, codec};
-use crate::log::record::{Body, Entry};
+use crate::log::record::Entry;
 use crate::recover;
 use crate::shortage;
 use crate::snapshot;
@@ -138,7 +138,9 @@ impl Keeper {
             };
             core.space.disk.look();
             let needed = self.needed();
-            if !self.has_room("a checkpoint", needed) {
+            let room = self.has_room("a checkpoint", needed);
+            core.space.disk.set_short(!room);
+            if !room {
                 if last {
                     return Err("the disk is full: there is no room for the last checkpoint".to_owned());
                 }
@@ -162,7 +164,6 @@ impl Keeper {
             if !std::mem::replace(&mut self.postponed, true) {
                 tracing::warn!(bytes, "the disk is full: {what} has to wait for room");
             }
-            self.core.space.disk.refuse();
             self.core.schedule.dirty();
         } else {
             self.postponed = false;
@@ -187,12 +188,12 @@ impl Keeper {
             }
         };
         let done = Entry::CheckpointDone { lsn: base.lsn, clean: last };
-        let bytes = done.span(Body::Inline);
+        let bytes = done.pending_bytes();
         let core = Arc::clone(&self.core);
         let lsn = core.pending.append(done, bytes);
         // When the log itself waits for room, this is what can give it some: the last of the reserve, and what has died since.
         core.schedule.marking.store(true, Ordering::Release);
-        let durable = core.wait_durable_doing(lsn, WAITING, || {
+        let durable = core.wait_landed(lsn, WAITING, || {
             core.space.disk.wake();
             self.snapshot_if_due();
             self.retire();

@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::checkpoint::Schedule;
 use crate::commit::encoder::ENOUGH;
 use crate::commit::failure::Failure;
+use crate::commit::large_writer::LargeWriter;
 use crate::commit::pending::Pending;
 use crate::commit::sleeper::{Sleep, Sleeper};
 use crate::commit::waiters::Waiters;
@@ -32,7 +33,11 @@ pub(crate) struct Core {
     /// Which opening of the store this is; greater than all before.
     pub(crate) epoch: u64,
     pub(crate) pending: Pending,
+    /// Who waits until everything up to a position is durable.
     pub(crate) waiters: Waiters,
+    /// Who waits until everything up to a position is durable or waits for a file of its own.
+    pub(crate) landed: Waiters,
+    pub(crate) large_writer: LargeWriter,
     pub(crate) encoder: Sleeper,
     /// A group is with the sync thread and not synced yet.
     pub(crate) sync_busy: AtomicBool,
@@ -84,6 +89,8 @@ impl Core {
             epoch,
             pending: Pending::new(next_lsn),
             waiters: Waiters::new(next_lsn - 1),
+            landed: Waiters::new(next_lsn - 1),
+            large_writer: LargeWriter::default(),
             encoder: Sleeper::default(),
             sync_busy: AtomicBool::new(false),
             synced: AtomicU64::new(next_lsn - 1),
@@ -158,6 +165,7 @@ impl Core {
         self.requests.stop();
         self.jobs.lock().take();
         self.bell.ring();
+        self.landed.close();
         self.waiters.close();
     }
 
@@ -174,22 +182,26 @@ impl Core {
 
     /// Waits until a position is durable; false when it never will be.
     pub(crate) fn wait_durable(self: &Arc<Self>, lsn: Lsn) -> bool {
-        self.wait_durable_doing(lsn, Duration::MAX, || {})
+        self.wait_for(&self.waiters, lsn, Duration::MAX, || {})
     }
 
-    /// Waits until a position is durable, and does something each time that so much time has gone by.
-    pub(crate) fn wait_durable_doing(self: &Arc<Self>, lsn: Lsn, each: Duration, mut something: impl FnMut()) -> bool {
+    /// Waits until the log has a position, whatever waits for a file, and does something each time that `every` has gone by.
+    pub(crate) fn wait_landed(self: &Arc<Self>, lsn: Lsn, every: Duration, something: impl FnMut()) -> bool {
+        self.wait_for(&self.landed, lsn, every, something)
+    }
+
+    fn wait_for(self: &Arc<Self>, waiters: &Waiters, lsn: Lsn, every: Duration, mut something: impl FnMut()) -> bool {
         let gate = Arc::new(Gate { open: AtomicBool::new(false), bell: Arc::clone(&self.bell) });
-        if self.waiters.add(lsn, gate.clone()) {
+        if waiters.add(lsn, gate.clone()) {
             self.kick();
             let mut held = self.bell.lock.lock();
             while !gate.open.load(Ordering::Acquire) && !self.is_stopping() {
-                if self.bell.rung.wait_for(&mut held, each).timed_out() {
+                if self.bell.rung.wait_for(&mut held, every).timed_out() {
                     MutexGuard::unlocked(&mut held, &mut something);
                 }
             }
         }
-        self.waiters.durable() >= lsn
+        waiters.durable() >= lsn
     }
 }
 

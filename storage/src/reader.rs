@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use rustix::io::Errno;
 
 use crate::core::Core;
 use crate::fs::{File, OpenMode};
@@ -15,7 +14,8 @@ use crate::index::queue::LiveMessage;
 use crate::large;
 use crate::log::record;
 use crate::log::segment;
-use crate::types::{Durable, Place, QueueId, ReadBatch, ReadMessage, Seq};
+use crate::shortage;
+use crate::types::{Durable, Lsn, Place, QueueId, ReadBatch, ReadMessage, Seq};
 
 /// Neighbours on disk with no more than this between them are read at once.
 const GAP: u64 = 16 * 1024;
@@ -116,13 +116,16 @@ impl Durable for Postponed {
 }
 
 /// Runs until the store stops.
-pub(crate) fn run(core: &Core) {
+pub(crate) fn run(core: &Arc<Core>) {
     let mut reader = Reader { core, open: VecDeque::new() };
     while let Some(request) = core.requests.next() {
-        let Some(batch) = reader.read(request.queue, request.from, request.max_messages, request.max_bytes) else {
-            return;
-        };
-        (request.done)(batch);
+        match reader.read(&request) {
+            Some(Ok(batch)) => (request.done)(batch),
+            Some(Err(lsn)) => {
+                core.waiters.add(lsn, Postponed::new(core, request));
+            }
+            None => return,
+        }
         // An idle reader holds no files open: some may have been unlinked, and their space comes back only then.
         if core.requests.is_empty() {
             reader.open.clear();
@@ -136,12 +139,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// One batch; `None` when the store stops.
-    fn read(&mut self, queue: QueueId, from: Seq, max_messages: usize, max_bytes: usize) -> Option<ReadBatch> {
-        let (wanted, mut batch) = self.choose(queue, from, max_messages, max_bytes);
+    /// One batch, or the position to wait for before there can be one. `None` when the store stops.
+    fn read(&mut self, request: &Request) -> Option<Result<ReadBatch, Lsn>> {
+        let (wanted, mut batch) = match self.choose(request) {
+            Ok(chosen) => chosen,
+            Err(lsn) => return Some(Err(lsn)),
+        };
         let outcome = self.read_wanted(&wanted, &mut batch);
         self.unpin(&wanted);
-        outcome.map(|()| batch)
+        outcome.map(|()| Ok(batch))
     }
 
     fn read_wanted(&mut self, wanted: &[LiveMessage], batch: &mut ReadBatch) -> Option<()> {
@@ -165,7 +171,7 @@ impl Reader<'_> {
     fn insist<T>(&mut self, mut read: impl FnMut(&mut Self) -> io::Result<T>) -> Option<io::Result<T>> {
         loop {
             match read(self) {
-                Err(error) if is_shortage(&error) => {
+                Err(error) if shortage::is_scarce(&error) => {
                     tracing::warn!(%error, "cannot read messages now");
                     self.open.clear();
                     if !self.core.requests.pause(RETRY) {
@@ -178,27 +184,29 @@ impl Reader<'_> {
     }
 
     /// Picks the messages and pins what holds their bytes, so that neither is reused before they are read.
-    fn choose(
-        &self,
-        queue: QueueId,
-        from: Seq,
-        max_messages: usize,
-        max_bytes: usize,
-    ) -> (Vec<LiveMessage>, ReadBatch) {
+    fn choose(&self, request: &Request) -> Result<(Vec<LiveMessage>, ReadBatch), Lsn> {
         let mut index = self.core.index.lock();
-        let mut batch = ReadBatch { next: from, end: true, ..ReadBatch::default() };
+        let mut batch = ReadBatch { next: request.from, end: true, ..ReadBatch::default() };
         let mut wanted: Vec<LiveMessage> = Vec::new();
         let mut bytes = 0usize;
-        if let Some(queue) = index.queues.get(&queue) {
-            for message in queue.live_from(from) {
+        let held = index.held.first(request.queue, request.from);
+        if let Some(queue) = index.queues.get(&request.queue) {
+            for message in queue.live_from(request.from) {
                 bytes = bytes.saturating_add(message.len as usize);
-                if wanted.len() >= max_messages || (bytes > max_bytes && !wanted.is_empty()) {
+                let full = wanted.len() >= request.max_messages || bytes > request.max_bytes;
+                if (full && !wanted.is_empty()) || held.is_some_and(|(held, _)| held < message.seq) {
                     batch.end = false;
                     break;
                 }
                 batch.next = message.seq + 1;
                 wanted.push(message);
             }
+        }
+        if let Some((_, lsn)) = held {
+            if wanted.is_empty() {
+                return Err(lsn);
+            }
+            batch.end = false;
         }
         for message in &wanted {
             if let Some((segment, _)) = message.location.as_segment() {
@@ -207,7 +215,7 @@ impl Reader<'_> {
                 index.pin_large(file);
             }
         }
-        (wanted, batch)
+        Ok((wanted, batch))
     }
 
     fn unpin(&self, wanted: &[LiveMessage]) {
@@ -290,11 +298,6 @@ impl Reader<'_> {
         self.open.push_back((id, Arc::clone(&file)));
         Ok(file)
     }
-}
-
-/// The process, or the machine, has too many files open or too little memory: the bytes are as good as before.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 fn push(batch: &mut ReadBatch, message: &LiveMessage, payload: Bytes) {

@@ -14,7 +14,7 @@ use crate::commit::syncer;
 use crate::core::{Core, Job};
 use crate::error::{CloseError, OpenError};
 use crate::fs::File;
-use crate::log::record::{Body, ENQUEUE_HEADER, Entry, Purge, Requeue};
+use crate::log::record::{Entry, Purge, Requeue};
 use crate::options::Options;
 use crate::reader::{self, Postponed, Request};
 use crate::recover::{self, Opened};
@@ -85,8 +85,7 @@ impl Store {
 
     /// A message enters a queue.
     pub fn enqueue(&self, queue: QueueId, seq: Seq, meta: Meta, payload: Arc<dyn Payload>) -> Lsn {
-        let bytes = ENQUEUE_HEADER + payload.encoded_len();
-        self.core.pending.append(enqueue_entry(queue, seq, &meta, payload, false), bytes)
+        self.append(enqueue_entry(queue, seq, &meta, payload, false))
     }
 
     /// Messages leave a queue for good.
@@ -118,7 +117,7 @@ impl Store {
             })
             .collect();
         entries.push(Entry::TxEnd { count });
-        let bytes = entries.iter().map(|entry| entry.span(Body::Inline)).sum();
+        let bytes = entries.iter().map(Entry::pending_bytes).sum();
         self.core.pending.append_all(entries, bytes)
     }
 
@@ -147,7 +146,8 @@ impl Store {
     }
 
     /// Reads live messages of a queue in order, from `from` on, until one of the two limits is reached (but at least one).
-    /// `done` is called on a reader thread, after everything appended before this call is durable. If the store stops before
+    /// `done` is called on a reader thread, after everything appended before this call is durable, as far as the queue's
+    /// messages from `from` on are concerned. If the store stops before
     /// that, or has stopped, it is dropped without a call: an empty batch would say that there are no messages.
     pub fn read(
         &self,
@@ -158,7 +158,9 @@ impl Store {
         done: Box<dyn FnOnce(ReadBatch) + Send>,
     ) {
         let request = Request { queue, from, max_messages: max_messages.max(1), max_bytes, done };
-        self.notify_at(self.core.pending.last(), Postponed::new(&self.core, request));
+        if self.core.landed.add(self.core.pending.last(), Postponed::new(&self.core, request)) {
+            self.core.kick();
+        }
     }
 
     /// Calls `handler` when an error ends the store, at once if one has: nothing more becomes durable from then on.
@@ -248,7 +250,7 @@ impl Store {
     }
 
     fn append(&self, entry: Entry) -> Lsn {
-        let bytes = entry.span(Body::Inline);
+        let bytes = entry.pending_bytes();
         self.core.pending.append(entry, bytes)
     }
 
@@ -257,6 +259,9 @@ impl Store {
         self.core.stop();
         join(self.keeper.lock().take());
         for thread in std::mem::take(&mut *self.threads.lock()) {
+            join(Some(thread));
+        }
+        for thread in self.core.large_writer.take_threads() {
             join(Some(thread));
         }
     }

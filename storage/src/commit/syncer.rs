@@ -23,6 +23,13 @@ pub(crate) fn run(core: &Arc<Core>, groups: &Receiver<Group>, spares: &Sender<Sp
 }
 
 fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<(), String> {
+    if group.buf.is_empty() {
+        core.sync_busy.store(false, Ordering::SeqCst);
+        core.encoder.wake();
+        core.pending.settle_bytes(group.taken);
+        core.landed.publish(group.landed);
+        return Ok(());
+    }
     let started = Instant::now();
     let name = group.segment.id;
     // The segment has its blocks, so only a file system that never writes in place can be full here. Then the same bytes are
@@ -44,7 +51,8 @@ fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<
         index.is_dirty()
     };
     core.pending.settle_bytes(group.taken);
-    core.waiters.publish(group.last_lsn);
+    core.landed.publish(group.landed);
+    core.waiters.publish(group.durable);
     if dirty {
         core.schedule.dirty();
     }

@@ -4,6 +4,7 @@
 pub(crate) mod base;
 pub(crate) mod chunk;
 pub(crate) mod codec;
+pub(crate) mod held;
 pub(crate) mod queue;
 pub(crate) mod topology;
 
@@ -15,6 +16,7 @@ use crate::log::record::Op;
 use crate::types::{Meta, QueueId, SeqRange, TopologyChange};
 
 use chunk::{Chunk, Stored, place_of};
+use held::HeldMessages;
 use queue::{QueueIndex, payload_len};
 use topology::Topology;
 
@@ -94,6 +96,7 @@ pub(crate) struct Index {
     pub(crate) large: IdMap<LargeUse>,
     /// Large files nobody needs any more, to be removed after the next checkpoint.
     pub(crate) large_dead: Vec<u64>,
+    pub(crate) held: HeldMessages,
     /// LSN of the last entry in force.
     pub(crate) applied: u64,
     /// Replaying from here brings back everything above `applied`.
@@ -183,19 +186,12 @@ impl Index {
     }
 
     fn enqueue(&mut self, id: QueueId, seq: u64, location: Location, len: u32, meta: &Meta) {
+        self.held.remove(id, seq);
         if !self.dropped.is_empty() && self.dropped.contains(&id) {
             self.release_pin(location);
             return;
         }
-        let queue = self.queues.entry(id).or_default();
-        if seq >= queue.next_seq {
-            queue.next_seq = seq.saturating_add(1);
-            queue.header_dirty = true;
-            if !queue.listed {
-                queue.listed = true;
-                self.dirty_queues.push(id);
-            }
-        }
+        let queue = used(&mut self.queues, &mut self.dirty_queues, id, seq);
         let (number, slot) = place_of(seq);
         let chunk = queue.chunks.entry(number).or_default();
         let before = chunk.insert(slot, location, len, meta);
@@ -213,6 +209,14 @@ impl Index {
         }
         self.hold(location, len);
         self.release_pin(location);
+    }
+
+    /// A message was settled before it came into the log: its number counts as used all the same.
+    pub(crate) fn skip(&mut self, id: QueueId, seq: u64) {
+        self.held.remove(id, seq);
+        if !self.dropped.contains(&id) {
+            used(&mut self.queues, &mut self.dirty_queues, id, seq);
+        }
     }
 
     /// Counts one live message at a location.
@@ -381,6 +385,20 @@ impl Index {
             }
         }
     }
+}
+
+/// A number of a queue was given out.
+fn used<'a>(queues: &'a mut IdMap<QueueIndex>, dirty: &mut Vec<QueueId>, id: QueueId, seq: u64) -> &'a mut QueueIndex {
+    let queue = queues.entry(id).or_default();
+    if seq >= queue.next_seq {
+        queue.next_seq = seq.saturating_add(1);
+        queue.header_dirty = true;
+        if !queue.listed {
+            queue.listed = true;
+            dirty.push(id);
+        }
+    }
+    queue
 }
 
 /// One live message less at a location.

@@ -31,6 +31,8 @@ struct State {
     waiting: usize,
     /// Somebody was refused room and does without.
     refused: bool,
+    /// There is not even room for a checkpoint.
+    short: bool,
     /// Files taken from the reserve and not put back.
     owed: usize,
     handlers: Vec<Listener>,
@@ -112,6 +114,11 @@ impl Disk {
         self.change(|state| state.refused = false);
     }
 
+    /// Says whether there is room for a checkpoint.
+    pub(crate) fn set_short(&self, short: bool) {
+        self.change(|state| state.short = short);
+    }
+
     /// A file of the reserve was taken.
     pub(crate) fn owe(&self) {
         self.change(|state| state.owed += 1);
@@ -144,11 +151,16 @@ impl Disk {
         free.map_or(true, |free| free >= bytes)
     }
 
+    /// An error when so many bytes are not free.
+    pub(crate) fn ask_room(&self, bytes: u64) -> io::Result<()> {
+        if self.has_room(bytes) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
         change(&mut state);
         let free = self.free.load(Ordering::Relaxed);
-        let low = free < self.bar() || state.waiting > 0 || state.refused || state.owed > 0;
+        let low = free < self.bar() || state.waiting > 0 || state.refused || state.short || state.owed > 0;
         let before = self.low.swap(low, Ordering::AcqRel);
         let State { waiting, owed, .. } = *state;
         let news = state.handlers.iter().any(|listener| listener.told != low);

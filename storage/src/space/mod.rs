@@ -145,8 +145,8 @@ impl Space {
     }
 
     fn create(&self, id: u64, len: u64, depth: Depth) -> io::Result<Segment> {
-        if depth != Depth::Last && !self.disk.has_room(len.saturating_add(self.room())) {
-            return Err(io::ErrorKind::StorageFull.into());
+        if depth != Depth::Last {
+            self.disk.ask_room(len.saturating_add(self.room()))?;
         }
         let path = segment::path(&self.log_dir, id);
         let file = self.fs.open(&path, OpenMode::CreateNew)?;
