@@ -7,7 +7,8 @@
 //!
 //! - `store`: the public interface; `core`: what its threads share.
 //! - `commit`: pending buffer, encoder thread, sync thread, those who wait.
-//! - `log`: bytes of groups and entries, segments and their reuse.
+//! - `log`: bytes of groups and entries, names of segments.
+//! - `space`: files for the log, what is kept for a full disk, and how full it is; `shortage`: errors that pass.
 //! - `index`: which messages are live and where they are.
 //! - `schedule`, `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own; `shelf`: the part that is only there.
 //! - `recover`: from a directory back to an index.
@@ -28,7 +29,9 @@ mod reader;
 mod recover;
 mod schedule;
 mod shelf;
+mod shortage;
 mod snapshot;
+mod space;
 mod state;
 mod stats;
 mod store;

@@ -7,6 +7,7 @@ pub(crate) mod chunk;
 pub(crate) mod codec;
 pub(crate) mod cold;
 pub(crate) mod columns;
+pub(crate) mod held;
 pub(crate) mod queue;
 pub(crate) mod topology;
 pub(crate) mod usage;
@@ -21,6 +22,7 @@ use crate::types::{Meta, QueueId, SeqRange, TopologyChange};
 use chunk::{CHUNK, Chunk, Residence, Stored, place_of};
 use cold::Cache;
 use columns::Late;
+use held::HeldMessages;
 use queue::{QueueIndex, payload_len};
 use topology::Topology;
 use usage::Usage;
@@ -79,6 +81,7 @@ pub(crate) struct Index {
     pub(crate) topology: Topology,
     pub(crate) usage: Usage,
     pub(crate) cache: Cache,
+    pub(crate) held: HeldMessages,
     /// LSN of the last entry in force.
     pub(crate) applied: u64,
     /// Replaying from here brings back everything above `applied`.
@@ -168,19 +171,12 @@ impl Index {
     }
 
     fn enqueue(&mut self, id: QueueId, seq: u64, location: Location, len: u32, meta: &Meta) {
+        self.held.remove(id, seq);
         if !self.dropped.is_empty() && self.dropped.contains(&id) {
             self.usage.release_pin(location);
             return;
         }
-        let queue = self.queues.entry(id).or_default();
-        if seq >= queue.next_seq {
-            queue.next_seq = seq.saturating_add(1);
-            queue.header_dirty = true;
-            if !queue.listed {
-                queue.listed = true;
-                self.dirty_queues.push(id);
-            }
-        }
+        let queue = used(&mut self.queues, &mut self.dirty_queues, id, seq);
         let (number, slot) = place_of(seq);
         let chunk = queue.chunks.entry(number).or_default();
         let was_live = !chunk.set_live(slot);
@@ -213,6 +209,14 @@ impl Index {
     /// Whether a large file is known.
     pub(crate) fn has_large(&self, file: u64) -> bool {
         self.usage.large.contains_key(&file)
+    }
+
+    /// A message was settled before it came into the log: its number counts as used all the same.
+    pub(crate) fn skip(&mut self, id: QueueId, seq: u64) {
+        self.held.remove(id, seq);
+        if !self.dropped.contains(&id) {
+            used(&mut self.queues, &mut self.dirty_queues, id, seq);
+        }
     }
 
     /// Takes the messages of a range out, as long as they are not in `except`, which is in order and without overlaps (see
@@ -375,6 +379,20 @@ impl Index {
             chunk.stored = Stored::Nowhere;
         }
     }
+}
+
+/// A number of a queue was given out.
+fn used<'a>(queues: &'a mut IdMap<QueueIndex>, dirty: &mut Vec<QueueId>, id: QueueId, seq: u64) -> &'a mut QueueIndex {
+    let queue = queues.entry(id).or_default();
+    if seq >= queue.next_seq {
+        queue.next_seq = seq.saturating_add(1);
+        queue.header_dirty = true;
+        if !queue.listed {
+            queue.listed = true;
+            dirty.push(id);
+        }
+    }
+    queue
 }
 
 /// A chunk changed: the next checkpoint has to look at it.

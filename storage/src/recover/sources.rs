@@ -15,14 +15,14 @@ use crate::state::State;
 use super::relief::{self, Relief};
 use super::replay::{self, Replayed};
 use super::scan::{self, GroupRef, Verdict};
-use super::{Dirs, LogFiles, quarantine};
+use super::{Dirs, Stock, quarantine};
 
 /// Where an index can come from.
 pub(super) struct Sources<'a> {
     pub(super) options: &'a Options,
     pub(super) dirs: &'a Dirs,
     pub(super) key: &'a Key,
-    pub(super) files: &'a LogFiles,
+    pub(super) files: &'a Stock,
     pub(super) damage: &'a mut Vec<String>,
 }
 

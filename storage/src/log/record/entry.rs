@@ -95,6 +95,16 @@ pub(crate) enum Body {
 }
 
 impl Entry {
+    /// Whether it is part of a transaction, or ends one.
+    pub(crate) fn is_in_tx(&self) -> bool {
+        matches!(self, Self::Enqueue { tx: true, .. } | Self::Settle { tx: true, .. } | Self::TxEnd { .. })
+    }
+
+    /// Bytes that it counts for until it is durable.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.span(Body::Inline)
+    }
+
     /// Bytes the entry takes in a group when its payload, if any, is written as `body`; padding included.
     pub(crate) fn span(&self, body: Body) -> usize {
         let len = match (self, body) {
