@@ -52,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) jobs: Mutex<Option<Sender<Job>>>,
     pub(crate) preparing: AtomicBool,
     pub(crate) requests: Requests,
+    /// Who wants to know of an earlier deadline.
+    pub(crate) deadline_handler: Mutex<Option<Arc<dyn Fn(u64) + Send + Sync>>>,
     pub(crate) stats: Cells,
     pub(crate) ids: Ids,
     pub(crate) stopping: AtomicBool,
@@ -100,6 +102,7 @@ impl Core {
             jobs: Mutex::new(Some(jobs)),
             preparing: AtomicBool::new(false),
             requests: Requests::default(),
+            deadline_handler: Mutex::default(),
             stats: Cells::default(),
             ids: Ids::default(),
             stopping: AtomicBool::new(false),

@@ -8,6 +8,7 @@ pub(crate) mod codec;
 pub(crate) mod cold;
 pub(crate) mod columns;
 pub(crate) mod queue;
+pub(crate) mod timers;
 pub(crate) mod topology;
 pub(crate) mod usage;
 
@@ -22,6 +23,7 @@ use chunk::{CHUNK, Chunk, Residence, Stored, place_of};
 use cold::Cache;
 use columns::Late;
 use queue::{QueueIndex, payload_len};
+use timers::Timers;
 use topology::Topology;
 use usage::Usage;
 
@@ -79,6 +81,7 @@ pub(crate) struct Index {
     pub(crate) topology: Topology,
     pub(crate) usage: Usage,
     pub(crate) cache: Cache,
+    pub(crate) timers: Timers,
     /// LSN of the last entry in force.
     pub(crate) applied: u64,
     /// Replaying from here brings back everything above `applied`.
@@ -199,6 +202,9 @@ impl Index {
                 overlay.put(slot, Late { location, len, meta: *meta }).map(|late| (late.location, late.len))
             }
         };
+        if let Some(deadline) = meta.deadline_ms {
+            self.timers.arm(id, number, slot, chunk, deadline);
+        }
         touched(id, number, chunk, &mut self.dirty_chunks);
         queue.messages += u64::from(!was_live);
         queue.bytes += payload_len(location, len);
