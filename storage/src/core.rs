@@ -26,6 +26,9 @@ use crate::types::{Durable, Lsn};
 /// Chunks looked at for eviction under one hold of the index lock.
 const EVICT: usize = 16;
 
+/// Told of the next deadline.
+type DeadlineHandler = Arc<dyn Fn(u64) + Send + Sync>;
+
 /// The shared state of a store.
 pub(crate) struct Core {
     pub(crate) options: Options,
@@ -53,7 +56,7 @@ pub(crate) struct Core {
     pub(crate) preparing: AtomicBool,
     pub(crate) requests: Requests,
     /// Who wants to know of an earlier deadline.
-    pub(crate) deadline_handler: Mutex<Option<Arc<dyn Fn(u64) + Send + Sync>>>,
+    pub(crate) deadline_handler: Mutex<Option<DeadlineHandler>>,
     pub(crate) stats: Cells,
     pub(crate) ids: Ids,
     pub(crate) stopping: AtomicBool,
