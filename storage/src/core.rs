@@ -28,6 +28,9 @@ use crate::types::{Durable, Lsn};
 /// Chunks looked at for eviction under one hold of the index lock.
 const EVICT: usize = 16;
 
+/// Told of the next deadline.
+type DeadlineHandler = Arc<dyn Fn(u64) + Send + Sync>;
+
 /// The shared state of a store.
 pub(crate) struct Core {
     pub(crate) options: Options,
@@ -58,6 +61,8 @@ pub(crate) struct Core {
     pub(crate) jobs: Mutex<Option<Sender<Job>>>,
     pub(crate) preparing: AtomicBool,
     pub(crate) requests: Requests,
+    /// Who wants to know of an earlier deadline.
+    pub(crate) deadline_handler: Mutex<Option<DeadlineHandler>>,
     pub(crate) stats: Cells,
     pub(crate) ids: Ids,
     pub(crate) stopping: AtomicBool,
@@ -109,6 +114,7 @@ impl Core {
             jobs: Mutex::new(Some(jobs)),
             preparing: AtomicBool::new(false),
             requests: Requests::default(),
+            deadline_handler: Mutex::default(),
             stats: Cells::default(),
             ids: Ids::default(),
             stopping: AtomicBool::new(false),

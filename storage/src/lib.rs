@@ -42,6 +42,6 @@ pub use options::Options;
 pub use stats::{BUCKETS, Histogram, Stats};
 pub use store::Store;
 pub use types::{
-    Durable, Lsn, Meta, Payload, Place, QueueId, ReadBatch, ReadMessage, Recovered, RecoveredQueue, Seq, SeqRange,
+    Due, Durable, Lsn, Meta, Payload, Place, QueueId, ReadBatch, ReadMessage, Recovered, RecoveredQueue, Seq, SeqRange,
     TopologyChange, TxOp,
 };

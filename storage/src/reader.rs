@@ -15,12 +15,13 @@ use crate::index::chunk::{CHUNK, place_of};
 use crate::index::cold::ChunkRef;
 use crate::index::columns::Columns;
 use crate::index::queue::LiveMessage;
+use crate::index::timers::DueNow;
 use crate::large;
 use crate::log::record;
 use crate::log::segment;
 use crate::schedule::Unreadable;
 use crate::shortage;
-use crate::types::{Durable, Lsn, Place, QueueId, ReadBatch, ReadMessage, Seq};
+use crate::types::{Due, Durable, Lsn, Place, QueueId, ReadBatch, ReadMessage, Seq};
 
 /// Neighbours on disk with no more than this between them are read at once.
 const GAP: u64 = 16 * 1024;
@@ -33,8 +34,15 @@ const AHEAD: usize = 2;
 /// Time before a read is tried again for which the process lacked file descriptors or memory.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// One read that somebody asked for.
-pub(crate) struct Request {
+/// Something that somebody asked for.
+pub(crate) enum Request {
+    Read(Read),
+    /// The messages that are due at a time.
+    Due(u64, Box<dyn FnOnce(Due) + Send>),
+}
+
+/// One read.
+pub(crate) struct Read {
     pub(crate) queue: QueueId,
     pub(crate) from: Seq,
     pub(crate) max_messages: usize,
@@ -109,8 +117,8 @@ pub(crate) struct Postponed {
 }
 
 impl Postponed {
-    pub(crate) fn new(core: &Arc<Core>, request: Request) -> Arc<Self> {
-        Arc::new(Self { core: Arc::downgrade(core), request: Mutex::new(Some(request)) })
+    pub(crate) fn new(core: &Arc<Core>, read: Read) -> Arc<Self> {
+        Arc::new(Self { core: Arc::downgrade(core), request: Mutex::new(Some(Request::Read(read))) })
     }
 }
 
@@ -126,6 +134,16 @@ impl Durable for Postponed {
 pub(crate) fn run(core: &Arc<Core>) {
     let mut reader = Reader { core, open: VecDeque::new() };
     while let Some(request) = core.requests.next() {
+        let request = match request {
+            Request::Read(read) => read,
+            Request::Due(now_ms, done) => {
+                let Some(due) = reader.due(now_ms) else {
+                    return;
+                };
+                done(due);
+                continue;
+            }
+        };
         match reader.read(&request) {
             Some(Ok(batch)) => {
                 let next = (!batch.end).then_some(batch.next);
@@ -160,8 +178,8 @@ struct Choice {
 }
 
 impl Choice {
-    fn new(request: &Request) -> Self {
-        let Request { queue, from, max_messages, max_bytes, .. } = *request;
+    fn new(request: &Read) -> Self {
+        let Read { queue, from, max_messages, max_bytes, .. } = *request;
         let batch = ReadBatch { next: from, end: true, ..ReadBatch::default() };
         Self { queue, max_messages, max_bytes, bytes: 0, wanted: Vec::new(), batch, held: None }
     }
@@ -219,7 +237,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// One batch, or the position to wait for before there can be one. `None` when the store stops.
-    fn read(&mut self, request: &Request) -> Option<Result<ReadBatch, Lsn>> {
+    fn read(&mut self, request: &Read) -> Option<Result<ReadBatch, Lsn>> {
         let Choice { wanted, mut batch, held, .. } = self.choose(Choice::new(request))?;
         if let Some(lsn) = held.filter(|_| wanted.is_empty()) {
             return Some(Err(lsn));
@@ -307,6 +325,26 @@ impl Reader<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// What is due; `None` when the store stops.
+    fn due(&self, now_ms: u64) -> Option<Due> {
+        let mut due = DueNow::default();
+        let mut loaded = None;
+        loop {
+            let cold = {
+                let mut index = self.core.index.lock();
+                if let Some((at, columns)) = loaded.take() {
+                    index.install(at, columns);
+                }
+                match index.collect_due(now_ms, &mut due) {
+                    Some(cold) => cold,
+                    None => return Some(index.answer_due(now_ms, due)),
+                }
+            };
+            self.core.evict();
+            loaded = self.columns(cold)?.map(|columns| (cold, columns));
         }
     }
 

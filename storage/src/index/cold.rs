@@ -185,6 +185,7 @@ impl Index {
         if chunk.bits_dirty || chunk.live_count == 0 {
             touched(id, number, &mut chunk, &mut self.dirty_chunks);
         }
+        self.timers.arm_chunk(id, number, &mut chunk, held.least_deadline);
         let queue = self.queues.entry(id).or_default();
         queue.messages = queue.messages.saturating_add(u64::from(chunk.live_count));
         queue.bytes = queue.bytes.saturating_add(held.payload);
@@ -207,6 +208,7 @@ impl Index {
             });
             cache.pruned = cache.clock.len();
         }
+        self.prune_timers();
     }
 
     fn offer(&mut self, id: QueueId, number: u64) {

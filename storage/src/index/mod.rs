@@ -9,6 +9,7 @@ pub(crate) mod cold;
 pub(crate) mod columns;
 pub(crate) mod held;
 pub(crate) mod queue;
+pub(crate) mod timers;
 pub(crate) mod topology;
 pub(crate) mod usage;
 
@@ -24,6 +25,7 @@ use cold::Cache;
 use columns::Late;
 use held::HeldMessages;
 use queue::{QueueIndex, payload_len};
+use timers::Timers;
 use topology::Topology;
 use usage::Usage;
 
@@ -82,6 +84,7 @@ pub(crate) struct Index {
     pub(crate) usage: Usage,
     pub(crate) cache: Cache,
     pub(crate) held: HeldMessages,
+    pub(crate) timers: Timers,
     /// LSN of the last entry in force.
     pub(crate) applied: u64,
     /// Replaying from here brings back everything above `applied`.
@@ -195,6 +198,9 @@ impl Index {
                 overlay.put(slot, Late { location, len, meta: *meta }).map(|late| (late.location, late.len))
             }
         };
+        if let Some(deadline) = meta.deadline_ms {
+            self.timers.arm(id, number, slot, chunk, deadline);
+        }
         touched(id, number, chunk, &mut self.dirty_chunks);
         queue.messages += u64::from(!was_live);
         queue.bytes += payload_len(location, len);

@@ -6,6 +6,7 @@ mod cold;
 mod common;
 mod concurrency;
 mod crash;
+mod deadlines;
 mod disk;
 mod disk_full;
 mod failure;
