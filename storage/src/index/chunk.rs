@@ -77,6 +77,16 @@ impl Chunk {
         before
     }
 
+    /// Gives a live slot another location; returns what it had.
+    pub(crate) fn relocate(&mut self, slot: usize, location: Location, len: u32) -> (Location, u32) {
+        let before = self.entry(slot);
+        if let (Some(at), Some(length)) = (self.locations.get_mut(slot), self.lens.get_mut(slot)) {
+            (*at, *length) = (location, len);
+            self.columns_dirty = true;
+        }
+        before
+    }
+
     /// Clears a slot; returns what was live there.
     pub(crate) fn remove(&mut self, slot: usize) -> Option<(Location, u32)> {
         if !self.is_live(slot) {

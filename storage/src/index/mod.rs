@@ -6,6 +6,8 @@ pub(crate) mod chunk;
 pub(crate) mod codec;
 pub(crate) mod held;
 pub(crate) mod queue;
+#[cfg(test)]
+mod tests;
 pub(crate) mod topology;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -97,6 +99,8 @@ pub(crate) struct Index {
     /// Large files nobody needs any more, to be removed after the next checkpoint.
     pub(crate) large_dead: Vec<u64>,
     pub(crate) held: HeldMessages,
+    /// It is being built from a log whose oldest segments are gone, and from nothing else.
+    pub(crate) incomplete: bool,
     /// LSN of the last entry in force.
     pub(crate) applied: u64,
     /// Replaying from here brings back everything above `applied`.
@@ -164,6 +168,10 @@ impl Index {
                 let meta = Meta { deadline_ms: (deadline != 0).then_some(deadline), priority, delivery_count };
                 self.enqueue(queue, seq, location, len, &meta);
             }
+            Op::Relocate { queue, seq, deadline, location, len, delivery_count, priority } => {
+                let meta = Meta { deadline_ms: (deadline != 0).then_some(deadline), priority, delivery_count };
+                self.relocate(queue, seq, location, len, &meta);
+            }
             Op::Settle { queue, range, .. } => self.remove(queue, range, &[]),
             Op::Purge(purge) => {
                 if let Some(last) = purge.below.checked_sub(1) {
@@ -209,6 +217,24 @@ impl Index {
         }
         self.hold(location, len);
         self.release_pin(location);
+    }
+
+    /// A live message has its bytes somewhere else now; what is known about it stays. A message that is not live has been
+    /// settled, unless only a part of the log is left: there it may be one whose first entry is gone.
+    fn relocate(&mut self, id: QueueId, seq: u64, location: Location, len: u32, meta: &Meta) {
+        let (number, slot) = place_of(seq);
+        let chunk = self.queues.get_mut(&id).and_then(|queue| queue.chunks.get_mut(&number));
+        let Some(chunk) = chunk.filter(|chunk| chunk.is_live(slot)) else {
+            if self.incomplete {
+                self.enqueue(id, seq, location, len, meta);
+            }
+            return;
+        };
+        let before = chunk.relocate(slot, location, len);
+        touched(id, number, chunk, &mut self.dirty_chunks);
+        self.hold(location, len);
+        let (location, len) = before;
+        release(&mut self.segments, &mut self.large, &mut self.large_dead, location, len);
     }
 
     /// A message was settled before it came into the log: its number counts as used all the same.

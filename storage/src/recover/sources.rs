@@ -131,7 +131,10 @@ impl Sources<'_> {
                         .to_owned(),
                 );
             }
-            self.replay(&mut index, base, None, true)?
+            index.incomplete = !whole;
+            let attempt = self.replay(&mut index, base, None, true)?;
+            index.incomplete = false;
+            attempt
         } else {
             self.replay(&mut index, base, Some(base.resume.link), false)?
         };
