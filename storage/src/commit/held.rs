@@ -175,3 +175,70 @@ fn takes_away(entry: &Entry, queue: QueueId, seq: Seq) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Place;
+
+    struct Nothing(Place);
+
+    impl Payload for Nothing {
+        fn encoded_len(&self) -> usize {
+            0
+        }
+        fn encode(&self, _out: &mut Vec<u8>) {}
+        fn place(&self) -> &Place {
+            &self.0
+        }
+    }
+
+    fn enqueue(queue: QueueId, seq: Seq, payload: &Arc<dyn Payload>) -> Entry {
+        let payload = Arc::clone(payload);
+        Entry::Enqueue { queue, seq, deadline: 0, payload, delivery_count: 0, priority: 0, tx: false }
+    }
+
+    fn released(held: &mut Held) -> Vec<Unit> {
+        let mut units = Vec::new();
+        held.release(|unit| units.push(unit));
+        units
+    }
+
+    #[test]
+    fn a_requeue_is_repeated_for_those_that_wait() {
+        let mut held = Held::default();
+        let payload: Arc<dyn Payload> = Arc::new(Nothing(Place::default()));
+        held.await_file(1, &payload);
+        held.push(10, vec![enqueue(1, 5, &payload)], 40);
+        held.push(11, vec![enqueue(2, 5, &payload)], 40);
+        let ranges = vec![SeqRange { first: 1, last: 4 }, SeqRange { first: 5, last: 9 }];
+        let requeue = Entry::Requeue(Box::new(Requeue { queue: 1, delivery_count: 3, ranges }));
+        assert!(held.pass(&requeue).is_empty());
+        assert!(released(&mut held).is_empty(), "the file is not there");
+        assert_eq!(held.file_done(1).map(|(_, needed)| needed), Some(2));
+        let units = released(&mut held);
+        assert!(held.is_empty() && units.iter().map(|unit| unit.first).eq([10, 11]));
+        assert_eq!(units[0].requeues, [Requeue { queue: 1, delivery_count: 3, ranges: vec![SeqRange::one(5)] }]);
+        assert!(units[1].requeues.is_empty());
+    }
+
+    #[test]
+    fn a_file_is_given_up_when_the_last_that_needs_it_is_gone() {
+        let mut held = Held::default();
+        let payload: Arc<dyn Payload> = Arc::new(Nothing(Place::default()));
+        let given_up = held.await_file(1, &payload);
+        held.push(10, vec![enqueue(1, 5, &payload)], 40);
+        held.push(11, vec![enqueue(2, 6, &payload)], 40);
+        let settle = |queue, range| Entry::Settle { queue, range, tx: false };
+        assert!(held.pass(&settle(1, SeqRange { first: 6, last: 9 })).is_empty());
+        let gone = held.pass(&settle(1, SeqRange { first: 0, last: 5 }));
+        assert!(gone.len() == 1 && gone[0].was_waiting && (gone[0].queue, gone[0].seq) == (1, 5));
+        assert!(!given_up.load(Ordering::SeqCst));
+        assert_eq!(released(&mut held).len(), 1);
+        let purge = crate::log::record::Purge { queue: 2, below: 7, except: Vec::new() };
+        assert_eq!(held.pass(&Entry::Purge(Box::new(purge))).len(), 1);
+        assert!(given_up.load(Ordering::SeqCst));
+        assert_eq!(released(&mut held).len(), 1);
+        assert_eq!(held.file_done(1).map(|(_, needed)| needed), Some(0));
+    }
+}

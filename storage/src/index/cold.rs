@@ -86,9 +86,9 @@ impl Cache {
 fn release(cold: &Cold, usage: &mut Usage) -> u64 {
     usage.release_all(&cold.held);
     let mut payload = cold.held.payload;
-    for late in cold.overlay.iter().flat_map(|overlay| overlay.entries.values()) {
-        usage.release(late.location, late.len);
-        payload = payload.saturating_add(payload_len(late.location, late.len));
+    for (location, len) in cold.overlay.iter().flat_map(|overlay| overlay.counted()) {
+        usage.release(location, len);
+        payload = payload.saturating_add(payload_len(location, len));
     }
     payload
 }

@@ -144,7 +144,8 @@ impl Sources<'_> {
         };
         let snapshot = base;
         let (link, gaps) = if base == Base::default() { (None, true) } else { (Some(base.resume.link), false) };
-        if gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1) {
+        index.partial_log = gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1);
+        if index.partial_log {
             self.damage.push(
                 "rebuilt from the log alone: messages whose settlement was in a recycled segment come back".to_owned(),
             );
@@ -152,6 +153,7 @@ impl Sources<'_> {
         let mut relief = Relief::new(&state, self.options.index_cache_bytes);
         let Attempt { groups, verdict, replayed } =
             self.replay(&mut index, base, link, gaps, |index| relief.spill(index).map_err(failed))?;
+        index.partial_log = false;
         relief::complete(&state, &mut index).map_err(failed)?;
         state.sync().map_err(failed)?;
         index.mark_all_dirty();

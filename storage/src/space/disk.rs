@@ -1,5 +1,6 @@
 //! How full the disk is, who wants to know, and who waits for room on it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,7 +42,8 @@ struct State {
 
 struct Listener {
     handler: Arc<Handler>,
-    told: bool,
+    /// What it is to be told, in order. Every change is: who looks and then waits for the next call must not miss it.
+    news: VecDeque<bool>,
 }
 
 impl Disk {
@@ -91,7 +93,10 @@ impl Disk {
 
     /// Calls `handler` when it changes whether the disk is low, at once if it is.
     pub(crate) fn add(&self, handler: Arc<Handler>) {
-        self.change(|state| state.handlers.push(Listener { handler, told: false }));
+        self.change(|state| {
+            let news = self.is_low().then_some(true).into_iter().collect();
+            state.handlers.push(Listener { handler, news });
+        });
     }
 
     /// Somebody waits for room until the guard is dropped.
@@ -163,7 +168,10 @@ impl Disk {
         let low = free < self.bar() || state.waiting > 0 || state.refused || state.short || state.owed > 0;
         let before = self.low.swap(low, Ordering::AcqRel);
         let State { waiting, owed, .. } = *state;
-        let news = state.handlers.iter().any(|listener| listener.told != low);
+        if low != before {
+            state.handlers.iter_mut().for_each(|listener| listener.news.push_back(low));
+        }
+        let news = state.handlers.iter().any(|listener| !listener.news.is_empty());
         drop(state);
         if low != before {
             let limit = self.limit.load(Ordering::Relaxed);
@@ -177,8 +185,8 @@ impl Disk {
         }
     }
 
-    /// Calls the handlers that know less than we do, with nothing held. One thread at a time does it for all, so that nobody
-    /// hears of the changes in another order than they happened in.
+    /// Tells the handlers the news, with nothing held. One thread at a time does it for all, so that nobody hears of the
+    /// changes in another order than they happened in.
     fn tell(&self) {
         let mut state = self.state.lock();
         if state.telling {
@@ -186,13 +194,14 @@ impl Disk {
         }
         state.telling = true;
         loop {
-            let low = self.is_low();
-            let Some(listener) = state.handlers.iter_mut().find(|listener| listener.told != low) else {
+            let next = state.handlers.iter_mut().find_map(|listener| {
+                let low = listener.news.pop_front()?;
+                Some((Arc::clone(&listener.handler), low))
+            });
+            let Some((handler, low)) = next else {
                 state.telling = false;
                 return;
             };
-            listener.told = low;
-            let handler = Arc::clone(&listener.handler);
             drop(state);
             handler(low);
             state = self.state.lock();

@@ -65,6 +65,16 @@ pub(crate) enum Op {
         priority: u8,
         tx: bool,
     },
+    /// A message that is live has its bytes here now. The rest counts only where the message is not known.
+    Relocate {
+        queue: QueueId,
+        seq: Seq,
+        deadline: u64,
+        location: Location,
+        len: u32,
+        delivery_count: u32,
+        priority: u8,
+    },
     Settle {
         queue: QueueId,
         range: SeqRange,
