@@ -219,7 +219,7 @@ impl Keeper {
         self.state = None;
         let dirs = recover::Dirs::new(&self.core.options.data_dir);
         recover::quarantine(&*self.core.options.fs, &dirs, &dirs.sled).map_err(|error| error.to_string())?;
-        self.state = Some(State::open(&dirs.sled, self.core.options.sled_cache_bytes)?);
+        self.state = Some(State::open(&self.core.options.fs, &dirs.sled, self.core.options.sled_cache_bytes)?);
         self.core.index.lock().mark_all_dirty();
         Ok(())
     }

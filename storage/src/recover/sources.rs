@@ -48,7 +48,7 @@ pub(super) fn spare_key(options: &Options, dirs: &Dirs) -> Option<Key> {
     if !dirs.sled.exists() {
         return None;
     }
-    let state = State::open(&dirs.sled, options.sled_cache_bytes).ok()?;
+    let state = State::open(&options.fs, &dirs.sled, options.sled_cache_bytes).ok()?;
     let base = state.load(&mut Index::default()).ok()??;
     Some(Key::from_bytes(base.key))
 }
@@ -98,7 +98,7 @@ impl Sources<'_> {
     }
 
     fn open_state(&self, index: &mut Index) -> Result<(State, Base), String> {
-        let mut state = State::open(&self.dirs.sled, self.options.sled_cache_bytes)?;
+        let mut state = State::open(&self.options.fs, &self.dirs.sled, self.options.sled_cache_bytes)?;
         let base = state.load(index)?.unwrap_or_default();
         // After a crash it may be in the page cache only, and the first group is going to name its checkpoint.
         state.sync()?;
@@ -135,7 +135,7 @@ impl Sources<'_> {
         } else {
             self.replay(&mut index, base, Some(base.resume.link), false)?
         };
-        let state = State::open(&self.dirs.sled, self.options.sled_cache_bytes)
+        let state = State::open(&self.options.fs, &self.dirs.sled, self.options.sled_cache_bytes)
             .map_err(|reason| OpenError::Sled { path: self.dirs.sled.clone(), reason })?;
         index.mark_all_dirty();
         let Attempt { groups, verdict, replayed } = attempt;

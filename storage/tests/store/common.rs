@@ -40,6 +40,12 @@ pub(crate) fn body(queue: QueueId, seq: Seq, len: usize) -> Vec<u8> {
     out
 }
 
+/// A directory for files that need not outlive the machine, in memory where there is such a file system.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a directory")
+}
+
 /// Options with small figures, so that a test meets every boundary.
 pub(crate) fn small(dir: &Path) -> Options {
     let mut options = Options::new(dir);
