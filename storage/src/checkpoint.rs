@@ -225,6 +225,11 @@ impl Keeper {
     }
 
     fn snapshot_if_due(&mut self) {
+        // Before the first checkpoint of a rebuilt sled there is no point of the log to write one for, and the one that is
+        // there is what a rebuild starts from.
+        if self.from.checkpoint == Base::default() {
+            return;
+        }
         let core = &self.core;
         let written = core.stats.log_bytes().saturating_sub(self.log_at_snapshot).saturating_add(self.from.older_log);
         let dead = self.dead(self.from.checkpoint.resume.segment).len();

@@ -7,6 +7,7 @@ mod concurrency;
 mod crash;
 mod crash_model;
 mod failure;
+mod faulty;
 mod hooked;
 mod large;
 mod model;

@@ -481,7 +481,14 @@ impl File for Foreign {
 
     fn sync_data(&self) -> io::Result<()> {
         let path = &self.0.path;
-        self.0.shared.call(Op::Sync, path, |state| state.disk.outside.sync(path))
+        let fail = |state: &mut State, fault: Fault| {
+            if matches!(fault, Fault::Forgotten(_)) {
+                let State { disk, rng, .. } = state;
+                disk.outside.forget(path, rng)?;
+            }
+            Err(fault.error())
+        };
+        self.0.shared.partial(Op::Sync, path, fail, |state| state.disk.outside.sync(path))
     }
 
     fn set_len(&self, _: u64) -> io::Result<()> {

@@ -32,6 +32,8 @@ pub(super) struct Outside {
     synced: Files,
     /// What was seen since, oldest first; the last is what is there now when the power fails.
     seen: Vec<Files>,
+    /// Pages that a failed sync should have written, as they were then: as long as they stay so, no sync writes them.
+    forgotten: BTreeMap<String, BTreeMap<usize, Vec<u8>>>,
     /// It was moved away, but not durably: what would come back.
     moved: Option<Box<Self>>,
 }
@@ -40,9 +42,33 @@ impl Outside {
     /// A file was synced.
     pub(super) fn sync(&mut self, path: &Path) -> io::Result<()> {
         if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
-            self.synced.insert(name.to_owned(), fs::read(path)?);
+            let mut new = fs::read(path)?;
+            let old = self.synced.get(name).map_or(&[][..], Vec::as_slice);
+            let forgotten = self.forgotten.entry(name.to_owned()).or_default();
+            forgotten.retain(|page, bytes| page_of(&new, *page) == bytes.as_slice());
+            for page in forgotten.keys() {
+                let mut before = page_of(old, *page).to_vec();
+                before.resize(PAGE, 0);
+                put_page(&mut new, *page, &before);
+            }
+            self.synced.insert(name.to_owned(), new);
             for files in &mut self.seen {
                 files.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// A sync of a file failed, and some of its pages count as written though they are not.
+    pub(super) fn forget(&mut self, path: &Path, rng: &mut StdRng) -> io::Result<()> {
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+            let new = fs::read(path)?;
+            let old = self.synced.get(name).map_or(&[][..], Vec::as_slice);
+            let forgotten = self.forgotten.entry(name.to_owned()).or_default();
+            for page in 0..new.len().div_ceil(PAGE) {
+                if page_of(&new, page) != page_of(old, page) && rng.random() {
+                    forgotten.insert(page, page_of(&new, page).to_vec());
+                }
             }
         }
         Ok(())
@@ -112,6 +138,7 @@ impl Outside {
             }
             self.linked = true;
         }
+        self.forgotten.clear();
         self.names = left.keys().cloned().collect();
         self.synced.clone_from(&left);
         self.seen.push(left);
