@@ -13,4 +13,5 @@ mod large;
 mod model;
 mod recovery;
 mod recycle;
+mod sled_trace;
 mod transaction;

@@ -32,7 +32,22 @@ impl Disk {
         self
     }
 
-    /// The paths of all files with their sizes, from the root of the disk.
+    /// Copies all of it into a real directory.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be written.
+    pub fn copy_to(&self, dir: &Path) -> io::Result<()> {
+        for (path, node) in self.names.iter() {
+            match node {
+                Node::Dir => std::fs::create_dir_all(dir.join(path))?,
+                Node::File(file) => std::fs::write(dir.join(path), self.files[file].bytes())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The files of a directory, named from the root of the disk, with their sizes.
     #[must_use]
     pub fn files(&self, dir: &Path) -> Vec<(String, u64)> {
         self.names.files(dir).map(|(name, file)| (name, self.files[&file].len() as u64)).collect()

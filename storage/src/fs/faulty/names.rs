@@ -86,6 +86,11 @@ impl Names {
         })
     }
 
+    /// All names; that of a directory comes before those in it.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&PathBuf, &Node)> {
+        self.live.iter()
+    }
+
     /// How many names a file has.
     pub(super) fn links(&self, file: u64) -> u64 {
         self.live.values().filter(|node| **node == Node::File(file)).count() as u64

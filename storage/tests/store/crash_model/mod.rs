@@ -7,42 +7,11 @@
 mod history;
 mod model;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
 use history::Life;
 
-const SEEDS: u64 = 2000;
+use crate::common::each_seed;
 
 #[test]
 fn what_was_confirmed_survives_whatever_happens() {
-    if let Some(seed) = number("WARREN_SEED") {
-        return Life::new(seed).run();
-    }
-    let seeds = number("WARREN_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
-    let failed = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let workers = std::thread::available_parallelism().map_or(2, usize::from);
-        let work = || {
-            loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= seeds || failed.load(Ordering::Relaxed) {
-                    return;
-                }
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| Life::new(seed).run())) {
-                    failed.store(true, Ordering::Relaxed);
-                    eprintln!("failed with WARREN_SEED={seed}");
-                    resume_unwind(panic);
-                }
-            }
-        };
-        for _ in 0..workers {
-            scope.spawn(work);
-        }
-    });
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+    each_seed(2000, |seed| Life::new(seed).run());
 }
