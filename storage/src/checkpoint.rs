@@ -75,11 +75,14 @@ impl Schedule {
         self.marking.load(Ordering::Acquire)
     }
 
-    /// Waits until a checkpoint is due. `Some(true)` when it is the last, `None` when the store stops.
-    fn wait(&self, interval: Duration, stopping: impl Fn() -> bool) -> Option<bool> {
+    /// Waits until something is due, or, when a snapshot was put off, until it may be tried again. `None` when the store stops.
+    fn wait(&self, interval: Duration, put_off: bool, stopping: impl Fn() -> bool) -> Option<Next> {
         let mut state = self.state.lock();
         while !state.dirty && !state.closing && !stopping() {
-            self.changed.wait(&mut state);
+            let limit = if put_off { interval } else { Duration::MAX };
+            if self.changed.wait_for(&mut state, limit).timed_out() {
+                return Some(Next::Snapshot);
+            }
         }
         // The interval runs from the first change: what is idle does nothing, what is busy does it at this rate.
         let until = std::time::Instant::now() + interval;
@@ -94,8 +97,17 @@ impl Schedule {
         state.dirty = false;
         state.urgent = false;
         self.said.store(false, Ordering::Release);
-        Some(state.closing)
+        Some(if state.closing { Next::LastCheckpoint } else { Next::Checkpoint })
     }
+}
+
+/// What the thread has to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Checkpoint,
+    LastCheckpoint,
+    /// Only the snapshot that was put off.
+    Snapshot,
 }
 
 /// The states of the index on disk.
@@ -119,13 +131,13 @@ pub(crate) struct Keeper {
     log_at_snapshot: u64,
     /// sled failed in the last checkpoint too.
     failed_before: bool,
-    /// The disk had no room for the last checkpoint or snapshot.
-    postponed: bool,
+    /// A snapshot was due and the disk had no room for it.
+    put_off: bool,
 }
 
 impl Keeper {
     pub(crate) fn new(core: Arc<Core>, state: State, from: Mirrors) -> Self {
-        Self { core, state: Some(state), from, log_at_snapshot: 0, failed_before: false, postponed: false }
+        Self { core, state: Some(state), from, log_at_snapshot: 0, failed_before: false, put_off: false }
     }
 
     /// Runs until the store stops or is closed.
@@ -133,18 +145,13 @@ impl Keeper {
         let core = Arc::clone(&self.core);
         self.retire();
         loop {
-            let Some(last) = core.schedule.wait(core.options.checkpoint_interval, || core.is_stopping()) else {
+            let interval = core.options.checkpoint_interval;
+            let Some(next) = core.schedule.wait(interval, self.put_off, || core.is_stopping()) else {
                 return Ok(());
             };
             core.space.disk.look();
-            let needed = self.needed();
-            let room = self.has_room("a checkpoint", needed);
-            core.space.disk.set_short(!room);
-            if !room {
-                if last {
-                    return Err("the disk is full: there is no room for the last checkpoint".to_owned());
-                }
-            } else if !self.checkpoint(last)? || last {
+            let last = next == Next::LastCheckpoint;
+            if next != Next::Snapshot && self.has_room_for_checkpoint(last)? && (!self.checkpoint(last)? || last) {
                 return Ok(());
             }
             self.snapshot_if_due();
@@ -152,23 +159,20 @@ impl Keeper {
         }
     }
 
-    /// About what a checkpoint takes on disk.
-    fn needed(&self) -> u64 {
-        self.core.space.room() + self.core.index.lock().dirty_chunks.len() as u64 * CHUNK_BYTES
-    }
-
-    /// Whether there is room on the disk for so many bytes. If not, the thread comes back to it after the interval.
-    fn has_room(&mut self, what: &str, bytes: u64) -> bool {
-        let room = self.core.space.make_room(bytes);
+    /// Whether a checkpoint can be written. If not, it comes after the interval; the last one fails.
+    fn has_room_for_checkpoint(&mut self, last: bool) -> Result<bool, String> {
+        let space = &self.core.space;
+        let chunks = self.core.index.lock().dirty_chunks.len() as u64;
+        let room = space.make_room(space.room() + chunks * CHUNK_BYTES);
+        space.disk.set_short(!room);
         if !room {
-            if !std::mem::replace(&mut self.postponed, true) {
-                tracing::warn!(bytes, "the disk is full: {what} has to wait for room");
+            if last {
+                return Err("the disk is full: there is no room for the last checkpoint".to_owned());
             }
+            tracing::debug!("a checkpoint waits for room on the disk");
             self.core.schedule.dirty();
-        } else {
-            self.postponed = false;
         }
-        room
+        Ok(room)
     }
 
     /// One checkpoint; false when the store stopped meanwhile.
@@ -282,13 +286,14 @@ impl Keeper {
         // On a low disk, as soon as it gives back more than it takes.
         let low = core.space.disk.is_low() && dead as u64 * core.options.segment_bytes > 2 * index_bytes;
         if written <= core.options.snapshot_bytes.max(2 * index_bytes) && dead < few && !(low && dead > 0) {
+            self.put_off = false;
             return;
         }
-        let needed = 2 * index_bytes + core.space.room();
-        if !self.has_room("a snapshot", needed) {
+        self.put_off = !core.space.make_room(2 * index_bytes + core.space.room());
+        if self.put_off {
+            tracing::debug!("a snapshot waits for room on the disk");
             return;
         }
-        let core = &self.core;
         // As of the checkpoint, not of now: the log says that this point is durable.
         let base = self.from.checkpoint;
         let log_bytes = core.stats.log_bytes();
@@ -305,7 +310,7 @@ impl Keeper {
                 tracing::error!(%error, "cannot write a snapshot");
                 if shortage::is_full(&error) {
                     core.space.disk.refuse();
-                    core.schedule.dirty();
+                    self.put_off = true;
                 }
             }
         }
