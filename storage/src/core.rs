@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::checkpoint::Schedule;
 use crate::commit::encoder::ENOUGH;
 use crate::commit::failure::Failure;
 use crate::commit::large_writer::LargeWriter;
@@ -20,9 +19,17 @@ use crate::log::key::Key;
 use crate::options::Options;
 use crate::reader::Requests;
 use crate::recover::Dirs;
+use crate::schedule::Schedule;
+use crate::shelf::Shelf;
 use crate::space::Space;
 use crate::stats::Cells;
 use crate::types::{Durable, Lsn};
+
+/// Chunks looked at for eviction under one hold of the index lock.
+const EVICT: usize = 16;
+
+/// Told of the next deadline.
+type DeadlineHandler = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// The shared state of a store.
 pub(crate) struct Core {
@@ -44,6 +51,8 @@ pub(crate) struct Core {
     /// LSN up to which the log is synced.
     pub(crate) synced: AtomicU64,
     pub(crate) index: Mutex<Index>,
+    /// Where columns are that are not in the index.
+    pub(crate) shelf: Shelf,
     pub(crate) space: Space,
     pub(crate) failure: Failure,
     pub(crate) schedule: Schedule,
@@ -52,6 +61,8 @@ pub(crate) struct Core {
     pub(crate) jobs: Mutex<Option<Sender<Job>>>,
     pub(crate) preparing: AtomicBool,
     pub(crate) requests: Requests,
+    /// Who wants to know of an earlier deadline.
+    pub(crate) deadline_handler: Mutex<Option<DeadlineHandler>>,
     pub(crate) stats: Cells,
     pub(crate) ids: Ids,
     pub(crate) stopping: AtomicBool,
@@ -95,6 +106,7 @@ impl Core {
             sync_busy: AtomicBool::new(false),
             synced: AtomicU64::new(next_lsn - 1),
             index: Mutex::new(index),
+            shelf: Shelf::default(),
             space,
             failure: Failure::default(),
             schedule: Schedule::default(),
@@ -102,6 +114,7 @@ impl Core {
             jobs: Mutex::new(Some(jobs)),
             preparing: AtomicBool::new(false),
             requests: Requests::default(),
+            deadline_handler: Mutex::default(),
             stats: Cells::default(),
             ids: Ids::default(),
             stopping: AtomicBool::new(false),
@@ -145,6 +158,16 @@ impl Core {
     pub(crate) fn prepare_segment(&self) {
         if !self.preparing.swap(true, Ordering::AcqRel) {
             self.post(Job::Prepare);
+        }
+    }
+
+    /// Lets go of columns until they fit into their budget, as far as sled has them.
+    pub(crate) fn evict(&self) {
+        let budget = usize::try_from(self.options.index_cache_bytes).unwrap_or(usize::MAX);
+        // Twice round at most: the first time only says that nobody needed them since.
+        let mut left = 2 * self.index.lock().clock_len();
+        while left > 0 && self.index.lock().evict(budget, EVICT) {
+            left = left.saturating_sub(EVICT);
         }
     }
 

@@ -10,7 +10,7 @@
 //! - `log`: bytes of groups and entries, names of segments.
 //! - `space`: files for the log, what is kept for a full disk, and how full it is; `shortage`: errors that pass.
 //! - `index`: which messages are live and where they are.
-//! - `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own.
+//! - `schedule`, `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own; `shelf`: the part that is only there.
 //! - `recover`: from a directory back to an index.
 //! - `reader`, `large`, `fs`: reading back, large messages, the file system.
 #![forbid(unsafe_code)]
@@ -27,6 +27,8 @@ mod log;
 mod options;
 mod reader;
 mod recover;
+mod schedule;
+mod shelf;
 mod shortage;
 mod snapshot;
 mod space;
@@ -40,6 +42,6 @@ pub use options::Options;
 pub use stats::{BUCKETS, Histogram, Stats};
 pub use store::Store;
 pub use types::{
-    Durable, Lsn, Meta, Payload, Place, QueueId, ReadBatch, ReadMessage, Recovered, RecoveredQueue, Seq, SeqRange,
+    Due, Durable, Lsn, Meta, Payload, Place, QueueId, ReadBatch, ReadMessage, Recovered, RecoveredQueue, Seq, SeqRange,
     TopologyChange, TxOp,
 };

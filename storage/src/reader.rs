@@ -10,12 +10,18 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::core::Core;
 use crate::fs::{File, OpenMode};
+use crate::index::Index;
+use crate::index::chunk::{CHUNK, place_of};
+use crate::index::cold::ChunkRef;
+use crate::index::columns::Columns;
 use crate::index::queue::LiveMessage;
+use crate::index::timers::DueNow;
 use crate::large;
 use crate::log::record;
 use crate::log::segment;
+use crate::schedule::Unreadable;
 use crate::shortage;
-use crate::types::{Durable, Lsn, Place, QueueId, ReadBatch, ReadMessage, Seq};
+use crate::types::{Due, Durable, Lsn, Place, QueueId, ReadBatch, ReadMessage, Seq};
 
 /// Neighbours on disk with no more than this between them are read at once.
 const GAP: u64 = 16 * 1024;
@@ -23,11 +29,20 @@ const GAP: u64 = 16 * 1024;
 const RUN: u64 = 1024 * 1024;
 /// Segments kept open.
 const OPEN: usize = 16;
+/// Chunks of the index that are read from sled together: the one that is needed, and the next.
+const AHEAD: usize = 2;
 /// Time before a read is tried again for which the process lacked file descriptors or memory.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// One read that somebody asked for.
-pub(crate) struct Request {
+/// Something that somebody asked for.
+pub(crate) enum Request {
+    Read(Read),
+    /// The messages that are due at a time.
+    Due(u64, Box<dyn FnOnce(Due) + Send>),
+}
+
+/// One read.
+pub(crate) struct Read {
     pub(crate) queue: QueueId,
     pub(crate) from: Seq,
     pub(crate) max_messages: usize,
@@ -102,8 +117,8 @@ pub(crate) struct Postponed {
 }
 
 impl Postponed {
-    pub(crate) fn new(core: &Arc<Core>, request: Request) -> Arc<Self> {
-        Arc::new(Self { core: Arc::downgrade(core), request: Mutex::new(Some(request)) })
+    pub(crate) fn new(core: &Arc<Core>, read: Read) -> Arc<Self> {
+        Arc::new(Self { core: Arc::downgrade(core), request: Mutex::new(Some(Request::Read(read))) })
     }
 }
 
@@ -119,8 +134,25 @@ impl Durable for Postponed {
 pub(crate) fn run(core: &Arc<Core>) {
     let mut reader = Reader { core, open: VecDeque::new() };
     while let Some(request) = core.requests.next() {
+        let request = match request {
+            Request::Read(read) => read,
+            Request::Due(now_ms, done) => {
+                let Some(due) = reader.due(now_ms) else {
+                    return;
+                };
+                done(due);
+                continue;
+            }
+        };
         match reader.read(&request) {
-            Some(Ok(batch)) => (request.done)(batch),
+            Some(Ok(batch)) => {
+                let next = (!batch.end).then_some(batch.next);
+                let queue = request.queue;
+                (request.done)(batch);
+                if let Some(next) = next.filter(|_| core.requests.is_empty()) {
+                    reader.ahead(queue, next);
+                }
+            }
             Some(Err(lsn)) => {
                 core.waiters.add(lsn, Postponed::new(core, request));
             }
@@ -133,6 +165,71 @@ pub(crate) fn run(core: &Arc<Core>) {
     }
 }
 
+/// A batch while its messages are picked.
+struct Choice {
+    queue: QueueId,
+    max_messages: usize,
+    max_bytes: usize,
+    bytes: usize,
+    wanted: Vec<LiveMessage>,
+    batch: ReadBatch,
+    /// Position of a message that is still on its way into the log, and that none behind it may overtake.
+    held: Option<Lsn>,
+}
+
+impl Choice {
+    fn new(request: &Read) -> Self {
+        let Read { queue, from, max_messages, max_bytes, .. } = *request;
+        let batch = ReadBatch { next: from, end: true, ..ReadBatch::default() };
+        Self { queue, max_messages, max_bytes, bytes: 0, wanted: Vec::new(), batch, held: None }
+    }
+
+    /// Picks and pins messages until there are enough or none is left. If columns are needed that are not in memory, it comes
+    /// back with them, and the next in order, and wants to be called again.
+    fn go_on(&mut self, index: &mut Index) -> Vec<ChunkRef> {
+        let held = index.held.first(self.queue, self.batch.next);
+        self.held = held.map(|(_, lsn)| lsn);
+        self.batch.end = held.is_none();
+        let Some(queue) = index.queues.get_mut(&self.queue) else {
+            return Vec::new();
+        };
+        let (first_chunk, first_slot) = place_of(self.batch.next);
+        let redelivered_below = queue.redelivered_below;
+        for (&number, chunk) in queue.chunks.range_mut(first_chunk..) {
+            let mut next = chunk.next_live(if number == first_chunk { first_slot } else { 0 });
+            if next.is_none() {
+                continue;
+            }
+            chunk.used = true;
+            let Some(columns) = chunk.columns() else {
+                if !self.wanted.is_empty() && (self.wanted.len() >= self.max_messages || self.bytes >= self.max_bytes) {
+                    self.batch.end = false;
+                    return Vec::new();
+                }
+                let chunks = queue.chunks.range(number..).filter(|(_, chunk)| chunk.live_count > 0).take(AHEAD);
+                let cold = chunks.filter(|(_, chunk)| chunk.is_cold());
+                return cold.map(|(&number, chunk)| ChunkRef::new(self.queue, number, chunk)).collect();
+            };
+            while let Some(slot) = next {
+                next = chunk.next_live(slot + 1);
+                let (location, len) = columns.entry(slot);
+                self.bytes = self.bytes.saturating_add(len as usize);
+                let full = self.bytes > self.max_bytes && !self.wanted.is_empty();
+                let seq = number * CHUNK + slot as u64;
+                if full || self.wanted.len() >= self.max_messages || held.is_some_and(|(held, _)| held < seq) {
+                    self.batch.end = false;
+                    return Vec::new();
+                }
+                let redelivered = seq < redelivered_below || chunk.is_redelivered(slot);
+                self.batch.next = seq + 1;
+                self.wanted.push(LiveMessage { seq, location, len, meta: columns.meta(slot), redelivered });
+                index.usage.pin(location);
+            }
+        }
+        Vec::new()
+    }
+}
+
 struct Reader<'a> {
     core: &'a Core,
     open: VecDeque<(u64, Arc<dyn File>)>,
@@ -140,11 +237,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// One batch, or the position to wait for before there can be one. `None` when the store stops.
-    fn read(&mut self, request: &Request) -> Option<Result<ReadBatch, Lsn>> {
-        let (wanted, mut batch) = match self.choose(request) {
-            Ok(chosen) => chosen,
-            Err(lsn) => return Some(Err(lsn)),
-        };
+    fn read(&mut self, request: &Read) -> Option<Result<ReadBatch, Lsn>> {
+        let Choice { wanted, mut batch, held, .. } = self.choose(Choice::new(request))?;
+        if let Some(lsn) = held.filter(|_| wanted.is_empty()) {
+            return Some(Err(lsn));
+        }
         let outcome = self.read_wanted(&wanted, &mut batch);
         self.unpin(&wanted);
         outcome.map(|()| Ok(batch))
@@ -183,51 +280,107 @@ impl Reader<'_> {
         }
     }
 
-    /// Picks the messages and pins what holds their bytes, so that neither is reused before they are read.
-    fn choose(&self, request: &Request) -> Result<(Vec<LiveMessage>, ReadBatch), Lsn> {
-        let mut index = self.core.index.lock();
-        let mut batch = ReadBatch { next: request.from, end: true, ..ReadBatch::default() };
-        let mut wanted: Vec<LiveMessage> = Vec::new();
-        let mut bytes = 0usize;
-        let held = index.held.first(request.queue, request.from);
-        if let Some(queue) = index.queues.get(&request.queue) {
-            for message in queue.live_from(request.from) {
-                bytes = bytes.saturating_add(message.len as usize);
-                let full = wanted.len() >= request.max_messages || bytes > request.max_bytes;
-                if (full && !wanted.is_empty()) || held.is_some_and(|(held, _)| held < message.seq) {
-                    batch.end = false;
-                    break;
+    /// Picks the messages and pins what holds their bytes, so that neither is reused before they are read. What of the index
+    /// is not in memory is read from sled, without the lock. `None` when the store stops meanwhile.
+    fn choose(&self, mut choice: Choice) -> Option<Choice> {
+        let mut loaded = Vec::new();
+        loop {
+            let any = !loaded.is_empty();
+            let cold = {
+                let mut index = self.core.index.lock();
+                for (at, columns) in loaded.drain(..) {
+                    index.install(at, columns);
                 }
-                batch.next = message.seq + 1;
-                wanted.push(message);
+                choice.go_on(&mut index)
+            };
+            if any {
+                self.core.evict();
+            }
+            if cold.is_empty() {
+                return Some(choice);
+            }
+            for at in cold {
+                let Some(columns) = self.columns(at) else {
+                    self.unpin(&choice.wanted);
+                    return None;
+                };
+                loaded.extend(columns.map(|columns| (at, columns)));
             }
         }
-        if let Some((_, lsn)) = held {
-            if wanted.is_empty() {
-                return Err(lsn);
+    }
+
+    /// Columns from sled, tried again until it works. The inner `None` says that nobody needs them any more, the outer one that
+    /// the store stops.
+    fn columns(&self, at: ChunkRef) -> Option<Option<Columns>> {
+        loop {
+            match self.core.shelf.columns(at.queue, at.number) {
+                Ok(columns) => return Some(Some(columns)),
+                // It was emptied meanwhile, and a checkpoint has removed it.
+                Err(_) if !self.core.index.lock().is_cold(at.queue, at.number) => return Some(None),
+                Err(reason) => {
+                    tracing::error!(reason, "cannot read the index of messages from sled");
+                    self.core.schedule.unreadable(Unreadable { queue: at.queue, number: at.number, reason });
+                    if !self.core.requests.pause(RETRY) {
+                        return None;
+                    }
+                }
             }
-            batch.end = false;
         }
-        for message in &wanted {
-            if let Some((segment, _)) = message.location.as_segment() {
-                index.segments.entry(segment).or_default().pins += 1;
-            } else if let Some(file) = message.location.as_large() {
-                index.pin_large(file);
+    }
+
+    /// What is due; `None` when the store stops.
+    fn due(&self, now_ms: u64) -> Option<Due> {
+        let mut due = DueNow::default();
+        let mut loaded = None;
+        loop {
+            let cold = {
+                let mut index = self.core.index.lock();
+                if let Some((at, columns)) = loaded.take() {
+                    index.install(at, columns);
+                }
+                match index.collect_due(now_ms, &mut due) {
+                    Some(cold) => cold,
+                    None => return Some(index.answer_due(now_ms, due)),
+                }
+            };
+            self.core.evict();
+            loaded = self.columns(cold)?.map(|columns| (cold, columns));
+        }
+    }
+
+    /// Whoever reads a queue in order is going to need what comes next.
+    fn ahead(&self, queue: QueueId, next: Seq) {
+        if self.core.options.index_cache_bytes == 0 {
+            return;
+        }
+        let cold = {
+            let index = self.core.index.lock();
+            let number = place_of(next).0;
+            index.queues.get(&queue).map_or_else(Vec::new, |found| {
+                let chunks = found.chunks.range(number..).filter(|(_, chunk)| chunk.live_count > 0).take(AHEAD);
+                let cold = chunks.filter(|(_, chunk)| chunk.is_cold());
+                cold.map(|(&number, chunk)| ChunkRef::new(queue, number, chunk)).collect()
+            })
+        };
+        for at in cold {
+            // What goes wrong here is found by the read that needs it.
+            if let Ok(columns) = self.core.shelf.columns(at.queue, at.number) {
+                self.core.index.lock().install(at, columns);
+                self.core.evict();
             }
         }
-        Ok((wanted, batch))
     }
 
     fn unpin(&self, wanted: &[LiveMessage]) {
+        let mut unused = false;
         let mut index = self.core.index.lock();
         for message in wanted {
-            if let Some((segment, _)) = message.location.as_segment() {
-                if let Some(used) = index.segments.get_mut(&segment) {
-                    used.pins = used.pins.saturating_sub(1);
-                }
-            } else if let Some(file) = message.location.as_large() {
-                index.unpin_large(file);
-            }
+            unused |= index.usage.unpin(message.location);
+        }
+        drop(index);
+        if unused {
+            // Nothing else may tell the checkpoint thread that a segment is free now.
+            self.core.schedule.dirty();
         }
     }
 

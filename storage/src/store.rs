@@ -16,11 +16,13 @@ use crate::error::{CloseError, OpenError};
 use crate::fs::File;
 use crate::log::record::{Entry, Purge, Requeue};
 use crate::options::Options;
-use crate::reader::{self, Postponed, Request};
+use crate::reader::{self, Postponed, Read, Request};
 use crate::recover::{self, Opened};
 use crate::space;
 use crate::stats::Stats;
-use crate::types::{Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp};
+use crate::types::{
+    Due, Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp,
+};
 
 /// A durable store in one data directory.
 ///
@@ -49,6 +51,7 @@ impl Store {
         let (to_sync, groups) = mpsc::sync_channel(1);
         let (give_back, spares) = mpsc::channel();
         let encoder = Encoder::new(Arc::clone(&core), to_sync, spares, segment, at);
+        core.shelf.open(state.handle());
         let keeper = Keeper::new(Arc::clone(&core), state, mirrors);
         if core.index.lock().is_dirty() {
             core.schedule.dirty();
@@ -157,10 +160,30 @@ impl Store {
         max_bytes: usize,
         done: Box<dyn FnOnce(ReadBatch) + Send>,
     ) {
-        let request = Request { queue, from, max_messages: max_messages.max(1), max_bytes, done };
+        let request = Read { queue, from, max_messages: max_messages.max(1), max_bytes, done };
         if self.core.landed.add(self.core.pending.last(), Postponed::new(&self.core, request)) {
             self.core.kick();
         }
+    }
+
+    /// The earliest wall time, in milliseconds since the Unix epoch, at which a stored message may expire, as far as is known:
+    /// it may turn out that the message is gone, never that there was an earlier one. `None` when no message has a deadline.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.core.index.lock().next_deadline()
+    }
+
+    /// Calls `handler` whenever [`Store::next_deadline`] has moved to an earlier time than anybody was told, also by
+    /// [`Due::next`]. It is called from a store thread and must be quick. Ask for the next deadline once after this: only what
+    /// comes later is told.
+    pub fn on_deadline(&self, handler: Box<dyn Fn(u64) + Send + Sync>) {
+        *self.core.deadline_handler.lock() = Some(Arc::from(handler));
+    }
+
+    /// Names the live messages whose deadline is at or before `now_ms`, some thousands at a time. Each is named at most once
+    /// per opening of the store. `done` is called on a store thread; it is dropped without a call when the store stops.
+    pub fn due(&self, now_ms: u64, done: Box<dyn FnOnce(Due) + Send>) {
+        self.core.requests.push(Request::Due(now_ms, done));
     }
 
     /// Calls `handler` when an error ends the store, at once if one has: nothing more becomes durable from then on.
@@ -240,11 +263,17 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (segments, free_segments, reserve_segments) = self.core.space.counts();
+        let (index_bytes, cold_chunks) = {
+            let index = self.core.index.lock();
+            (index.cache.resident, index.cache.cold)
+        };
         Stats {
             segments,
             free_segments,
             reserve_segments,
             pending_bytes: self.pending_bytes(),
+            index_bytes,
+            cold_chunks,
             ..self.core.stats.read()
         }
     }
@@ -264,6 +293,7 @@ impl Store {
         for thread in self.core.large_writer.take_threads() {
             join(Some(thread));
         }
+        self.core.shelf.close();
     }
 }
 

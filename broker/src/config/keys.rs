@@ -66,6 +66,7 @@ pub(crate) const KEYS: &[Key] = &[
     integer("storage.checkpoint_interval_ms", 50, 60_000, 500),
     integer("storage.snapshot_bytes", MIB, 1024 * 1024 * MIB, 256 * MIB),
     integer("storage.sled_cache_bytes", MIB, 64 * 1024 * MIB, 8 * MIB),
+    integer("storage.index_cache_bytes", 0, 64 * 1024 * MIB, 32 * MIB),
     integer("limits.channel_max", 0, 65_535, 2047),
     integer("limits.frame_max", 0, u32::MAX as i64, 131_072),
     integer("limits.heartbeat_s", 0, 65_535, 60),

@@ -94,8 +94,10 @@ pub struct Storage {
     pub checkpoint_interval: Duration,
     /// Log written between two snapshots of the index.
     pub snapshot_bytes: u64,
-    /// Cache of the index.
+    /// Cache of the database that holds the index.
     pub sled_cache_bytes: u64,
+    /// Memory for the part of the index that was needed lately.
+    pub index_cache_bytes: u64,
 }
 
 /// `[limits]`
@@ -194,6 +196,7 @@ impl Settings {
                 checkpoint_interval: merged.milliseconds("storage.checkpoint_interval_ms")?,
                 snapshot_bytes: merged.number("storage.snapshot_bytes")?,
                 sled_cache_bytes: merged.number("storage.sled_cache_bytes")?,
+                index_cache_bytes: merged.number("storage.index_cache_bytes")?,
             },
             limits: Limits {
                 channel_max: merged.number("limits.channel_max")?,

@@ -11,7 +11,7 @@ use super::Session;
 use super::channel::{Channel, Mode};
 use super::confirm::Confirms;
 use super::dispatch::unimplemented;
-use crate::model::clock;
+use crate::model::clock::Clock;
 use crate::model::message::Message;
 use crate::queue::Queue;
 use crate::queue::settle::{Acked, Requeue};
@@ -35,8 +35,8 @@ struct TxPublish {
 }
 
 impl Transaction {
-    pub(super) fn add(&mut self, message: Message, queues: &[Arc<Queue>]) {
-        let made_ms = message.deadline_ms().map(|_| clock::now_ms());
+    pub(super) fn add(&mut self, message: Message, queues: &[Arc<Queue>], clock: &Clock) {
+        let made_ms = message.deadline_ms().map(|_| clock.now_ms());
         self.publishes.push(TxPublish { message, queues: queues.into(), made_ms });
     }
 }
@@ -110,7 +110,7 @@ impl Session {
         let mut returns = Vec::new();
         for TxPublish { mut message, queues, made_ms } in transaction.publishes.drain(..) {
             if let Some(made_ms) = made_ms {
-                message.postpone_expiry(clock::now_ms().saturating_sub(made_ms));
+                message.postpone_expiry(self.broker.clock().now_ms().saturating_sub(made_ms));
             }
             let message = Arc::new(message);
             if queues.is_empty() {

@@ -284,7 +284,7 @@ impl Encoder {
         let file = Location(payload.place().get()).as_large();
         let is_large = payload.encoded_len() >= self.core.options.large_bytes;
         match file {
-            Some(file) if self.core.index.lock().pin_large(file) => false,
+            Some(file) if self.core.index.lock().usage.pin_large(file) => false,
             _ => is_large,
         }
     }
@@ -306,7 +306,7 @@ impl Encoder {
                 };
                 index.held.add(*queue, *seq, last);
                 let file = Location(payload.place().get()).as_large();
-                let is_there = file.is_some_and(|file| index.large.contains_key(&file));
+                let is_there = file.is_some_and(|file| index.has_large(file));
                 let is_large = payload.encoded_len() >= self.core.options.large_bytes;
                 if is_large && !is_there && !self.held.is_awaited(payload) {
                     let id = self.core.new_large_id();
@@ -337,7 +337,7 @@ impl Encoder {
                 if let Some(file) = Location(payload.place().get()).as_large()
                     && !was_waiting
                 {
-                    index.unpin_large(file);
+                    index.usage.unpin_large(file);
                 }
             }
         }
@@ -357,7 +357,7 @@ impl Encoder {
                 continue;
             };
             if needed > 0 && is_there {
-                self.core.index.lock().large.entry(id).or_default().pins += needed;
+                self.core.index.lock().usage.large.entry(id).or_default().pins += needed;
                 payload.place().set(Location::large(id).0);
             } else if is_there {
                 self.core.post(Job::RemoveLarge(vec![id]));
@@ -395,7 +395,7 @@ impl Encoder {
         let len = payload.encoded_len();
         if let Some(file) = location.as_large() {
             // It was pinned when the entry was let in, if it was there.
-            if len >= self.core.options.large_bytes || self.core.index.lock().large.contains_key(&file) {
+            if len >= self.core.options.large_bytes || self.core.index.lock().has_large(file) {
                 return Body::Elsewhere(location, u32::try_from(len).unwrap_or(u32::MAX));
             }
             return Body::Inline;

@@ -45,16 +45,22 @@ fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<
     core.encoder.wake();
     core.stats.group(group.buf.len() as u64, group.ops.len() as u64, started.elapsed());
 
-    let dirty = {
+    let (dirty, deadline) = {
         let mut index = core.index.lock();
         index.apply_group(group.ops.drain(..), group.last_lsn, group.end);
-        index.is_dirty()
+        (index.is_dirty(), index.timers.tell_earlier())
     };
     core.pending.settle_bytes(group.taken);
     core.landed.publish(group.landed);
     core.waiters.publish(group.durable);
     if dirty {
         core.schedule.dirty();
+    }
+    if let Some(deadline) = deadline {
+        let handler = core.deadline_handler.lock().clone();
+        if let Some(handler) = handler {
+            handler(deadline);
+        }
     }
     // The encoder may be gone already.
     let _ = spares.send(Spare { buf: group.buf, ops: group.ops });

@@ -14,13 +14,17 @@ fn relocate(queue: QueueId, seq: u64) -> Op {
 }
 
 fn live(index: &Index, queue: QueueId) -> Vec<(u64, Location)> {
-    let queue = index.queues.get(&queue);
-    queue.map_or_else(Vec::new, |queue| queue.live_from(0).map(|message| (message.seq, message.location)).collect())
+    let chunks = index.queues.get(&queue).into_iter().flat_map(|queue| &queue.chunks);
+    let entries = chunks.flat_map(|(&number, chunk)| {
+        let columns = chunk.columns().expect("in memory");
+        bits::slots(&chunk.live, 0).map(move |slot| (number * CHUNK + slot as u64, columns.entry(slot).0))
+    });
+    entries.collect()
 }
 
 fn held(index: &Index, location: Location) -> (u64, u64) {
     let (segment, _) = location.as_segment().expect("a segment");
-    index.segments.get(&segment).map_or((0, 0), |used| (used.live, used.live_bytes))
+    index.usage.segments.get(&segment).map_or((0, 0), |used| (used.live, used.live_bytes))
 }
 
 #[test]
@@ -36,8 +40,9 @@ fn a_relocate_moves_what_is_live_and_keeps_what_is_known() {
         assert_eq!(live(&index, 1), [(5, NEW)]);
         assert_eq!((held(&index, OLD), held(&index, NEW)), ((0, 0), (1, 100)));
     }
-    let message = index.queues[&1].live_from(0).next().expect("it is live");
-    assert!(message.redelivered && message.meta.delivery_count == 4 && message.meta.deadline_ms == Some(7));
+    let chunk = &index.queues[&1].chunks[&0];
+    let meta = chunk.columns().expect("in memory").meta(5);
+    assert!(chunk.is_redelivered(5) && meta.delivery_count == 4 && meta.deadline_ms == Some(7));
     assert_eq!((index.queues[&1].messages, index.queues[&1].bytes), (1, 60));
     index.apply(Op::Settle { queue: 1, range, tx: false });
     assert_eq!(held(&index, NEW), (0, 0));
@@ -58,7 +63,7 @@ fn a_relocate_brings_nothing_back() {
 /// The segment with the Enqueue is gone, since the message was moved out of it: then the Relocate is all there is.
 #[test]
 fn in_a_log_without_its_beginning_a_relocate_is_taken_as_an_enqueue() {
-    let mut index = Index { incomplete: true, ..Index::default() };
+    let mut index = Index { partial_log: true, ..Index::default() };
     index.apply(relocate(1, 5));
     assert_eq!(live(&index, 1), [(5, NEW)]);
     assert_eq!((index.queues[&1].next_seq, held(&index, NEW)), (6, (1, 100)));

@@ -2,9 +2,11 @@
 
 mod append;
 mod checkpoint;
+mod cold;
 mod common;
 mod concurrency;
 mod crash;
+mod deadlines;
 mod disk;
 mod disk_full;
 mod failure;
