@@ -52,8 +52,8 @@ pub(crate) struct Keeper {
     failed_before: bool,
     /// What sled has to forget and may still have, since the last checkpoint is not finished.
     forgotten: Forgotten,
-    /// The disk had no room for the last checkpoint or snapshot.
-    postponed: bool,
+    /// A snapshot was due and the disk had no room for it.
+    put_off: bool,
 }
 
 #[derive(Default)]
@@ -71,7 +71,7 @@ impl Keeper {
             log_at_snapshot: 0,
             failed_before: false,
             forgotten: Forgotten::default(),
-            postponed: false,
+            put_off: false,
         }
     }
 
@@ -83,7 +83,7 @@ impl Keeper {
         // After a snapshot that failed, quiet or not, the next try waits for the next checkpoint.
         let mut tried = false;
         loop {
-            let quiet = !tried && self.snapshot_pays(1);
+            let quiet = self.put_off || (!tried && self.snapshot_pays(1));
             match core.schedule.wait(core.options.checkpoint_interval, quiet, || core.is_stopping()) {
                 Wake::Stop => return Ok(()),
                 Wake::Unreadable(what) => self.unreadable(&what)?,
@@ -114,25 +114,16 @@ impl Keeper {
         }
     }
 
-    fn has_room_for_checkpoint(&mut self) -> bool {
-        let core = Arc::clone(&self.core);
+    /// Whether a checkpoint can be written. If not, it comes after the interval.
+    fn has_room_for_checkpoint(&self) -> bool {
+        let core = &self.core;
         core.space.disk.look();
-        let needed = core.space.room() + core.index.lock().dirty_chunks.len() as u64 * CHUNK_BYTES;
-        let room = self.has_room("a checkpoint", needed);
+        let chunks = core.index.lock().dirty_chunks.len() as u64;
+        let room = core.space.make_room(core.space.room() + chunks * CHUNK_BYTES);
         core.space.disk.set_short(!room);
-        room
-    }
-
-    /// Whether there is room on the disk for so many bytes. If not, the thread comes back to it after the interval.
-    fn has_room(&mut self, what: &str, bytes: u64) -> bool {
-        let room = self.core.space.make_room(bytes);
         if !room {
-            if !std::mem::replace(&mut self.postponed, true) {
-                tracing::warn!(bytes, "the disk is full: {what} has to wait for room");
-            }
-            self.core.schedule.dirty();
-        } else {
-            self.postponed = false;
+            tracing::debug!("a checkpoint waits for room on the disk");
+            core.schedule.dirty();
         }
         room
     }
@@ -335,11 +326,13 @@ impl Keeper {
     }
 
     fn snapshot(&mut self) {
-        let needed = 2 * self.core.index.lock().estimated_bytes() + self.core.space.room();
-        if !self.has_room("a snapshot", needed) {
+        let core = &self.core;
+        let needed = 2 * core.index.lock().estimated_bytes() + core.space.room();
+        self.put_off = !core.space.make_room(needed);
+        if self.put_off {
+            tracing::debug!("a snapshot waits for room on the disk");
             return;
         }
-        let core = &self.core;
         // As of the checkpoint, not of now: the log says that this point is durable.
         let base = self.from.checkpoint;
         let log_bytes = core.stats.log_bytes();
@@ -356,7 +349,7 @@ impl Keeper {
                 tracing::error!(%error, "cannot write a snapshot");
                 if shortage::is_full(&error) {
                     core.space.disk.refuse();
-                    core.schedule.dirty();
+                    self.put_off = true;
                 }
             }
             Err(WriteError::Sled(what)) => {

@@ -252,7 +252,8 @@ impl Encoder {
             return;
         };
         if !entry.is_in_tx() {
-            if self.pin_or_lack(0) {
+            let stopped = !self.held.is_empty() && self.held.stops(entry);
+            if self.pin_or_lack(0) || stopped {
                 return self.hold(1);
             }
             if !self.held.is_empty() {
@@ -267,8 +268,8 @@ impl Encoder {
         for at in 0..len {
             lacks |= self.pin_or_lack(at);
         }
-        let behind = !self.held.is_empty() && self.batch.range(..len).any(|entry| self.held.is_named_by(entry));
-        if lacks || behind {
+        let stopped = !self.held.is_empty() && self.batch.range(..len).any(|entry| self.held.stops(entry));
+        if lacks || stopped {
             return self.hold(len);
         }
         self.admitted = len;

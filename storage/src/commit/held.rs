@@ -1,11 +1,12 @@
 //! Entries that wait for the files of their large payloads, while the log goes on without them.
 //!
-//! What may pass them and what may not: an entry that names another message has nothing to do with them. One that takes a
-//! waiting message away (settled, purged, its queue dropped) passes too, and the message is left out of the log, since it
-//! would be gone again at once. A requeue passes and is repeated behind its message. A transaction waits as a whole, also
-//! when it takes a waiting message away, for all of it is in force or nothing.
+//! What may pass them and what may not: messages of a queue come into the log in their order, so those behind one that waits
+//! wait too. Settlements and whatever else does not name a waiting message pass. An entry that takes one away (settled,
+//! purged, its queue dropped) passes as well, and the message is left out of the log, since it would be gone again at once. A
+//! requeue passes and is repeated behind its message. A transaction waits as a whole, also when it takes a waiting message
+//! away, for all of it is in force or nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,6 +17,8 @@ use crate::types::{Payload, QueueId, Seq, SeqRange, TopologyChange};
 #[derive(Default)]
 pub(super) struct Held {
     units: VecDeque<Unit>,
+    /// The messages among them.
+    messages: BTreeMap<QueueId, BTreeSet<Seq>>,
     jobs: Vec<Job>,
 }
 
@@ -60,6 +63,11 @@ impl Held {
 
     pub(super) fn push(&mut self, first: u64, entries: Vec<Entry>, bytes: u64) {
         let behind = entries.iter().any(|entry| self.is_named_by(entry));
+        for entry in &entries {
+            if let Entry::Enqueue { queue, seq, .. } = entry {
+                self.messages.entry(*queue).or_default().insert(*seq);
+            }
+        }
         self.units.push_back(Unit { first, entries, bytes, behind, requeues: Vec::new() });
     }
 
@@ -85,41 +93,64 @@ impl Held {
 
     /// Takes out what need not wait any longer.
     pub(super) fn release(&mut self, mut each: impl FnMut(Unit)) {
+        let mut queues = HashSet::new();
         let mut at = 0;
         while let Some(unit) = self.units.get(at) {
-            let waits = unit.payloads().any(|payload| self.is_awaited(payload)) || (unit.behind && at > 0);
-            if waits {
+            let waits = unit.messages().any(|(queue, _, payload)| queues.contains(&queue) || self.is_awaited(payload));
+            if waits || (unit.behind && at > 0) {
+                queues.extend(unit.messages().map(|(queue, ..)| queue));
                 at += 1;
             } else if let Some(unit) = self.units.remove(at) {
+                for (queue, seq, _) in unit.messages() {
+                    forget(&mut self.messages, queue, seq);
+                }
                 each(unit);
             }
         }
     }
 
+    /// Whether an entry has to stay behind those that wait.
+    pub(super) fn stops(&self, entry: &Entry) -> bool {
+        matches!(entry, Entry::Enqueue { queue, .. } if self.messages.contains_key(queue))
+            || (entry.is_in_tx() && self.is_named_by(entry))
+    }
+
     /// Whether an entry takes a message away that waits.
-    pub(super) fn is_named_by(&self, entry: &Entry) -> bool {
-        self.units.iter().flat_map(Unit::messages).any(|(queue, seq, _)| takes_away(entry, queue, seq))
+    fn is_named_by(&self, entry: &Entry) -> bool {
+        let of = |queue: &QueueId| self.messages.get(queue);
+        match entry {
+            Entry::Settle { queue, range, .. } => of(queue).is_some_and(|seqs| has_any(seqs, *range)),
+            Entry::Purge(purge) => of(&purge.queue).is_some_and(|seqs| seqs.range(..purge.below).next().is_some()),
+            Entry::Topology(changes) => {
+                changes.iter().any(|change| matches!(change, TopologyChange::DropQueue(queue) if of(queue).is_some()))
+            }
+            _ => false,
+        }
     }
 
     /// Draws the consequences of an entry that passes: what it takes away is replaced by entries that do nothing, and a
     /// requeue is noted.
     pub(super) fn pass(&mut self, entry: &Entry) -> Vec<Gone> {
+        if let Entry::Requeue(requeue) = entry
+            && let Some(seqs) = self.messages.get(&requeue.queue)
+            && requeue.ranges.iter().any(|range| has_any(seqs, *range))
+        {
+            self.units.iter_mut().for_each(|unit| unit.note(requeue));
+        }
+        if !self.is_named_by(entry) {
+            return Vec::new();
+        }
         let mut gone = Vec::new();
-        for unit in &mut self.units {
-            if let Entry::Requeue(requeue) = entry {
-                unit.note(requeue);
+        for held in self.units.iter_mut().flat_map(|unit| &mut unit.entries) {
+            let Entry::Enqueue { queue, seq, payload, tx, .. } = &*held else {
                 continue;
-            }
-            for held in &mut unit.entries {
-                let Entry::Enqueue { queue, seq, payload, tx, .. } = &*held else {
-                    continue;
-                };
-                if takes_away(entry, *queue, *seq) {
-                    let (queue, seq, payload, tx) = (*queue, *seq, Arc::clone(payload), *tx);
-                    let was_waiting = self.jobs.iter().any(|job| Arc::ptr_eq(&job.payload, &payload));
-                    *held = Entry::Settle { queue, range: SeqRange { first: 1, last: 0 }, tx };
-                    gone.push(Gone { queue, seq, payload, was_waiting });
-                }
+            };
+            if takes_away(entry, *queue, *seq) {
+                let (queue, seq, payload, tx) = (*queue, *seq, Arc::clone(payload), *tx);
+                let was_waiting = self.jobs.iter().any(|job| Arc::ptr_eq(&job.payload, &payload));
+                *held = Entry::Settle { queue, range: SeqRange { first: 1, last: 0 }, tx };
+                forget(&mut self.messages, queue, seq);
+                gone.push(Gone { queue, seq, payload, was_waiting });
             }
         }
         for job in &self.jobs {
@@ -128,6 +159,19 @@ impl Held {
             }
         }
         gone
+    }
+}
+
+fn has_any(seqs: &BTreeSet<Seq>, range: SeqRange) -> bool {
+    range.first <= range.last && seqs.range(range.first..=range.last).next().is_some()
+}
+
+fn forget(messages: &mut BTreeMap<QueueId, BTreeSet<Seq>>, queue: QueueId, seq: Seq) {
+    if let Some(seqs) = messages.get_mut(&queue) {
+        seqs.remove(&seq);
+        if seqs.is_empty() {
+            messages.remove(&queue);
+        }
     }
 }
 
@@ -217,9 +261,28 @@ mod tests {
         assert!(released(&mut held).is_empty(), "the file is not there");
         assert_eq!(held.file_done(1).map(|(_, needed)| needed), Some(2));
         let units = released(&mut held);
-        assert!(held.is_empty() && units.iter().map(|unit| unit.first).eq([10, 11]));
+        assert!(held.is_empty() && held.messages.is_empty() && units.iter().map(|unit| unit.first).eq([10, 11]));
         assert_eq!(units[0].requeues, [Requeue { queue: 1, delivery_count: 3, ranges: vec![SeqRange::one(5)] }]);
         assert!(units[1].requeues.is_empty());
+    }
+
+    #[test]
+    fn messages_of_a_queue_keep_their_order() {
+        let mut held = Held::default();
+        let [first, second, small]: [Arc<dyn Payload>; 3] =
+            std::array::from_fn(|_| Arc::new(Nothing(Place::default())) as _);
+        held.await_file(1, &first);
+        held.push(10, vec![enqueue(1, 5, &first)], 40);
+        assert!(held.stops(&enqueue(1, 6, &small)) && !held.stops(&enqueue(2, 6, &small)));
+        held.push(11, vec![enqueue(1, 6, &small)], 40);
+        held.await_file(2, &second);
+        held.push(12, vec![enqueue(2, 1, &second)], 40);
+        held.push(13, vec![enqueue(1, 7, &small)], 40);
+        held.file_done(2);
+        assert!(released(&mut held).iter().map(|unit| unit.first).eq([12]));
+        held.file_done(1);
+        assert!(released(&mut held).iter().map(|unit| unit.first).eq([10, 11, 13]));
+        assert!(!held.stops(&enqueue(1, 8, &small)));
     }
 
     #[test]

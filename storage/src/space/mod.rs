@@ -175,24 +175,26 @@ impl Space {
         // A number of its own, so that the name can't meet that of a retired segment.
         let number = self.state.lock().stock.take_id();
         let temporary = self.temporary(number);
-        let zeroed = self.fs.open(&temporary, OpenMode::CreateNew).and_then(|file| {
-            let bytes = write_zeroes(&*file, 0, self.segment_bytes, go_on)?;
-            file.sync_data().map(|()| bytes)
+        let prepared = self.zeroed(&temporary, go_on).and_then(|bytes| {
+            if bytes == self.segment_bytes {
+                self.pool(&temporary, number)?;
+            }
+            Ok(bytes)
         });
-        match zeroed {
-            Ok(bytes) if bytes == self.segment_bytes => {
-                let path = segment::free_path(&self.log_dir, number);
-                self.fs.rename(&temporary, &path)?;
-                self.state.lock().stock.free.push(path);
-                Ok(bytes)
-            }
-            unfinished => {
-                if self.fs.exists(&temporary) {
-                    self.fs.remove_file(&temporary)?;
-                }
-                unfinished
-            }
-        }
+        self.clean_up(&temporary)?;
+        prepared
+    }
+
+    fn zeroed(&self, path: &Path, go_on: impl Fn() -> bool) -> io::Result<u64> {
+        let file = self.fs.open(path, OpenMode::CreateNew)?;
+        let bytes = write_zeroes(&*file, 0, self.segment_bytes, go_on)?;
+        file.sync_data()?;
+        Ok(bytes)
+    }
+
+    /// Removes a file that was to become a segment, unless it has become one.
+    fn clean_up(&self, temporary: &Path) -> io::Result<()> {
+        if self.fs.exists(temporary) { self.fs.remove_file(temporary) } else { Ok(()) }
     }
 
     fn temporary(&self, number: u64) -> PathBuf {
@@ -296,9 +298,7 @@ impl Space {
             let temporary = self.temporary(number);
             let made = self.fs.open(&temporary, OpenMode::CreateNew).and_then(|file| file.allocate(self.segment_bytes));
             if let Err(error) = made.and_then(|()| self.keep(&temporary, number)) {
-                if self.fs.exists(&temporary) {
-                    self.fs.remove_file(&temporary)?;
-                }
+                self.clean_up(&temporary)?;
                 return if shortage::is_full(&error) { Ok(()) } else { Err(error) };
             }
         }

@@ -66,8 +66,8 @@ fn a_disk_that_fills_up_holds_publishers_until_there_is_room() {
         wait(&store, last);
     }
     until(&news, false);
-    assert!(!store.is_disk_low());
-    assert_eq!(store.stats().reserve_segments, 4);
+    // The segments of the settlements themselves may make it low again for a moment.
+    busy_until(&store, |store| !store.is_disk_low() && store.stats().reserve_segments == 4);
     let last = put(&store, 1, seq + 1, 3000);
     wait(&store, last);
     drop(store);
@@ -170,7 +170,7 @@ fn a_store_opens_on_a_full_disk_and_drains() {
         wait(&store, last);
     }
     until(&news, false);
-    assert_eq!(store.stats().reserve_segments, 4);
+    busy_until(&store, |store| !store.is_disk_low() && store.stats().reserve_segments == 4);
     let last = put(&store, 1, 1000, 3000);
     wait(&store, last);
     assert_eq!(seqs(&store, 1), [1000]);
@@ -218,13 +218,17 @@ fn a_low_disk_gets_the_pool_back() {
 /// One refusal at every call that a full disk can refuse, one call after the other.
 #[test]
 fn a_refusal_anywhere_loses_nothing() {
-    for errno in [28, 122, 24] {
-        let mut at = 0;
-        while refuse_at(at, errno) {
-            at += if errno == 28 { 1 } else { 7 };
+    std::thread::scope(|scope| {
+        for errno in [28, 122, 24] {
+            scope.spawn(move || {
+                let mut at = 0;
+                while refuse_at(at, errno) {
+                    at += if errno == 28 { 1 } else { 7 };
+                }
+                assert!(at > if errno == 24 { 10 } else { 50 }, "{at} calls, error {errno}");
+            });
         }
-        assert!(at > if errno == 24 { 10 } else { 50 }, "{at} calls, error {errno}");
-    }
+    });
 }
 
 /// Refuses two calls in a row from the one with this number on. False when there are not so many.
@@ -267,6 +271,12 @@ fn refuse_at(number: u64, errno: i32) -> bool {
     }
     let reached = calls.load(Ordering::SeqCst) > number;
     drop(store);
+    for left in [dir.path().to_path_buf(), dir.path().join("log")] {
+        let names =
+            std::fs::read_dir(left).expect("it can be listed").map(|entry| entry.expect("an entry").file_name());
+        let unfinished: Vec<_> = names.filter(|name| name.to_string_lossy().ends_with(".tmp")).collect();
+        assert!(unfinished.is_empty(), "call {number}, error {errno}: {unfinished:?}");
+    }
     calls.store(u64::MAX, Ordering::SeqCst);
     let (store, recovered) = Store::open(options).expect("it opens");
     assert_eq!(recovered.damage, Vec::<String>::new(), "call {number}, error {errno}");

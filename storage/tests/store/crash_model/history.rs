@@ -470,6 +470,13 @@ impl Opening {
         let failure = Arc::<Mutex<Option<String>>>::default();
         let seen = Arc::clone(&failure);
         store.on_failure(Box::new(move |reason| *seen.lock().expect("not poisoned") = Some(reason.to_owned())));
+        // A full disk is waited for.
+        let disk = fs.clone();
+        store.on_disk(Box::new(move |low| {
+            if low {
+                disk.set_capacity(None);
+            }
+        }));
         Self { fs, store, failure, faulty }
     }
 }

@@ -147,25 +147,38 @@ impl Model {
         let from = if exact { self.ops.len() } else { self.confirmed };
         let mut near: Option<String> = None;
         for at in from..=self.ops.len() {
-            let (mut state, mut beside) = (self.base.clone(), self.beside.clone());
             let ops: Vec<&Op> = self.ops[..at].iter().map(|(_, op)| op).collect();
-            let missing = late(&ops, self.confirmed, &found, large);
-            for (op, _) in ops.iter().zip(&missing).filter(|(_, missing)| !**missing) {
-                state.apply(op, &mut beside);
-            }
-            let expected = if exact { state } else { all_redelivered(&state) };
-            if expected == found {
-                self.base = found.clone();
-                self.now = found;
-                self.beside_now = beside.clone();
-                self.beside = beside;
-                self.ops.clear();
-                self.confirmed = 0;
-                return Ok(());
-            }
-            let difference = format!("as of {at}: {}", differences(&expected, &found));
-            if near.as_ref().is_none_or(|near| near.len() > difference.len()) {
-                near = Some(difference);
+            let (waits, missing) = late(&ops, self.confirmed, &found, large);
+            // Whether a transaction has happened whose messages are all gone again can't be seen in the messages alone.
+            for doubt in doubts(&waits) {
+                let (mut state, mut beside) = (self.base.clone(), self.beside.clone());
+                for (index, op) in ops.iter().enumerate() {
+                    if missing[index] == doubt.contains(&index) {
+                        let next = waits[index].then(|| beside.next.clone());
+                        state.apply(op, &mut beside);
+                        // A number that never came into the log may be given out again.
+                        beside.next = next.unwrap_or(beside.next);
+                    }
+                }
+                for (queue, messages) in &found.queues {
+                    let last = messages.keys().next_back().copied().unwrap_or_default();
+                    let next = beside.next.entry(*queue).or_insert(1);
+                    *next = (*next).max(last + 1);
+                }
+                let expected = if exact { state } else { all_redelivered(&state) };
+                if expected == found {
+                    self.base = found.clone();
+                    self.now = found;
+                    self.beside_now = beside.clone();
+                    self.beside = beside;
+                    self.ops.clear();
+                    self.confirmed = 0;
+                    return Ok(());
+                }
+                let difference = format!("as of {at}: {}", differences(&expected, &found));
+                if near.as_ref().is_none_or(|near| near.len() > difference.len()) {
+                    near = Some(difference);
+                }
             }
         }
         let (confirmed, asked) = (self.confirmed, self.ops.len());
@@ -173,16 +186,18 @@ impl Model {
     }
 }
 
-/// Which ops were still waiting for a large file when the store ended: those that could, and whose effects are not there. A
-/// transaction also waits for what it takes away.
-fn late(ops: &[&Op], confirmed: usize, found: &State, large: usize) -> Vec<bool> {
+/// Which ops may have waited, and which were still waiting for a large file when the store ended: those that could, and whose effects are not there. What
+/// comes later into the same queue waits too, and a transaction for what it takes away.
+fn late(ops: &[&Op], confirmed: usize, found: &State, large: usize) -> (Vec<bool>, Vec<bool>) {
     let mut waiting: BTreeSet<(QueueId, Seq)> = BTreeSet::new();
     let mut may_wait = vec![false; ops.len()];
     for (at, op) in ops.iter().enumerate().skip(confirmed) {
         let parts = parts(op);
         let in_tx = matches!(op, Op::Transaction(_));
         may_wait[at] = parts.iter().any(|part| match part {
-            Op::Enqueue(_, _, message) => message.body.len() >= large,
+            Op::Enqueue(queue, _, message) => {
+                message.body.len() >= large || waiting.iter().any(|(waits, _)| waits == queue)
+            }
             other => in_tx && waiting.iter().any(|(queue, seq)| takes(other, *queue, *seq)),
         });
         if may_wait[at] {
@@ -204,7 +219,14 @@ fn late(ops: &[&Op], confirmed: usize, found: &State, large: usize) -> Vec<bool>
             _ => false,
         });
     }
-    missing
+    (may_wait, missing)
+}
+
+/// Up to two of those that may wait, in every combination; none of them first.
+fn doubts(may_wait: &[bool]) -> impl Iterator<Item = Vec<usize>> + '_ {
+    let those = || (0..may_wait.len()).filter(|at| may_wait[*at]);
+    let pairs = those().flat_map(move |one| those().filter(move |two| *two >= one).map(move |two| vec![one, two]));
+    std::iter::once(Vec::new()).chain(pairs)
 }
 
 fn parts(op: &Op) -> &[Op] {
