@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::index::timers::DueNow;
 use crate::large;
 use crate::log::record;
 use crate::log::segment;
+use crate::recover::keep_evidence;
 use crate::schedule::Unreadable;
 use crate::shortage;
 use crate::types::{Due, Durable, Lsn, Place, QueueId, ReadBatch, ReadMessage, Seq};
@@ -398,6 +400,7 @@ impl Reader<'_> {
                 return Some(());
             }
         };
+        let mut damaged = false;
         for message in run {
             let at = message.location.as_segment().map_or(0, |(_, at)| at);
             let entry = buf.get(usize::try_from(at - offset).unwrap_or(usize::MAX)..).unwrap_or_default();
@@ -408,8 +411,13 @@ impl Reader<'_> {
                     let segment = format!("{segment:016x}");
                     tracing::error!(segment, offset = at, seq = message.seq, "a message is damaged on disk");
                     batch.damaged.push(message.seq);
+                    damaged = true;
                 }
             }
+        }
+        if damaged {
+            // Before anybody settles the messages, after which the file may go.
+            self.keep(&segment::path(&self.core.log_dir, segment));
         }
         Some(())
     }
@@ -432,12 +440,17 @@ impl Reader<'_> {
             Ok(None) => {
                 tracing::error!(file = format!("{id:016x}"), seq = message.seq, "a large message is damaged on disk");
                 batch.damaged.push(message.seq);
+                self.keep(&large::path(&core.large_dir, id));
             }
             Err(error) => {
                 tracing::error!(file = format!("{id:016x}"), seq = message.seq, %error, "cannot read a large message");
             }
         }
         Some(())
+    }
+
+    fn keep(&self, path: &Path) {
+        keep_evidence(&*self.core.options.fs, &self.core.options.data_dir, path);
     }
 
     fn file(&mut self, id: u64) -> io::Result<Arc<dyn File>> {

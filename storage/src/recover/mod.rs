@@ -1,11 +1,13 @@
 //! Opening a data directory: the rules are in README.md.
 
 pub(crate) mod progress;
+mod quarantine;
 mod relief;
 pub(crate) mod replay;
 pub(crate) mod scan;
 mod sources;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ use crate::space::{Depth, Space, Stock};
 use crate::state::State;
 use crate::types::Recovered;
 
+pub(crate) use quarantine::{keep_evidence, quarantine};
 use scan::{GroupRef, Loss, Verdict};
 use sources::{Loaded, Sources};
 
@@ -82,6 +85,7 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let accepted = groups.get(..verdict.accepted).unwrap_or_default();
     report_losses(&verdict, &groups, &mut damage);
     damage.extend(replayed.damage);
+    keep_damaged(fs, &dirs, &verdict, &replayed.damaged);
     seal(fs, &dirs, base.resume, &groups, &verdict, &mut files, &mut damage)?;
     report_missing(&index, &files, &mut damage);
     clean_large(fs, &dirs, &mut index, &mut damage)?;
@@ -241,7 +245,7 @@ fn list_log(fs: &dyn Fs, log_dir: &Path, segment_bytes: u64) -> Result<Stock, Op
 }
 
 fn report_losses(verdict: &Verdict, groups: &[GroupRef], damage: &mut Vec<String>) {
-    for Loss { segment, offset, first_lsn, last_lsn, inside } in &verdict.losses {
+    for Loss { segment, offset, first_lsn, last_lsn, inside, .. } in &verdict.losses {
         let what = match inside {
             Some(_) => "log entries are damaged",
             None => "log entries are missing before this place",
@@ -251,6 +255,15 @@ fn report_losses(verdict: &Verdict, groups: &[GroupRef], damage: &mut Vec<String
     let dropped = groups.len().saturating_sub(verdict.accepted);
     if dropped > 1 {
         damage.push(format!("{} groups behind the torn end of the log were left out", dropped - 1));
+    }
+}
+
+/// Keeps the segments that have damage in them. Where something is missing, the segment before may be the damaged one.
+fn keep_damaged(fs: &dyn Fs, dirs: &Dirs, verdict: &Verdict, replayed: &[u64]) {
+    let lossy = verdict.losses.iter().flat_map(|loss| [loss.before, loss.segment]);
+    let ids: BTreeSet<u64> = lossy.chain(replayed.iter().copied()).collect();
+    for id in ids {
+        keep_evidence(fs, &dirs.data, &segment::path(&dirs.log, id));
     }
 }
 
@@ -305,19 +318,6 @@ fn seal(
         file.sync_data().map_err(io_error("sync", &path))?;
     }
     Ok(())
-}
-
-/// Moves a file or directory out of the way, under a name that is free.
-pub(crate) fn quarantine(fs: &dyn Fs, dirs: &Dirs, path: &Path) -> Result<(), OpenError> {
-    fs.create_dir_all(&dirs.quarantine).map_err(io_error("create", &dirs.quarantine))?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let to = (1..=u32::MAX)
-        .map(|n| dirs.quarantine.join(format!("{name}.{n}")))
-        .find(|to| !fs.exists(to))
-        .unwrap_or_else(|| dirs.quarantine.join(&name));
-    fs.rename(path, &to).map_err(io_error("quarantine", path))?;
-    fs.sync_dir(&dirs.quarantine).map_err(io_error("sync", &dirs.quarantine))?;
-    fs.sync_dir(&dirs.data).map_err(io_error("sync", &dirs.data))
 }
 
 /// The first group of an opening, alone in a new segment. It proves that the directory can be written, ends the clean state

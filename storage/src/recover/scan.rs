@@ -44,6 +44,8 @@ pub(crate) struct Loss {
     pub(crate) offset: u64,
     pub(crate) first_lsn: u64,
     pub(crate) last_lsn: u64,
+    /// Segment of the group before: what is missing between two may have been in either.
+    pub(crate) before: u64,
     /// Index of the group that has the damage inside, if it is not between groups.
     pub(crate) inside: Option<usize>,
 }
@@ -106,6 +108,26 @@ fn scan_segment(
         }
     }
     Ok(())
+}
+
+/// Whether the last group before a position ends there and has the checksum that the position names. What cannot be read
+/// does not.
+pub(crate) fn ends_at(fs: &dyn Fs, path: &Path, key: &Key, end: Position) -> bool {
+    let Ok(file) = fs.open(path, OpenMode::Read) else {
+        return false;
+    };
+    let mut at = end.offset;
+    let mut head = [0; HEADER];
+    while let Some(before) = at.checked_sub(ALIGN as u64) {
+        at = before;
+        if file.read_at(&mut head, at).is_err() {
+            return false;
+        }
+        if let Found::Group(header, sum) = GroupHeader::parse(&head, key, end.segment) {
+            return at + header.span() == end.offset && sum == end.link;
+        }
+    }
+    false
 }
 
 struct Window<'a> {
@@ -195,13 +217,20 @@ fn bad_entries(group: &[u8], key: &Key, segment: u64, at: u64, header: &GroupHea
     bad
 }
 
+/// The highest LSN that the groups prove to have been synced: by what they say, and since a group is written only after
+/// the one before was synced, by being there.
+pub(crate) fn synced_upto(groups: &[GroupRef]) -> u64 {
+    let proven = groups.iter().map(|group| group.header.synced_upto.max(group.header.first_lsn.saturating_sub(1)));
+    proven.max().unwrap_or_default()
+}
+
 /// Tells a torn tail from damage. A group that is bad and that nobody saw synced is where the log ended; what was below
-/// the highest `synced_upto` of any group was durable, and its loss has to be named.
+/// [`synced_upto`] was durable, and its loss has to be named.
 ///
 /// `link` is the checksum of the group before the first, when it is known. `gaps` says that whole segments may be missing
 /// because they were recycled.
 pub(crate) fn judge(groups: &[GroupRef], base_lsn: u64, mut link: Option<u32>, gaps: bool) -> Verdict {
-    let synced = groups.iter().map(|group| group.header.synced_upto).max().unwrap_or_default().max(base_lsn);
+    let synced = synced_upto(groups).max(base_lsn);
     let mut verdict = Verdict::default();
     let mut last_lsn = base_lsn;
     let mut segment = groups.first().map_or(0, |group| group.segment);
@@ -213,9 +242,9 @@ pub(crate) fn judge(groups: &[GroupRef], base_lsn: u64, mut link: Option<u32>, g
             if first_lsn > synced {
                 return verdict;
             }
-            let (segment, offset) = (group.segment, group.offset);
+            let (before, segment, offset) = (segment, group.segment, group.offset);
             let last_lsn = group.header.first_lsn.saturating_sub(1);
-            verdict.losses.push(Loss { segment, offset, first_lsn, last_lsn, inside: None });
+            verdict.losses.push(Loss { segment, offset, first_lsn, last_lsn, before, inside: None });
         }
         for bad in &group.bad {
             let first_lsn = group.header.first_lsn + u64::from(bad.first);
@@ -224,7 +253,7 @@ pub(crate) fn judge(groups: &[GroupRef], base_lsn: u64, mut link: Option<u32>, g
             }
             let last_lsn = first_lsn + u64::from(bad.count) - 1;
             let (segment, offset) = (group.segment, bad.offset);
-            verdict.losses.push(Loss { segment, offset, first_lsn, last_lsn, inside: Some(index) });
+            verdict.losses.push(Loss { segment, offset, first_lsn, last_lsn, before: segment, inside: Some(index) });
         }
         link = Some(group.sum);
         last_lsn = group.header.last_lsn();

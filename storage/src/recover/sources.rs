@@ -5,9 +5,10 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{OpenError, io_error};
-use crate::index::Index;
+use crate::index::{Index, Position};
 use crate::index::base::Base;
 use crate::log::key::Key;
+use crate::log::segment;
 use crate::options::Options;
 use crate::snapshot::{self, Found};
 use crate::state::State;
@@ -15,7 +16,7 @@ use crate::state::State;
 use super::relief::{self, Relief};
 use super::replay::{self, Replayed};
 use super::scan::{self, GroupRef, Verdict};
-use super::{Dirs, Stock, quarantine};
+use super::{Dirs, Stock, keep_evidence, quarantine};
 
 /// Where an index can come from.
 pub(super) struct Sources<'a> {
@@ -95,18 +96,32 @@ impl Sources<'_> {
         if let Err(problem) = relief::complete(&state, &mut index).and_then(|()| relief::check(&state, &index)) {
             return Ok(Err(problem));
         }
-        if base.lsn > 0 && !self.reaches(base) {
-            let lsn = base.lsn;
-            self.damage.push(format!("the log ends before LSN {lsn}, where sled's checkpoint is"));
-        }
+        self.check_end(base, "sled's checkpoint");
         let snapshot = self.snapshot_base()?;
         Ok(Ok(Loaded { index, base, groups, verdict, replayed, state, rebuilt: false, snapshot }))
     }
 
-    /// Whether the log goes as far as a checkpoint says.
-    fn reaches(&self, base: Base) -> bool {
-        let segments = &self.files.segments;
-        segments.get(&base.resume.segment).is_some_and(|&len| len >= base.resume.offset)
+    /// Names it when the log is not what a checkpoint or a snapshot was made of: it ends before, or is an older copy.
+    fn check_end(&mut self, base: Base, of: &str) {
+        let Position { segment, offset, link } = base.resume;
+        if base.lsn == 0 {
+            return;
+        }
+        let path = segment::path(&self.dirs.log, segment);
+        let reaches = self.files.segments.get(&segment).is_some_and(|&len| len >= offset);
+        if !reaches {
+            self.damage.push(format!("the log ends before LSN {}, where {of} is", base.lsn));
+        } else if !scan::ends_at(&*self.options.fs, &path, self.key, base.resume) {
+            let lsn = base.lsn;
+            self.damage.push(format!(
+                "{} is damaged or an older copy: before offset {offset} there is not the group of LSN {lsn} (checksum \
+                 {link:08x}), where {of} is",
+                path.display()
+            ));
+        } else {
+            return;
+        }
+        keep_evidence(&*self.options.fs, &self.dirs.data, &path);
     }
 
     fn open_state(&self, index: &mut Index) -> Result<(State, Base), String> {
@@ -144,6 +159,7 @@ impl Sources<'_> {
             }
         };
         let snapshot = base;
+        self.check_end(base, "the snapshot");
         let (link, gaps) = if base == Base::default() { (None, true) } else { (Some(base.resume.link), false) };
         index.partial_log = gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1);
         if index.partial_log {

@@ -7,6 +7,7 @@ mod common;
 mod concurrency;
 mod crash;
 mod crash_model;
+mod damage;
 mod deadlines;
 mod disk_full;
 mod failure;
