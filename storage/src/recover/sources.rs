@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{OpenError, io_error};
-use crate::index::{Index, Position};
 use crate::index::base::Base;
+use crate::index::{Index, Position};
 use crate::log::key::Key;
 use crate::log::segment;
 use crate::options::Options;

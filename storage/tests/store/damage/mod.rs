@@ -204,9 +204,9 @@ impl Subject {
         let mut evidence = false;
         for (&message, &len) in &image.live {
             // A large file is all one message.
-            let hit = self.places[&message].iter().any(|(at, place)| {
-                at == file && begins.is_none_or(|begins| meet(&group_of(begins, place), &harmed))
-            });
+            let hit = self.places[&message]
+                .iter()
+                .any(|(at, place)| at == file && begins.is_none_or(|begins| meet(&group_of(begins, place), &harmed)));
             match found.messages.get(&message) {
                 Some(payload) => assert_eq!(*payload, body(message.0, message.1, len), "{what}"),
                 None if found.damaged.contains(&message) => {
