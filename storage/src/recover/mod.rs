@@ -85,7 +85,7 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let accepted = groups.get(..verdict.accepted).unwrap_or_default();
     report_losses(&verdict, &groups, &mut damage);
     damage.extend(replayed.damage);
-    keep_damaged(fs, &dirs, &verdict, &replayed.damaged);
+    keep_damaged(fs, &dirs, &files, base.resume, &verdict, &replayed.damaged);
     seal(fs, &dirs, base.resume, &groups, &verdict, &mut files, &mut damage)?;
     report_missing(&index, &files, &mut damage);
     clean_large(fs, &dirs, &mut index, &mut damage)?;
@@ -258,10 +258,14 @@ fn report_losses(verdict: &Verdict, groups: &[GroupRef], damage: &mut Vec<String
     }
 }
 
-/// Keeps the segments that have damage in them. Where something is missing, the segment before may be the damaged one.
-fn keep_damaged(fs: &dyn Fs, dirs: &Dirs, verdict: &Verdict, replayed: &[u64]) {
-    let lossy = verdict.losses.iter().flat_map(|loss| [loss.before, loss.segment]);
-    let ids: BTreeSet<u64> = lossy.chain(replayed.iter().copied()).collect();
+/// Keeps the segments that have damage in them. Of what is missing, nothing says in which it was: then it is all from that
+/// of the group before, or where the scan began, to that of the group behind.
+fn keep_damaged(fs: &dyn Fs, dirs: &Dirs, files: &Stock, from: Position, verdict: &Verdict, replayed: &[u64]) {
+    let mut ids: BTreeSet<u64> = replayed.iter().copied().collect();
+    for loss in &verdict.losses {
+        let first = loss.before.max(from.segment).min(loss.segment);
+        ids.extend(files.segments.range(first..=loss.segment).map(|(&id, _)| id));
+    }
     for id in ids {
         keep_evidence(fs, &dirs.data, &segment::path(&dirs.log, id));
     }

@@ -44,7 +44,7 @@ pub(crate) struct Loss {
     pub(crate) offset: u64,
     pub(crate) first_lsn: u64,
     pub(crate) last_lsn: u64,
-    /// Segment of the group before: what is missing between two may have been in either.
+    /// Segment of the group before, 0 if there is none: what is missing may have been in any from there on.
     pub(crate) before: u64,
     /// Index of the group that has the damage inside, if it is not between groups.
     pub(crate) inside: Option<usize>,
@@ -242,7 +242,8 @@ pub(crate) fn judge(groups: &[GroupRef], base_lsn: u64, mut link: Option<u32>, g
             if first_lsn > synced {
                 return verdict;
             }
-            let (before, segment, offset) = (segment, group.segment, group.offset);
+            let before = if index == 0 { 0 } else { segment };
+            let (segment, offset) = (group.segment, group.offset);
             let last_lsn = group.header.first_lsn.saturating_sub(1);
             verdict.losses.push(Loss { segment, offset, first_lsn, last_lsn, before, inside: None });
         }
@@ -261,4 +262,29 @@ pub(crate) fn judge(groups: &[GroupRef], base_lsn: u64, mut link: Option<u32>, g
         verdict.accepted = index + 1;
     }
     verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(first_lsn: u64, synced_upto: u64, previous: u32, bad: Vec<BadEntries>) -> GroupRef {
+        let header =
+            GroupHeader { segment: 1, first_lsn, synced_upto, epoch: 1, count: 1, length: 0, previous, entries_sum: 0 };
+        GroupRef { segment: 1, offset: first_lsn * ALIGN as u64, header, sum: previous + 1, bad }
+    }
+
+    /// The third was encoded while the second was with the sync thread, so it does not say that the second was synced.
+    #[test]
+    fn a_group_proves_that_the_one_before_was_synced() {
+        let bad = BadEntries { first: 0, count: 1, offset: 2 * ALIGN as u64 };
+        let mut groups = vec![group(1, 0, 0, vec![]), group(2, 0, 1, vec![bad]), group(3, 1, 2, vec![])];
+        let verdict = judge(&groups, 0, Some(0), false);
+        assert_eq!(verdict.accepted, 3);
+        let lost: Vec<_> = verdict.losses.iter().map(|loss| (loss.first_lsn, loss.last_lsn)).collect();
+        assert_eq!(lost, [(2, 2)]);
+        groups.pop();
+        let verdict = judge(&groups, 0, Some(0), false);
+        assert_eq!((verdict.accepted, verdict.losses.len()), (1, 0), "without it, that is a torn end");
+    }
 }

@@ -47,12 +47,14 @@ impl Image {
         let (dir, older) = (scratch(), scratch());
         let mut image = Self { kind, dir, older, live: BTreeMap::new(), gone: BTreeSet::new() };
         let mut options = quiet(image.dir.path());
-        if kind != Kind::LogOnly {
-            options.checkpoint_interval = Duration::from_millis(5);
+        if kind == Kind::LogOnly {
+            image.fill_segments();
+            return image;
         }
+        options.checkpoint_interval = Duration::from_millis(5);
         let (store, _) = Store::open(options.clone()).expect("it opens");
         image.fill(&store, 1, 120);
-        while kind != Kind::LogOnly && store.stats().snapshots == 0 {
+        while store.stats().snapshots == 0 {
             let from = image.live.keys().map(|&(_, seq)| seq).max().unwrap_or_default() + 1;
             image.fill(&store, from, 40);
         }
@@ -61,23 +63,39 @@ impl Image {
         let (store, recovered) = Store::open(options.clone()).expect("it opens again");
         assert_eq!(recovered.damage, Vec::<String>::new());
         let from = recovered.queues.iter().map(|queue| queue.next_seq).max().unwrap_or(1);
-        let snapshots = store.stats().checkpoints;
+        let checkpoints = store.stats().checkpoints;
         image.fill(&store, from, 60);
         if kind == Kind::Closed {
             store.close(Vec::new()).expect("it closes");
             return image;
         }
-        while kind == Kind::Killed && store.stats().checkpoints == snapshots {
+        while store.stats().checkpoints == checkpoints {
             std::thread::yield_now();
         }
         drop(store);
-        if kind == Kind::Killed {
-            // The log goes on behind the last checkpoint.
-            let (store, recovered) = Store::open(quiet(image.dir.path())).expect("it opens again");
-            let from = recovered.queues.iter().map(|queue| queue.next_seq).max().unwrap_or(1);
-            image.fill(&store, from, 60);
-        }
+        // The log goes on behind the last checkpoint.
+        let (store, recovered) = Store::open(quiet(image.dir.path())).expect("it opens again");
+        let from = recovered.queues.iter().map(|queue| queue.next_seq).max().unwrap_or(1);
+        image.fill(&store, from, 60);
+        drop(store);
         image
+    }
+
+    /// Several segments without a checkpoint: a full segment would make one, so each is that of an opening.
+    fn fill_segments(&mut self) {
+        for opening in 0..5 {
+            let mut options = quiet(self.dir.path());
+            options.segment_bytes = 1024 * 1024;
+            let (store, recovered) = Store::open(options).expect("it opens");
+            assert_eq!(recovered.damage, Vec::<String>::new());
+            let from = recovered.queues.iter().map(|queue| queue.next_seq).max().unwrap_or(1);
+            self.fill(&store, from, 40);
+            assert_eq!(store.stats().checkpoints, 0, "the log is all there is");
+            drop(store);
+            if opening == 2 {
+                copy_dir(self.dir.path(), self.older.path());
+            }
+        }
     }
 
     /// So many messages, in groups of different sizes; some large, some settled.
