@@ -16,8 +16,6 @@ use crate::state::{Changes, State, topology_pieces};
 
 /// Chunks written under one hold of the index lock.
 const SLICE: usize = 32;
-/// Changes that go into sled at once.
-const BATCH_BYTES: u64 = 1024 * 1024;
 /// Dead segments that call for a snapshot even when they are short, as after many restarts.
 const DEAD_MAX: usize = 12;
 /// Dead segments that call for a snapshot while there is traffic, when it is cheap.
@@ -177,8 +175,8 @@ impl Keeper {
         let core = &self.core;
         let mut total = 0;
         let mut changes = Changes::default();
-        let mut apply = |state: &State, changes: &mut Changes, least: u64| {
-            if changes.bytes < least {
+        let mut apply = |state: &State, changes: &mut Changes, all: bool| {
+            if !all && !changes.are_enough() {
                 return Ok(());
             }
             let changes = std::mem::take(changes);
@@ -188,22 +186,21 @@ impl Keeper {
         let (base, work) = take_work(core);
         self.forgotten.chunks.extend(work.obsolete);
         self.forgotten.topology.extend(work.topology_removed);
-        for (at, &obsolete) in self.forgotten.chunks.iter().enumerate() {
+        for &obsolete in &self.forgotten.chunks {
             changes.obsolete(obsolete);
-            if at % 1024 == 1023 {
-                apply(state, &mut changes, 0)?;
-            }
+            apply(state, &mut changes, false)?;
         }
         for &(number, pieces) in &self.forgotten.topology {
             changes.remove_topology(number, 0..pieces);
+            apply(state, &mut changes, false)?;
         }
         for keys in work.topology.chunks(SLICE) {
             write_topology(&mut core.index.lock(), keys, &mut changes, &mut self.forgotten.topology);
-            apply(state, &mut changes, BATCH_BYTES)?;
+            apply(state, &mut changes, false)?;
         }
         for ids in work.queues.chunks(SLICE) {
             write_queues(&mut core.index.lock(), ids, &mut changes);
-            apply(state, &mut changes, BATCH_BYTES)?;
+            apply(state, &mut changes, false)?;
         }
         for chunks in work.chunks.chunks(SLICE) {
             // What was settled in cold chunks is counted here, and what came to them joins their columns.
@@ -213,7 +210,7 @@ impl Keeper {
                 core.index.lock().correct(at, columns);
             }
             write_chunks(&mut core.index.lock(), chunks, &mut changes, &mut self.forgotten.chunks);
-            apply(state, &mut changes, BATCH_BYTES)?;
+            apply(state, &mut changes, false)?;
         }
         if work.dropped {
             let index = core.index.lock();
@@ -222,7 +219,7 @@ impl Keeper {
         // Only the last batch moves the checkpoint. What a crash leaves of the others is newer than the checkpoint in sled,
         // and replaying the log over it ends in the same state.
         changes.checkpoint(&base);
-        apply(state, &mut changes, 0)?;
+        apply(state, &mut changes, true)?;
         state.sync()?;
         core.stats.checkpoint(total);
         self.forgotten = Forgotten::default();
