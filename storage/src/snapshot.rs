@@ -13,6 +13,7 @@ use crate::index::Index;
 use crate::index::base::Base;
 use crate::index::chunk::{CHUNK, Chunk, Stored};
 use crate::index::codec;
+use crate::recover::of_header;
 
 /// Its name in the data directory.
 pub(crate) const NAME: &str = "snapshot";
@@ -155,6 +156,18 @@ pub(crate) enum Found<T> {
     Good(T),
     /// It is not what was written.
     Damaged,
+}
+
+/// The version of the format that wrote the snapshot; `None` when there is none or its header is damaged.
+pub(crate) fn version(fs: &dyn Fs, data_dir: &Path) -> io::Result<Option<u64>> {
+    let file = match fs.open(&data_dir.join(NAME), OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut header = [0; HEADER];
+    let got = file.read_at(&mut header, 0)?;
+    Ok(header.get(..got).and_then(|header| of_header(header, MAGIC)))
 }
 
 /// Reads the header alone.

@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "../../../storage/tests/fixtures/archive.rs"]
+mod archive;
+
 mod acknowledgements;
 mod bad_input;
 mod channel_errors;
@@ -24,3 +27,4 @@ mod queues;
 mod routing;
 mod transactions;
 mod unsupported_arguments;
+mod upgrade;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{OpenError, io_error};
 use crate::fs::{Fs, OpenMode};
+use crate::recover::of_header;
 
 use super::group::VERSION;
 
@@ -72,6 +73,15 @@ pub(crate) fn find(fs: &dyn Fs, data_dir: &Path, damage: &mut Vec<String>) -> Re
     Ok(copies)
 }
 
+/// The copy of the key in `dir` and the version of the format that wrote it; `None` when it is missing or damaged.
+pub(crate) fn version(fs: &dyn Fs, dir: &Path) -> Result<Option<(PathBuf, u64)>, OpenError> {
+    let path = dir.join(NAME);
+    let Some(buf) = load(fs, &path)? else {
+        return Ok(None);
+    };
+    Ok(of_header(&buf, MAGIC).map(|version| (path, version)))
+}
+
 impl Copies {
     /// Writes the key where it is damaged or missing.
     pub(crate) fn complete(self, fs: &dyn Fs, key: Key) -> Result<(), OpenError> {
@@ -89,21 +99,28 @@ enum Stored {
 }
 
 fn read(fs: &dyn Fs, path: &Path) -> Result<Stored, OpenError> {
-    let file = match fs.open(path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::Absent),
-        Err(source) => return Err(io_error("read", path)(source)),
+    let Some(buf) = load(fs, path)? else {
+        return Ok(Stored::Absent);
     };
-    let mut buf = [0; LEN];
-    let n = file.read_at(&mut buf, 0).map_err(io_error("read", path))?;
-    let [head @ .., c0, c1, c2, c3] = buf;
-    let sum = u32::from_le_bytes([c0, c1, c2, c3]);
-    if n != LEN || !head.starts_with(MAGIC) || crc32c::crc32c(&head) != sum {
+    if buf.len() != LEN || of_header(&buf, MAGIC).is_none() {
         return Ok(Stored::Bad);
     }
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&head[16..32]);
+    bytes.copy_from_slice(&buf[16..32]);
     Ok(Stored::Good(Key::from_bytes(bytes)))
+}
+
+/// The first bytes of a file, as many as it should have; `None` when there is no file.
+fn load(fs: &dyn Fs, path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
+    let file = match fs.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io_error("read", path)(source)),
+    };
+    let mut buf = vec![0; LEN];
+    let got = file.read_at(&mut buf, 0).map_err(io_error("read", path))?;
+    buf.truncate(got);
+    Ok(Some(buf))
 }
 
 fn write(fs: &dyn Fs, dir: &Path, key: Key) -> Result<(), OpenError> {

@@ -3,6 +3,7 @@
 pub(crate) mod replay;
 pub(crate) mod scan;
 mod sources;
+mod version;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use crate::types::Recovered;
 
 use scan::{GroupRef, Loss, Verdict};
 use sources::{Loaded, Sources};
+pub(crate) use version::of_header;
 
 /// LSNs left out after a start, so that none is ever used twice whatever was lost.
 const LSN_GAP: u64 = 1 << 20;
@@ -70,6 +72,7 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let fs = &*options.fs;
     create_dirs(fs, &dirs)?;
     let lock = lock(fs, &dirs.data)?;
+    version::check(fs, &dirs)?;
     let mut damage = Vec::new();
     let mut files = list_log(fs, &dirs.log, options.segment_bytes)?;
     let key = load_key(options, &dirs, &mut files, &mut damage)?;

@@ -1,5 +1,8 @@
 //! Tests of the store through its public interface, one file per subject.
 
+#[path = "../fixtures/archive.rs"]
+mod archive;
+
 mod append;
 mod checkpoint;
 mod common;
@@ -14,3 +17,4 @@ mod power_loss;
 mod recovery;
 mod recycle;
 mod transaction;
+mod upgrade;
