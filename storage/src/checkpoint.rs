@@ -1,14 +1,17 @@
 //! The housekeeping thread: brings the index into sled, says so in the log, writes snapshots, and sets segments free.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::core::{Core, Job};
 use crate::index::base::Base;
-use crate::index::{Index, Obsolete, codec};
+use crate::index::{Index, Obsolete, Position, codec};
 use crate::log::record::{Body, Entry};
 use crate::recover;
 use crate::snapshot;
@@ -35,6 +38,15 @@ struct Due {
     /// A segment is full: the interval is over.
     urgent: bool,
     closing: bool,
+    /// Who waits for a snapshot of their own.
+    copies: Vec<SnapshotCopy>,
+    stopped: bool,
+}
+
+/// A snapshot for a backup: where to, and who is told the position its log begins at and its bytes.
+struct SnapshotCopy {
+    dir: PathBuf,
+    done: SyncSender<io::Result<(Position, u64)>>,
 }
 
 impl Schedule {
@@ -58,9 +70,23 @@ impl Schedule {
         self.changed.notify_all();
     }
 
-    /// Makes the thread look whether the store stops.
+    /// Asks for a checkpoint now, and then for a snapshot in `dir`. `done` is dropped when the store stops before that.
+    pub(crate) fn snapshot_to(&self, dir: PathBuf, done: SyncSender<io::Result<(Position, u64)>>) {
+        let mut state = self.state.lock();
+        if !state.stopped {
+            state.copies.push(SnapshotCopy { dir, done });
+            state.dirty = true;
+            state.urgent = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Makes the thread see that the store stops, and lets those go who wait for it.
     pub(crate) fn wake(&self) {
-        drop(self.state.lock());
+        let mut state = self.state.lock();
+        state.stopped = true;
+        state.copies.clear();
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -126,6 +152,7 @@ impl Keeper {
             if !self.checkpoint(last)? || last {
                 return Ok(());
             }
+            self.snapshot_copies();
             self.snapshot_if_due();
             self.retire();
         }
@@ -222,6 +249,20 @@ impl Keeper {
         self.state = Some(State::open(&dirs.sled, self.core.options.sled_cache_bytes)?);
         self.core.index.lock().mark_all_dirty();
         Ok(())
+    }
+
+    /// Writes the snapshots that backups wait for, unless the checkpoint they begin at has failed: then after the next.
+    fn snapshot_copies(&self) {
+        if self.failed_before {
+            return;
+        }
+        let copies = std::mem::take(&mut self.core.schedule.state.lock().copies);
+        let base = self.from.checkpoint;
+        for SnapshotCopy { dir, done } in copies {
+            let written = snapshot::write(&*self.core.options.fs, &dir, &base, &self.core.index);
+            // Whoever asked may have given up.
+            let _ = done.try_send(written.map(|bytes| (base.resume, bytes)));
+        }
     }
 
     fn snapshot_if_due(&mut self) {

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::backup::Hold;
 use crate::checkpoint::Schedule;
 use crate::commit::encoder::ENOUGH;
 use crate::commit::failure::Failure;
@@ -45,6 +46,10 @@ pub(crate) struct Core {
     /// The way to the space thread, until the store stops.
     pub(crate) jobs: Mutex<Option<Sender<Job>>>,
     pub(crate) preparing: AtomicBool,
+    /// A backup is being made.
+    pub(crate) backing_up: AtomicBool,
+    /// What it keeps from being removed; taken under `jobs`, and a leaf.
+    pub(crate) hold: Mutex<Hold>,
     pub(crate) requests: Requests,
     pub(crate) stats: Cells,
     pub(crate) ids: Ids,
@@ -92,6 +97,8 @@ impl Core {
             bell: Arc::default(),
             jobs: Mutex::new(Some(jobs)),
             preparing: AtomicBool::new(false),
+            backing_up: AtomicBool::new(false),
+            hold: Mutex::default(),
             requests: Requests::default(),
             stats: Cells::default(),
             ids: Ids::default(),
@@ -135,7 +142,10 @@ impl Core {
 
     /// Gives work to the space thread; nobody does it once the store stops.
     pub(crate) fn post(&self, job: Job) {
-        if let Some(jobs) = &*self.jobs.lock() {
+        let jobs = self.jobs.lock();
+        // Under the lock of the jobs, so that none that was let through comes behind a backup's fence.
+        let Some(job) = self.hold.lock().filter(job) else { return };
+        if let Some(jobs) = &*jobs {
             // Fails when the thread is gone, and then so is the store.
             let _ = jobs.send(job);
         }
@@ -212,4 +222,6 @@ pub(crate) enum Job {
     Retire(Vec<u64>),
     /// Nobody needs these large files any more.
     RemoveLarge(Vec<u64>),
+    /// A backup wants to know that everything before this is done.
+    Fence(SyncSender<()>),
 }

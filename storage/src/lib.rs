@@ -11,9 +11,11 @@
 //! - `index`: which messages are live and where they are.
 //! - `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own.
 //! - `recover`: from a directory back to an index.
+//! - `backup`: a copy of the directory while the store goes on.
 //! - `reader`, `large`, `fs`: reading back, large messages, the file system.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod bytes_cursor;
 mod checkpoint;
 mod commit;
@@ -32,6 +34,7 @@ mod stats;
 mod store;
 mod types;
 
+pub use backup::{BackupError, BackupManifest, BackupReport};
 pub use error::{CloseError, OpenError};
 pub use options::Options;
 pub use stats::{BUCKETS, Histogram, Stats};

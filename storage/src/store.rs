@@ -27,7 +27,7 @@ use crate::types::{Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, S
 /// Appending returns at once with a position in the log; the position becomes durable later, by a group commit. Dropping the
 /// store without [`Store::close`] is a crash: what is pending is lost, what is durable is not.
 pub struct Store {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     keeper: Mutex<Option<JoinHandle<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store is open.
@@ -296,6 +296,8 @@ fn keep_space(core: &Core, work: &Receiver<Job>) -> Result<(), String> {
                     tracing::warn!(%error, "cannot recycle a segment of the log");
                 }
             }
+            // Nobody is there any more when the store stops meanwhile.
+            Job::Fence(done) => drop(done.try_send(())),
             Job::RemoveLarge(files) => {
                 for file in files {
                     let path = large::path(&core.large_dir, file);

@@ -88,7 +88,7 @@ impl Copies {
         if self.key.is_some() && !self.bad.is_empty() {
             tracing::warn!("one of the two key files was missing or damaged and is written again");
         }
-        self.bad.iter().try_for_each(|dir| write(fs, dir, key))
+        self.bad.iter().try_for_each(|dir| write(fs, dir, key).map_err(io_error("write a key to", dir)))
     }
 }
 
@@ -123,7 +123,8 @@ fn load(fs: &dyn Fs, path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
     Ok(Some(buf))
 }
 
-fn write(fs: &dyn Fs, dir: &Path, key: Key) -> Result<(), OpenError> {
+/// Writes a copy of the key into `dir`.
+pub(crate) fn write(fs: &dyn Fs, dir: &Path, key: Key) -> io::Result<()> {
     let path = dir.join(NAME);
     let mut buf = Vec::with_capacity(LEN);
     buf.extend_from_slice(MAGIC);
@@ -133,10 +134,10 @@ fn write(fs: &dyn Fs, dir: &Path, key: Key) -> Result<(), OpenError> {
     let sum = crc32c::crc32c(&buf);
     buf.extend_from_slice(&sum.to_le_bytes());
     let temporary = dir.join("key.tmp");
-    let file = fs.open(&temporary, OpenMode::Create).map_err(io_error("create", &temporary))?;
-    file.set_len(0).map_err(io_error("write", &temporary))?;
-    file.write_all_at(&buf, 0).map_err(io_error("write", &temporary))?;
-    file.sync_data().map_err(io_error("sync", &temporary))?;
-    fs.rename(&temporary, &path).map_err(io_error("create", &path))?;
-    fs.sync_dir(dir).map_err(io_error("sync", dir))
+    let file = fs.open(&temporary, OpenMode::Create)?;
+    file.set_len(0)?;
+    file.write_all_at(&buf, 0)?;
+    file.sync_data()?;
+    fs.rename(&temporary, &path)?;
+    fs.sync_dir(dir)
 }

@@ -4,6 +4,7 @@
 mod archive;
 
 mod append;
+mod backup;
 mod checkpoint;
 mod common;
 mod concurrency;
