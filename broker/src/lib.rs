@@ -4,11 +4,13 @@
 //! has the map.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod auth;
 pub mod bench;
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod ctl;
 pub mod model;
 pub mod net;
 pub mod queue;

@@ -15,11 +15,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
+use crate::admin::ControlSocket;
 use crate::auth::{self, AuthStore};
 use crate::bench;
-use crate::broker::Broker;
+use crate::broker::{Broker, Recovery};
 use crate::cli::{Cli, Command};
 use crate::config::{Flags, Settings};
+use crate::ctl;
 use crate::net::listener;
 use crate::vhost;
 
@@ -33,6 +35,8 @@ pub fn run() -> ExitCode {
     let result = match command {
         None => start(&flags),
         Some(Command::Bench(options)) => bench::run(&options),
+        Some(Command::Ctl(options)) => ctl::run(&options),
+        Some(Command::Backup(options)) => ctl::backup(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,7 +63,7 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
     let (failures, mut failed) = mpsc::unbounded_channel();
-    let (broker, recovered) = open(settings)?;
+    let broker = open(settings)?;
     broker.store.on_failure(Box::new(move |reason: &str| {
         // The receiver goes only when the broker is ending anyway.
         let _ = failures.send(reason.to_owned());
@@ -71,6 +75,13 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
         let key = broker.settings.describe("listeners.amqp");
         anyhow::anyhow!("cannot listen on {address}: {error} ({key})")
     })?;
+    let control = match ControlSocket::serve(Arc::clone(&broker), started) {
+        Ok(control) => Some(control),
+        Err(error) => {
+            tracing::warn!(%error, "there is no control socket: `warren ctl` and `warren backup` cannot reach this broker");
+            None
+        }
+    };
     let mut addresses = Vec::new();
     let mut tasks = Vec::new();
     for listener in listeners {
@@ -83,8 +94,8 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
         started.elapsed().as_millis(),
         addresses.join(", "),
         broker.settings.storage.data_dir.display(),
-        recovered.queues,
-        recovered.messages,
+        broker.recovery.queues,
+        broker.recovery.messages,
     );
     // A closed standard output is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{ready}");
@@ -97,24 +108,22 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
     for task in &tasks {
         task.abort();
     }
-    let why = match outcome {
-        Ok(why) => why,
-        Err(reason) => anyhow::bail!("the store has failed, nothing more can be made durable: {reason}"),
-    };
-    tracing::info!("stopping on {why}");
-    if tokio::time::timeout(STOP_TIMEOUT, broker.close_connections()).await.is_err() {
-        tracing::warn!("some connections did not end in time");
+    if let Ok(why) = outcome {
+        tracing::info!("stopping on {why}");
+        if tokio::time::timeout(STOP_TIMEOUT, broker.close_connections()).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
     }
-    close(&broker)
+    if let Some(control) = control {
+        control.close().await;
+    }
+    match outcome {
+        Ok(_) => close(&broker),
+        Err(reason) => anyhow::bail!("the store has failed, nothing more can be made durable: {reason}"),
+    }
 }
 
-/// What was found at start.
-struct Recovered {
-    queues: usize,
-    messages: u64,
-}
-
-fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
+fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     let configured = &settings.storage;
     let mut options = Options::new(&configured.data_dir);
     options.segment_bytes = configured.segment_bytes;
@@ -136,12 +145,17 @@ fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
     }
     let pairs = recovery.other.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     let auth = AuthStore::open(Arc::clone(&store) as _, &settings.auth, pairs)?;
-    let broker = Arc::new(Broker::new(settings, store, Arc::new(auth), recovery.vhosts));
-    let recovered =
-        Recovered { queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(), messages: stored_messages };
+    let mut broker = Broker::new(settings, store, Arc::new(auth), recovery.vhosts);
+    broker.recovery = Recovery {
+        clean: found.clean,
+        queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),
+        messages: stored_messages,
+        replayed_entries: found.replayed_entries,
+        damage: [found.damage, recovery.damage].concat(),
+    };
     let lsn = prepare(&broker)?;
     durable::wait(&broker.store, lsn)?;
-    Ok((broker, recovered))
+    Ok(Arc::new(broker))
 }
 
 /// Creates what the configuration declares and the store does not have.

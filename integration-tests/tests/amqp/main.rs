@@ -12,6 +12,7 @@ mod bad_input;
 mod channel_errors;
 mod configuration;
 mod confirms;
+mod control;
 mod durability;
 mod exchanges;
 mod expiration;
