@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::bench;
 use crate::config::Flags;
 use crate::ctl;
+use crate::offline;
 
 /// Warren, an AMQP 0-9-1 message broker. Without a subcommand it starts the broker.
 #[derive(Clone, Parser)]
@@ -27,6 +28,8 @@ pub enum Command {
     Ctl(ctl::Options),
     /// Make a copy of a running broker's data; starting a broker on the copy restores it
     Backup(ctl::BackupOptions),
+    /// Look into a data directory that no broker runs on, without changing it
+    Log(offline::Options),
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod config;
 pub mod ctl;
 pub mod model;
 pub mod net;
+pub mod offline;
 pub mod queue;
 pub mod routing;
 pub mod session;

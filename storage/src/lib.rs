@@ -11,6 +11,7 @@
 //! - `index`: which messages are live and where they are.
 //! - `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own.
 //! - `recover`: from a directory back to an index.
+//! - `inspect`: a look into a directory that no store has open.
 //! - `backup`: a copy of the directory while the store goes on.
 //! - `reader`, `large`, `fs`: reading back, large messages, the file system.
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ mod core;
 mod error;
 pub mod fs;
 mod index;
+pub mod inspect;
 mod large;
 mod log;
 mod options;

@@ -23,6 +23,7 @@ use crate::cli::{Cli, Command};
 use crate::config::{Flags, Settings};
 use crate::ctl;
 use crate::net::listener;
+use crate::offline;
 use crate::vhost;
 
 /// How long clients have to take note when the broker stops.
@@ -37,6 +38,7 @@ pub fn run() -> ExitCode {
         Some(Command::Bench(options)) => bench::run(&options),
         Some(Command::Ctl(options)) => ctl::run(&options),
         Some(Command::Backup(options)) => ctl::backup(&options),
+        Some(Command::Log(options)) => return offline::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,7 @@
 use crate::tree::{File, assert_none, files};
 
 /// The modules of the broker, each with those that it may name beside itself.
-const BROKER: [(&str, &[&str]); 14] = [
+const BROKER: [(&str, &[&str]); 15] = [
     ("config", &[]),
     ("model", &["config"]),
     ("routing", &["config", "model"]),
@@ -17,13 +17,14 @@ const BROKER: [(&str, &[&str]); 14] = [
     // A client of any broker: it shares the protocol crate with this one and nothing else.
     ("bench", &[]),
     ("ctl", &["config"]),
-    ("cli", &["config", "bench", "ctl"]),
+    ("offline", &["config", "model", "routing", "queue", "vhost", "auth"]),
+    ("cli", &["config", "bench", "ctl", "offline"]),
     ("admin", &["config", "model", "routing", "queue", "vhost", "auth", "broker"]),
     (
         "start",
         &[
             "config", "model", "routing", "queue", "vhost", "auth", "broker", "session", "net", "admin", "bench",
-            "ctl", "cli",
+            "ctl", "offline", "cli",
         ],
     ),
 ];

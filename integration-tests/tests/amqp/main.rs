@@ -19,6 +19,7 @@ mod expiration;
 mod forwarding;
 mod handshake;
 mod heartbeats;
+mod log_tools;
 mod permissions;
 mod properties;
 mod protocol_errors;

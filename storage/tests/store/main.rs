@@ -12,6 +12,7 @@ mod crash;
 mod disk;
 mod failure;
 mod hooked;
+mod inspect;
 mod large;
 mod model;
 mod power_loss;
