@@ -1,5 +1,6 @@
 //! From the command line to a broker that is ready, and down again.
 
+mod checks;
 mod declared;
 mod durable;
 
@@ -58,7 +59,7 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
     for key in settings.unserved() {
         tracing::warn!("{}: not available in this version; nothing listens there", settings.describe(key));
     }
-    raise_file_limit();
+    checks::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(settings, started))
 }
@@ -101,6 +102,8 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
     );
     // A closed standard output is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{ready}");
+    checks::file_system(&broker.settings.storage.data_dir);
+    checks::measure_sync(broker.settings.storage.data_dir.clone());
 
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
@@ -206,18 +209,4 @@ fn init_log(settings: &Settings) -> anyhow::Result<()> {
 
 fn one_line(error: &dyn Display) -> anyhow::Error {
     anyhow::anyhow!("{error}")
-}
-
-/// Every connection takes a file descriptor: the limit that the user may have is the one we want.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => tracing::debug!(limit = ?limit.maximum, "file descriptor limit raised"),
-        Err(error) => tracing::warn!(%error, limit = ?limit.current, "the file descriptor limit stays low"),
-    }
 }

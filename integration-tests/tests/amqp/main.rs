@@ -13,6 +13,7 @@ mod channel_errors;
 mod configuration;
 mod confirms;
 mod control;
+mod descriptors;
 mod durability;
 mod exchanges;
 mod expiration;
