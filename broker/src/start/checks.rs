@@ -31,22 +31,32 @@ const BLOCK: [u8; 4096] = [0x5a; 4096];
 /// Where the syncs are measured.
 const FILE: &str = "sync-check.tmp";
 
+/// The limit of open files, before and after it was raised.
+pub(super) struct FileLimit {
+    before: Option<u64>,
+    raised: rustix::io::Result<Option<u64>>,
+}
+
 /// Every connection takes a file descriptor: the limit that the user may have is the one we want.
-pub(super) fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
-    if limit.current == limit.maximum {
-        tracing::info!("file descriptors: limit {}", shown(limit.current));
-        return;
-    }
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => {
-            let (from, to) = (shown(limit.current), shown(limit.maximum));
-            tracing::info!("file descriptors: limit raised from {from} to {to}");
-        }
-        Err(error) => {
-            tracing::warn!(%error, "file descriptors: the limit stays at {}", shown(limit.current));
+pub(super) fn raise_file_limit() -> FileLimit {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = if current == maximum {
+        Ok(current)
+    } else {
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).map(|()| maximum)
+    };
+    FileLimit { before: current, raised }
+}
+
+impl FileLimit {
+    /// Says it in the log. Not before the broker is ready: a start that is refused says why and nothing else.
+    pub(super) fn report(&self) {
+        let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+        let before = shown(self.before);
+        match self.raised {
+            Ok(limit) if limit == self.before => tracing::info!("file descriptors: limit {before}"),
+            Ok(limit) => tracing::info!("file descriptors: limit raised from {before} to {}", shown(limit)),
+            Err(error) => tracing::warn!(%error, "file descriptors: the limit stays at {before}"),
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::ctl;
 use crate::net::listener;
 use crate::offline;
 use crate::vhost;
+use checks::FileLimit;
 
 /// How long clients have to take note when the broker stops.
 const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -59,12 +60,12 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
     for key in settings.unserved() {
         tracing::warn!("{}: not available in this version; nothing listens there", settings.describe(key));
     }
-    checks::raise_file_limit();
+    let file_limit = checks::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(settings, started))
+    runtime.block_on(serve(settings, started, &file_limit))
 }
 
-async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
+async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> anyhow::Result<()> {
     let (failures, mut failed) = mpsc::unbounded_channel();
     let broker = open(settings)?;
     broker.store.on_failure(Box::new(move |reason: &str| {
@@ -102,6 +103,7 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
     );
     // A closed standard output is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{ready}");
+    file_limit.report();
     checks::file_system(&broker.settings.storage.data_dir);
     checks::measure_sync(broker.settings.storage.data_dir.clone());
 
