@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
 use storage::{Lsn, Store};
 use tokio::sync::watch;
 
@@ -36,6 +37,8 @@ pub struct Broker {
     pub auth: Arc<AuthStore>,
     /// What the broker calls itself to clients.
     pub node_name: String,
+    /// What its start found; nothing until the one who starts it says so.
+    pub recovery: Recovery,
     vhosts: RwLock<StdMap<Arc<str>, Arc<Vhost>>>,
     next_connection: AtomicU64,
     next_consumer: AtomicU64,
@@ -43,6 +46,21 @@ pub struct Broker {
     connection_count: watch::Sender<usize>,
     stopping: AtomicBool,
     partial_bytes: AtomicUsize,
+}
+
+/// What a start found in the data directory.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Recovery {
+    /// The stop before was a clean one, or there was none.
+    pub clean: bool,
+    /// Durable queues.
+    pub queues: usize,
+    /// Messages in them.
+    pub messages: u64,
+    /// Entries of the log that were replayed.
+    pub replayed_entries: u64,
+    /// One line for everything that was lost, quarantined or rebuilt.
+    pub damage: Vec<String>,
 }
 
 /// How many octets of incomplete messages may be held.
@@ -65,6 +83,7 @@ impl Broker {
             services,
             auth,
             node_name,
+            recovery: Recovery::default(),
             vhosts: RwLock::new(vhosts.into_iter().map(|vhost| (Arc::clone(vhost.name()), vhost)).collect()),
             next_connection: AtomicU64::new(1),
             next_consumer: AtomicU64::new(1),
@@ -129,6 +148,11 @@ impl Broker {
         let mut connections = self.connections.lock();
         connections.remove(&id);
         self.connection_count.send_replace(connections.len());
+    }
+
+    /// Connections that are open now, those included that have not logged in yet.
+    pub fn connection_count(&self) -> usize {
+        *self.connection_count.borrow()
     }
 
     /// Closes all connections with 320 and waits until they are gone.

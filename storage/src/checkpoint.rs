@@ -1,5 +1,6 @@
 //! The housekeeping thread: brings the index into sled, says so in the log, writes snapshots, and sets segments free.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::index::base::Base;
 use crate::index::{Index, Obsolete, codec, touched};
 use crate::log::record::Entry;
 use crate::recover;
-use crate::schedule::{Unreadable, Wake};
+use crate::schedule::{SnapshotCopy, Unreadable, Wake};
 use crate::shortage;
 use crate::snapshot::{self, WriteError};
 use crate::state::{Changes, State, topology_pieces};
@@ -102,6 +103,7 @@ impl Keeper {
                     if self.has_room_for_checkpoint() && !self.checkpoint(false)? {
                         return Ok(());
                     }
+                    self.snapshot_copies();
                     if self.is_snapshot_due() {
                         tried = true;
                         self.snapshot();
@@ -292,6 +294,28 @@ impl Keeper {
             Err(error) => format!("it could not be moved to quarantine: {error}"),
         };
         format!("sled failed ({reason}; {problem}); {moved}; a restart rebuilds it from the snapshot and the log")
+    }
+
+    /// Writes the snapshots that backups wait for, unless the checkpoint they begin at has failed: then after the next.
+    fn snapshot_copies(&self) {
+        if self.failed_before {
+            return;
+        }
+        let core = &self.core;
+        let base = self.from.checkpoint;
+        for SnapshotCopy { dir, done } in core.schedule.take_copies() {
+            let written = match snapshot::write(&*core.options.fs, &dir, &base, &core.index, &core.shelf) {
+                Ok(bytes) => Ok((base.resume, bytes)),
+                Err(WriteError::Io(error)) => Err(error),
+                Err(WriteError::Sled(what)) => {
+                    let error = io::Error::other(format!("sled cannot be read: {}", what.reason));
+                    core.schedule.unreadable(what);
+                    Err(error)
+                }
+            };
+            // Whoever asked may have given up.
+            let _ = done.try_send(written);
+        }
     }
 
     fn is_snapshot_due(&self) -> bool {

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::backup::Hold;
 use crate::commit::encoder::ENOUGH;
 use crate::commit::failure::Failure;
 use crate::commit::large_writer::LargeWriter;
@@ -60,6 +61,10 @@ pub(crate) struct Core {
     /// The way to the space thread, until the store stops.
     pub(crate) jobs: Mutex<Option<Sender<Job>>>,
     pub(crate) preparing: AtomicBool,
+    /// A backup is being made.
+    pub(crate) backing_up: AtomicBool,
+    /// What it keeps from being removed; taken under `jobs`, and a leaf.
+    pub(crate) hold: Mutex<Hold>,
     pub(crate) requests: Requests,
     /// Who wants to know of an earlier deadline.
     pub(crate) deadline_handler: Mutex<Option<DeadlineHandler>>,
@@ -113,6 +118,8 @@ impl Core {
             bell: Arc::default(),
             jobs: Mutex::new(Some(jobs)),
             preparing: AtomicBool::new(false),
+            backing_up: AtomicBool::new(false),
+            hold: Mutex::default(),
             requests: Requests::default(),
             deadline_handler: Mutex::default(),
             stats: Cells::default(),
@@ -173,7 +180,10 @@ impl Core {
 
     /// Gives work to the space thread; nobody does it once the store stops.
     pub(crate) fn post(&self, job: Job) {
-        if let Some(jobs) = &*self.jobs.lock() {
+        let jobs = self.jobs.lock();
+        // Under the lock of the jobs, so that none that was let through comes behind a backup's fence.
+        let Some(job) = self.hold.lock().filter(job) else { return };
+        if let Some(jobs) = &*jobs {
             // Fails when the thread is gone, and then so is the store.
             let _ = jobs.send(job);
         }
@@ -265,4 +275,6 @@ pub(crate) enum Job {
     RemoveLarge(Vec<u64>),
     /// The free space is to be looked at.
     Review,
+    /// A backup wants to know that everything before this is done.
+    Fence(SyncSender<()>),
 }

@@ -12,9 +12,12 @@
 //! - `index`: which messages are live and where they are.
 //! - `schedule`, `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own; `shelf`: the part that is only there.
 //! - `recover`: from a directory back to an index.
+//! - `inspect`: a look into a directory that no store has open.
+//! - `backup`: a copy of the directory while the store goes on.
 //! - `reader`, `large`, `fs`: reading back, large messages, the file system.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod bytes_cursor;
 mod checkpoint;
 mod commit;
@@ -22,6 +25,7 @@ mod core;
 mod error;
 pub mod fs;
 mod index;
+pub mod inspect;
 mod large;
 mod log;
 mod options;
@@ -37,6 +41,7 @@ mod stats;
 mod store;
 mod types;
 
+pub use backup::{BackupError, BackupManifest, BackupReport};
 pub use error::{CloseError, OpenError};
 pub use options::Options;
 pub use stats::{BUCKETS, Histogram, Stats};

@@ -29,7 +29,7 @@ use crate::types::{
 /// Appending returns at once with a position in the log; the position becomes durable later, by a group commit. Dropping the
 /// store without [`Store::close`] is a crash: what is pending is lost, what is durable is not.
 pub struct Store {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     keeper: Mutex<Option<JoinHandle<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store is open.

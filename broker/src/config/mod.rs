@@ -9,6 +9,7 @@
 //! Every mistake is one line that names the key, the place it was set and the value; an unknown key is a mistake.
 
 mod arguments;
+pub mod control;
 mod entry;
 mod environment;
 mod error;

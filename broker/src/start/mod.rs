@@ -1,5 +1,6 @@
 //! From the command line to a broker that is ready, and down again.
 
+mod checks;
 mod declared;
 mod durable;
 mod timers;
@@ -16,15 +17,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
+use crate::admin::ControlSocket;
 use crate::auth::{self, AuthStore};
 use crate::bench;
-use crate::broker::Broker;
+use crate::broker::{Broker, Recovery};
 use crate::cli::{Cli, Command};
 use crate::config::{Flags, Settings};
+use crate::ctl;
 use crate::model::clock::Clock;
 use crate::net::listener;
+use crate::offline;
 use crate::queue::Services;
 use crate::vhost;
+use checks::FileLimit;
 
 /// How long clients have to take note when the broker stops.
 const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -36,6 +41,9 @@ pub fn run() -> ExitCode {
     let result = match command {
         None => start(&flags),
         Some(Command::Bench(options)) => bench::run(&options),
+        Some(Command::Ctl(options)) => ctl::run(&options),
+        Some(Command::Backup(options)) => ctl::backup(&options),
+        Some(Command::Log(options)) => return offline::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,14 +63,14 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
     for key in settings.unserved() {
         tracing::warn!("{}: not available in this version; nothing listens there", settings.describe(key));
     }
-    raise_file_limit();
+    let file_limit = checks::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(settings, started))
+    runtime.block_on(serve(settings, started, &file_limit))
 }
 
-async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
+async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> anyhow::Result<()> {
     let (failures, mut failed) = mpsc::unbounded_channel();
-    let (broker, recovered) = open(settings)?;
+    let broker = open(settings)?;
     broker.store.on_failure(Box::new(move |reason: &str| {
         // The receiver goes only when the broker is ending anyway.
         let _ = failures.send(reason.to_owned());
@@ -74,6 +82,13 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
         let key = broker.settings.describe("listeners.amqp");
         anyhow::anyhow!("cannot listen on {address}: {error} ({key})")
     })?;
+    let control = match ControlSocket::serve(Arc::clone(&broker), started) {
+        Ok(control) => Some(control),
+        Err(error) => {
+            tracing::warn!(%error, "there is no control socket: `warren ctl` and `warren backup` cannot reach this broker");
+            None
+        }
+    };
     let mut addresses = Vec::new();
     let timers = tokio::spawn(timers::run(Arc::clone(&broker.services.timers)));
     let mut tasks = Vec::new();
@@ -87,11 +102,14 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
         started.elapsed().as_millis(),
         addresses.join(", "),
         broker.settings.storage.data_dir.display(),
-        recovered.queues,
-        recovered.messages,
+        broker.recovery.queues,
+        broker.recovery.messages,
     );
     // A closed standard output is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{ready}");
+    file_limit.report();
+    checks::file_system(&broker.settings.storage.data_dir);
+    checks::measure_sync(broker.settings.storage.data_dir.clone());
 
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
@@ -102,24 +120,22 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
         task.abort();
     }
     timers.abort();
-    let why = match outcome {
-        Ok(why) => why,
-        Err(reason) => anyhow::bail!("the store has failed, nothing more can be made durable: {reason}"),
-    };
-    tracing::info!("stopping on {why}");
-    if tokio::time::timeout(STOP_TIMEOUT, broker.close_connections()).await.is_err() {
-        tracing::warn!("some connections did not end in time");
+    if let Ok(why) = outcome {
+        tracing::info!("stopping on {why}");
+        if tokio::time::timeout(STOP_TIMEOUT, broker.close_connections()).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
     }
-    close(&broker)
+    if let Some(control) = control {
+        control.close().await;
+    }
+    match outcome {
+        Ok(_) => close(&broker),
+        Err(reason) => anyhow::bail!("the store has failed, nothing more can be made durable: {reason}"),
+    }
 }
 
-/// What was found at start.
-struct Recovered {
-    queues: usize,
-    messages: u64,
-}
-
-fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
+fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     let configured = &settings.storage;
     let mut options = Options::new(&configured.data_dir);
     options.segment_bytes = configured.segment_bytes;
@@ -143,12 +159,17 @@ fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
     }
     let pairs = recovery.other.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     let auth = AuthStore::open(Arc::clone(&store) as _, &settings.auth, pairs)?;
-    let broker = Arc::new(Broker::new(settings, services, Arc::new(auth), recovery.vhosts));
-    let recovered =
-        Recovered { queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(), messages: stored_messages };
+    let mut broker = Broker::new(settings, services, Arc::new(auth), recovery.vhosts);
+    broker.recovery = Recovery {
+        clean: found.clean,
+        queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),
+        messages: stored_messages,
+        replayed_entries: found.replayed_entries,
+        damage: [found.damage, recovery.damage].concat(),
+    };
     let lsn = prepare(&broker)?;
     durable::wait(&broker.store, lsn)?;
-    Ok((broker, recovered))
+    Ok(Arc::new(broker))
 }
 
 /// Creates what the configuration declares and the store does not have.
@@ -197,18 +218,4 @@ fn init_log(settings: &Settings) -> anyhow::Result<()> {
 
 fn one_line(error: &dyn Display) -> anyhow::Error {
     anyhow::anyhow!("{error}")
-}
-
-/// Every connection takes a file descriptor: the limit that the user may have is the one we want.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => tracing::debug!(limit = ?limit.maximum, "file descriptor limit raised"),
-        Err(error) => tracing::warn!(%error, limit = ?limit.current, "the file descriptor limit stays low"),
-    }
 }

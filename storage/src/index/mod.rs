@@ -93,6 +93,8 @@ pub(crate) struct Index {
     pub(crate) applied: u64,
     /// Replaying from here brings back everything above `applied`.
     pub(crate) resume: Position,
+    /// Where the durable log ends.
+    pub(crate) end: Position,
     dropped: HashSet<QueueId>,
     dropped_order: VecDeque<QueueId>,
     pub(crate) dropped_dirty: bool,
@@ -112,6 +114,7 @@ impl Index {
 
     /// Applies the ops of one group, which ends at LSN `last` and at `end` in the log.
     pub(crate) fn apply_group(&mut self, ops: impl Iterator<Item = Op>, last: u64, end: Position) {
+        self.end = end;
         let mut lsn = self.applied.max(last);
         for op in ops {
             self.apply(op);

@@ -23,6 +23,8 @@ pub(super) struct Sources<'a> {
     pub(super) dirs: &'a Dirs,
     pub(super) key: &'a Key,
     pub(super) files: &'a Stock,
+    /// sled is not part of a backup, and its state at the first start on one is nothing to rely on.
+    pub(super) from_backup: bool,
     pub(super) damage: &'a mut Vec<String>,
 }
 
@@ -64,11 +66,18 @@ struct Attempt {
 impl Sources<'_> {
     pub(super) fn load(&mut self) -> Result<Loaded, OpenError> {
         let existed = self.dirs.sled.exists();
+        if self.from_backup && !existed {
+            return self.rebuild();
+        }
         let problem = match self.open_sled(existed)? {
             Ok(loaded) => return Ok(loaded),
             Err(problem) => problem,
         };
-        self.damage.push(format!("the sled database in {} was rebuilt: {problem}", self.dirs.sled.display()));
+        if self.from_backup {
+            tracing::info!("the first start on the backup was cut off and is done again");
+        } else {
+            self.damage.push(format!("the sled database in {} was rebuilt: {problem}", self.dirs.sled.display()));
+        }
         if self.dirs.sled.exists() && existed {
             quarantine(&*self.options.fs, self.dirs, &self.dirs.sled)?;
         }

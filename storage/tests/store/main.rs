@@ -1,6 +1,10 @@
 //! Tests of the store through its public interface, one file per subject.
 
+#[path = "../fixtures/archive.rs"]
+mod archive;
+
 mod append;
+mod backup;
 mod checkpoint;
 mod cold;
 mod common;
@@ -12,6 +16,7 @@ mod disk_full;
 mod failure;
 mod faulty;
 mod hooked;
+mod inspect;
 mod large;
 mod large_waits;
 mod model;
@@ -20,3 +25,4 @@ mod recycle;
 mod sled_trace;
 mod small_disk;
 mod transaction;
+mod upgrade;
