@@ -64,6 +64,8 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
         // The receiver goes only when the broker is ending anyway.
         let _ = failures.send(reason.to_owned());
     }));
+    broker.check_memory();
+    broker.watch_disk();
     // Before the ready line: whoever reads it may stop the broker at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -73,6 +75,8 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
     })?;
     let mut addresses = Vec::new();
     let mut tasks = Vec::new();
+    let watched = Arc::clone(&broker);
+    let watch = tokio::spawn(async move { watched.watch_memory().await });
     for listener in listeners {
         addresses.push(format!("amqp://{}", listener.local_addr()?));
         tasks.push(tokio::spawn(listener::accept(Arc::clone(&broker), listener)));
@@ -97,6 +101,7 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
     for task in &tasks {
         task.abort();
     }
+    watch.abort();
     let why = match outcome {
         Ok(why) => why,
         Err(reason) => anyhow::bail!("the store has failed, nothing more can be made durable: {reason}"),

@@ -5,12 +5,14 @@
 //! - `ledger`: what has become of every message.
 //! - `simulation`: a broker with several clients, driven by a seed.
 //! - `cases`: sequences that once went wrong, or nearly.
+//! - `alarms`: publishers that are held, by an alarm or by the disk.
 //!
 //! `SIM_SEED=<n>` runs one seed only.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alarms;
 mod cases;
 mod client;
 mod ledger;
