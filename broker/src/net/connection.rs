@@ -318,7 +318,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.input.start += header.len();
                 let id = self.broker.new_connection_id();
                 let session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
-                self.broker.remember_connection(id, session.signal());
                 self.session = Some(session);
                 true
             }

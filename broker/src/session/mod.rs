@@ -169,6 +169,7 @@ impl Session {
             writer: write::WriterState::default(),
             ended: false,
         };
+        session.broker.remember_connection(id, session.outbox.signal());
         session.send_start();
         session
     }

@@ -20,7 +20,6 @@ const UNBLOCKED: Id = (10, 61);
 /// A client that sends what it is told and remembers the methods that come back.
 struct Plain {
     session: Session,
-    octets: Vec<u8>,
     seen: Vec<(u16, Id, Vec<u8>)>,
 }
 
@@ -28,10 +27,8 @@ impl Plain {
     /// A client with channels 1 and 2 open; `blocked` is whether it wants to be told.
     fn new(house: &House, number: u64, blocked: bool) -> Self {
         let peer = [127, 0, 0, 1].into();
-        let mut session = Session::new(Arc::clone(&house.broker), ConnectionId(number), peer);
-        house.broker.remember_connection(ConnectionId(number), session.signal());
-        session.begin_batch();
-        let mut client = Self { session, octets: Vec::new(), seen: Vec::new() };
+        let session = Session::new(Arc::clone(&house.broker), ConnectionId(number), peer);
+        let mut client = Self { session, seen: Vec::new() };
         let capability = [b"\x12connection.blockedt".as_slice(), &[u8::from(blocked)]].concat();
         let mut properties = b"\x0ccapabilitiesF".to_vec();
         properties.extend((capability.len() as u32).to_be_bytes());
@@ -68,9 +65,14 @@ impl Plain {
         if flags & signal::ALARM != 0 {
             self.session.on_alarm();
         }
-        while self.session.write(&mut self.octets, 1 << 16) {}
+        let mut octets = Vec::new();
+        loop {
+            let limit = octets.len() + (1 << 16);
+            if !self.session.write(&mut octets, limit) {
+                break;
+            }
+        }
         self.session.finish_batch();
-        let octets = std::mem::take(&mut self.octets);
         let mut rest = octets.as_slice();
         while let Ok(Decoded::Frame { frame, consumed }) = decode_frame(rest, 0) {
             rest = &rest[consumed..];
@@ -328,7 +330,7 @@ fn what_is_parked_is_bounded() {
     both.consume(2, "safe", true);
     house.broker.set_alarm(Alarm::Memory, true);
     let body = [0; 1000];
-    let mut parked = |client: &mut Plain| {
+    let parked = |client: &mut Plain| {
         let before = ready(&house, "fast");
         let mut sent = 0;
         while client.session.may_read() {

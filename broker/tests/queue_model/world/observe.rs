@@ -117,7 +117,10 @@ impl World<'_> {
                         let no_ack = get_no_ack.expect("only a get makes one");
                         self.connections[at].pending.insert(*id, (usize::from(channel - 1), no_ack));
                     }
-                    OutItem::Reply { .. } | OutItem::Notice(_) | OutItem::Return { .. } | OutItem::ConsumerGone { .. } => {}
+                    OutItem::Reply { .. }
+                    | OutItem::Notice(_)
+                    | OutItem::Return { .. }
+                    | OutItem::ConsumerGone { .. } => {}
                 }
                 self.connections[at].items.push_back(item);
             }
