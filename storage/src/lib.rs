@@ -11,6 +11,7 @@
 //! - `index`: which messages are live and where they are.
 //! - `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own.
 //! - `recover`: from a directory back to an index.
+//! - `spill`: messages that need not survive and that memory has no room for.
 //! - `reader`, `large`, `fs`: reading back, large messages, the file system.
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ mod options;
 mod reader;
 mod recover;
 mod snapshot;
+mod spill;
 mod state;
 mod stats;
 mod store;
@@ -34,6 +36,7 @@ mod types;
 
 pub use error::{CloseError, OpenError};
 pub use options::Options;
+pub use spill::{Spill, SpillBatch, SpillOptions, SpillStats};
 pub use stats::{BUCKETS, Histogram, Stats};
 pub use store::Store;
 pub use types::{

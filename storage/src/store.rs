@@ -19,6 +19,7 @@ use crate::log::record::{Body, ENQUEUE_HEADER, Entry, Purge, Requeue};
 use crate::options::Options;
 use crate::reader::{self, Postponed, Request};
 use crate::recover::{self, Opened};
+use crate::spill::{Spill, SpillOptions};
 use crate::stats::Stats;
 use crate::types::{Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp};
 
@@ -33,6 +34,7 @@ pub struct Store {
     /// Held as long as the store is open.
     lock: Mutex<Option<Arc<dyn File>>>,
     closing: AtomicBool,
+    spill: Spill,
 }
 
 impl Store {
@@ -45,6 +47,9 @@ impl Store {
     pub fn open(options: Options) -> Result<(Arc<Self>, Recovered), OpenError> {
         let options = options.normalized();
         let Opened { lock, start, segment, at, state, mirrors, recovered } = recover::open(&options)?;
+        let spill_dir = options.data_dir.join("spill");
+        let spill = Spill::open(Arc::clone(&options.fs), spill_dir.clone(), SpillOptions::default())
+            .map_err(|source| OpenError::Io { action: "start a thread for", path: spill_dir, source })?;
         let (jobs, work) = mpsc::channel();
         let core = Arc::new(Core::new(options, start, jobs));
         let (to_sync, groups) = mpsc::sync_channel(1);
@@ -60,6 +65,7 @@ impl Store {
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             closing: AtomicBool::new(false),
+            spill,
         });
         let spawned = [
             spawn(&core, "warren-encoder", move |_| encoder.run()),
@@ -163,6 +169,12 @@ impl Store {
         self.notify_at(self.core.pending.last(), Postponed::new(&self.core, request));
     }
 
+    /// Room on disk for messages that need not survive.
+    #[must_use]
+    pub fn spill(&self) -> &Spill {
+        &self.spill
+    }
+
     /// Calls `handler` when an error ends the store, at once if one has: nothing more becomes durable from then on.
     pub fn on_failure(&self, handler: Box<dyn Fn(&str) + Send + Sync>) {
         self.core.failure.add(handler);
@@ -225,6 +237,7 @@ impl Store {
     /// Ends the threads.
     fn shut_down(&self) {
         self.core.stop();
+        self.spill.close();
         join(self.keeper.lock().take());
         for thread in std::mem::take(&mut *self.threads.lock()) {
             join(Some(thread));

@@ -1,7 +1,9 @@
 //! What the kernel says about memory: how much there is for us, and how much of it we have.
 
 use std::fs;
+use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 /// Where control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -43,6 +45,16 @@ fn limit_of(line: &str, root: &Path) -> Option<u64> {
 /// Octets of this process that are in memory; `None` where the kernel does not say.
 pub(super) fn resident_memory() -> Option<usize> {
     resident(&fs::read_to_string("/proc/self/statm").ok()?, rustix::param::page_size())
+}
+
+/// Has the allocator give memory back that nobody uses. It does so for all threads when one of them ends, and only with
+/// what has been free for a second; in a process that has become quiet that would never happen.
+pub(super) fn trim_memory() {
+    let trim = thread::Builder::new().name("warren-trim".to_owned());
+    // Only a thread that has allocated something counts. Nobody waits for it: its effect is seen at the next look.
+    if let Err(error) = trim.spawn(|| drop(black_box(Box::new([0_u8; 64])))) {
+        tracing::debug!(%error, "cannot start a thread to trim memory");
+    }
 }
 
 fn resident(statm: &str, page_bytes: usize) -> Option<usize> {

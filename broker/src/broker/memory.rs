@@ -76,6 +76,9 @@ impl Broker {
         let used = self.memory_use();
         let (counted, limit) = (used.counted(), self.memory.limit());
         let high = is_high(counted, limit, self.alarms().has(Alarm::Memory));
+        if limit > 0 && is_high(used.resident, limit, true) {
+            machine::trim_memory();
+        }
         if !self.set_alarm(Alarm::Memory, high) {
             return;
         }

@@ -5,6 +5,7 @@
 mod support;
 
 mod acknowledgements;
+mod alarms;
 mod bad_input;
 mod channel_errors;
 mod configuration;

@@ -13,4 +13,5 @@ mod model;
 mod power_loss;
 mod recovery;
 mod recycle;
+mod spill;
 mod transaction;
