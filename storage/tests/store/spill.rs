@@ -76,7 +76,7 @@ fn messages_come_back_in_order_with_everything_they_had() {
     let dir = TempDir::new().expect("a directory");
     let spill = open(&dir);
     let meta = |seq: Seq| Meta {
-        deadline_ms: (seq % 3 == 0).then_some(seq + 1),
+        deadline_ms: seq.is_multiple_of(3).then_some(seq + 1),
         priority: seq as u8,
         delivery_count: seq as u32 * 7,
     };
