@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use crate::auth::AuthStore;
 use crate::config::Settings;
 use crate::model::ConnectionId;
+use crate::model::clock::Clock;
 use crate::model::memory::{Memory, Owner};
+use crate::queue::Services;
 use crate::queue::consumers::ConsumerId;
 use crate::queue::signal::{self, Signal};
 use crate::vhost::Vhost;
@@ -36,6 +38,8 @@ pub struct Broker {
     pub settings: Settings,
     /// The durable store.
     pub store: Arc<Store>,
+    /// What its queues use: the store as well, and the timers.
+    pub services: Services,
     /// Users and permissions.
     pub auth: Arc<AuthStore>,
     /// What the broker calls itself to clients.
@@ -62,13 +66,15 @@ pub struct PartialMax {
 
 impl Broker {
     /// A broker without connections.
-    pub fn new(settings: Settings, store: Arc<Store>, auth: Arc<AuthStore>, vhosts: Vec<Arc<Vhost>>) -> Self {
+    pub fn new(settings: Settings, services: Services, auth: Arc<AuthStore>, vhosts: Vec<Arc<Vhost>>) -> Self {
         let host = rustix::system::uname();
-        let memory = Memory::new(memory::limit(settings.memory.high_watermark));
+        let memory = Arc::clone(&services.memory);
+        memory.set_limit(memory::limit(settings.memory.high_watermark));
         let node_name = format!("warren@{}", host.nodename().to_string_lossy());
         Self {
             settings,
-            store,
+            store: Arc::clone(&services.store),
+            services,
             auth,
             node_name,
             vhosts: RwLock::new(vhosts.into_iter().map(|vhost| (Arc::clone(vhost.name()), vhost)).collect()),
@@ -77,9 +83,14 @@ impl Broker {
             connections: Mutex::default(),
             connection_count: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
-            memory: Arc::new(memory),
+            memory,
             alarms: alarms::Alarms::default(),
         }
+    }
+
+    /// The clock by which messages expire.
+    pub fn clock(&self) -> &Clock {
+        self.services.timers.clock()
     }
 
     /// A virtual host by name.
@@ -98,7 +109,7 @@ impl Broker {
         if vhosts.contains_key(name) {
             return Lsn(0);
         }
-        let (vhost, lsn) = Vhost::create(name, Arc::clone(&self.store));
+        let (vhost, lsn) = Vhost::create(name, self.services.clone());
         vhosts.insert(Arc::clone(vhost.name()), vhost);
         lsn
     }

@@ -1,17 +1,15 @@
 //! The housekeeping thread: brings the index into sled, says so in the log, writes snapshots, and sets segments free.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::Ordering;
 
 use crate::core::{Core, Job};
 use crate::index::base::Base;
-use crate::index::{Index, Obsolete, codec};
+use crate::index::{Index, Obsolete, codec, touched};
 use crate::log::record::{Body, Entry};
 use crate::recover;
-use crate::snapshot;
+use crate::schedule::{Unreadable, Wake};
+use crate::snapshot::{self, WriteError};
 use crate::state::{Changes, State, topology_pieces};
 
 /// Chunks written under one hold of the index lock.
@@ -20,72 +18,10 @@ const SLICE: usize = 32;
 const BATCH_BYTES: u64 = 1024 * 1024;
 /// Dead segments that call for a snapshot even when they are short, as after many restarts.
 const DEAD_MAX: usize = 12;
-
-/// When the next checkpoint is due.
-#[derive(Default)]
-pub(crate) struct Schedule {
-    state: Mutex<Due>,
-    changed: Condvar,
-    said: AtomicBool,
-}
-
-#[derive(Default)]
-struct Due {
-    dirty: bool,
-    /// A segment is full: the interval is over.
-    urgent: bool,
-    closing: bool,
-}
-
-impl Schedule {
-    /// Says that sled lacks something; costs one swap when it was said before.
-    pub(crate) fn dirty(&self) {
-        if !self.said.swap(true, Ordering::AcqRel) {
-            self.state.lock().dirty = true;
-            self.changed.notify_all();
-        }
-    }
-
-    /// Says that a segment is full. Under heavy load the segments come back to the pool by this, as fast as they are used.
-    pub(crate) fn segment_full(&self) {
-        self.state.lock().urgent = true;
-        self.changed.notify_all();
-    }
-
-    /// Asks for the last checkpoint, the one that says that the stop was clean.
-    pub(crate) fn close(&self) {
-        self.state.lock().closing = true;
-        self.changed.notify_all();
-    }
-
-    /// Makes the thread look whether the store stops.
-    pub(crate) fn wake(&self) {
-        drop(self.state.lock());
-        self.changed.notify_all();
-    }
-
-    /// Waits until a checkpoint is due. `Some(true)` when it is the last, `None` when the store stops.
-    fn wait(&self, interval: Duration, stopping: impl Fn() -> bool) -> Option<bool> {
-        let mut state = self.state.lock();
-        while !state.dirty && !state.closing && !stopping() {
-            self.changed.wait(&mut state);
-        }
-        // The interval runs from the first change: what is idle does nothing, what is busy does it at this rate.
-        let until = std::time::Instant::now() + interval;
-        while !state.closing && !state.urgent && !stopping() {
-            if self.changed.wait_until(&mut state, until).timed_out() {
-                break;
-            }
-        }
-        if stopping() {
-            return None;
-        }
-        state.dirty = false;
-        state.urgent = false;
-        self.said.store(false, Ordering::Release);
-        Some(state.closing)
-    }
-}
+/// Dead segments that call for a snapshot while there is traffic, when it is cheap.
+const DEAD_BUSY: usize = 4;
+/// A snapshot is cheap when the dead segments are this many times as big as the index.
+const DEAD_SHARE: u64 = 4;
 
 /// The states of the index on disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,26 +44,61 @@ pub(crate) struct Keeper {
     log_at_snapshot: u64,
     /// sled failed in the last checkpoint too.
     failed_before: bool,
+    /// What sled has to forget and may still have, since the last checkpoint is not finished.
+    forgotten: Forgotten,
+}
+
+#[derive(Default)]
+struct Forgotten {
+    chunks: Vec<Obsolete>,
+    topology: Vec<(u64, u32)>,
 }
 
 impl Keeper {
     pub(crate) fn new(core: Arc<Core>, state: State, from: Mirrors) -> Self {
-        Self { core, state: Some(state), from, log_at_snapshot: 0, failed_before: false }
+        Self {
+            core,
+            state: Some(state),
+            from,
+            log_at_snapshot: 0,
+            failed_before: false,
+            forgotten: Forgotten::default(),
+        }
     }
 
     /// Runs until the store stops or is closed.
     pub(crate) fn run(mut self) -> Result<(), String> {
         let core = Arc::clone(&self.core);
+        core.evict();
         self.retire();
+        // After a snapshot that failed, quiet or not, the next try waits for the next checkpoint.
+        let mut tried = false;
         loop {
-            let Some(last) = core.schedule.wait(core.options.checkpoint_interval, || core.is_stopping()) else {
-                return Ok(());
-            };
-            if !self.checkpoint(last)? || last {
-                return Ok(());
+            let quiet = !tried && self.snapshot_pays(1);
+            match core.schedule.wait(core.options.checkpoint_interval, quiet, || core.is_stopping()) {
+                Wake::Stop => return Ok(()),
+                Wake::Unreadable(what) => self.unreadable(&what)?,
+                Wake::Quiet => {
+                    tried = true;
+                    self.snapshot();
+                    self.retire();
+                }
+                Wake::LastCheckpoint => {
+                    self.checkpoint(true)?;
+                    return Ok(());
+                }
+                Wake::Checkpoint => {
+                    tried = false;
+                    if !self.checkpoint(false)? {
+                        return Ok(());
+                    }
+                    if self.is_snapshot_due() {
+                        tried = true;
+                        self.snapshot();
+                    }
+                    self.retire();
+                }
             }
-            self.snapshot_if_due();
-            self.retire();
         }
     }
 
@@ -147,6 +118,9 @@ impl Keeper {
                 self.write().map_err(|reason| format!("sled: {reason}"))?
             }
         };
+        if self.core.index.lock().is_dirty() {
+            self.core.schedule.dirty();
+        }
         let done = Entry::CheckpointDone { lsn: base.lsn, clean: last };
         let bytes = done.span(Body::Inline);
         let lsn = self.core.pending.append(done, bytes);
@@ -174,18 +148,20 @@ impl Keeper {
             total += changes.bytes;
             state.apply(changes)
         };
-        let (base, mut work) = take_work(core);
-        for (at, obsolete) in work.obsolete.drain(..).enumerate() {
+        let (base, work) = take_work(core);
+        self.forgotten.chunks.extend(work.obsolete);
+        self.forgotten.topology.extend(work.topology_removed);
+        for (at, &obsolete) in self.forgotten.chunks.iter().enumerate() {
             changes.obsolete(obsolete);
             if at % 1024 == 1023 {
                 apply(state, &mut changes, 0)?;
             }
         }
-        for (number, pieces) in work.topology_removed.drain(..) {
+        for &(number, pieces) in &self.forgotten.topology {
             changes.remove_topology(number, 0..pieces);
         }
         for keys in work.topology.chunks(SLICE) {
-            write_topology(&mut core.index.lock(), keys, &mut changes);
+            write_topology(&mut core.index.lock(), keys, &mut changes, &mut self.forgotten.topology);
             apply(state, &mut changes, BATCH_BYTES)?;
         }
         for ids in work.queues.chunks(SLICE) {
@@ -193,7 +169,13 @@ impl Keeper {
             apply(state, &mut changes, BATCH_BYTES)?;
         }
         for chunks in work.chunks.chunks(SLICE) {
-            write_chunks(&mut core.index.lock(), chunks, &mut changes);
+            // What was settled in cold chunks is counted here, and what came to them joins their columns.
+            let incomplete = core.index.lock().incomplete(chunks);
+            for at in incomplete {
+                let columns = core.shelf.columns(at.queue, at.number)?;
+                core.index.lock().correct(at, columns);
+            }
+            write_chunks(&mut core.index.lock(), chunks, &mut changes, &mut self.forgotten.chunks);
             apply(state, &mut changes, BATCH_BYTES)?;
         }
         if work.dropped {
@@ -206,37 +188,107 @@ impl Keeper {
         apply(state, &mut changes, 0)?;
         state.sync()?;
         core.stats.checkpoint(total);
+        self.forgotten = Forgotten::default();
+        for chunks in work.chunks.chunks(SLICE) {
+            core.index.lock().synced(chunks);
+        }
+        core.evict();
         Ok(base)
     }
 
-    /// sled failed: it goes to quarantine, and an empty one takes its place that the next checkpoint fills. A second failure
-    /// in a row is not sled's own.
+    /// A reader could not read from sled. Opening it again helps when it was sled's own doing; when it was not, the store
+    /// stops, and the next start finds no sled and rebuilds it.
+    fn unreadable(&mut self, what: &Unreadable) -> Result<(), String> {
+        let &Unreadable { queue, number, ref reason } = what;
+        let core = Arc::clone(&self.core);
+        let is_lost = || core.index.lock().is_cold(queue, number) && core.shelf.columns(queue, number).is_err();
+        if is_lost() {
+            self.replace_sled(reason)?;
+            core.schedule.dirty();
+            if is_lost() {
+                return Err(self.give_up(reason, "opening it again did not help"));
+            }
+        }
+        Ok(())
+    }
+
+    /// sled failed. When all of the index is in memory, it goes to quarantine, and an empty one takes its place that the next
+    /// checkpoint fills. Otherwise it must still have the columns that are not in memory: it is opened again. A second
+    /// failure in a row is not sled's own.
     fn replace_sled(&mut self, reason: &str) -> Result<(), String> {
-        tracing::error!(reason, "sled failed; it is moved to quarantine and written anew");
         if std::mem::replace(&mut self.failed_before, true) {
             return Err(format!("sled failed twice: {reason}"));
         }
         self.state = None;
-        let dirs = recover::Dirs::new(&self.core.options.data_dir);
-        recover::quarantine(&*self.core.options.fs, &dirs, &dirs.sled).map_err(|error| error.to_string())?;
-        self.state = Some(State::open(&dirs.sled, self.core.options.sled_cache_bytes)?);
-        self.core.index.lock().mark_all_dirty();
+        let core = Arc::clone(&self.core);
+        let dirs = recover::Dirs::new(&core.options.data_dir);
+        let cache_bytes = core.options.sled_cache_bytes;
+        if core.index.lock().cache.cold == 0 {
+            tracing::error!(reason, "sled failed; it is moved to quarantine and written anew");
+            let state = core.shelf.replace(|| {
+                recover::quarantine(&*core.options.fs, &dirs, &dirs.sled).map_err(|error| error.to_string())?;
+                State::open(&dirs.sled, cache_bytes)
+            })?;
+            self.state = Some(state);
+            self.forgotten = Forgotten::default();
+            core.index.lock().mark_all_missing();
+            return Ok(());
+        }
+        tracing::error!(reason, "sled failed; it is opened again");
+        let known = self.from.checkpoint;
+        let reopened = core.shelf.replace(|| {
+            let state = State::open(&dirs.sled, cache_bytes)?;
+            let base = state.base()?.unwrap_or_default();
+            let good = base.lsn >= known.lsn && (known == Base::default() || base.key == core.key.bytes);
+            if good { Ok(state) } else { Err("it has lost the last checkpoint".to_owned()) }
+        });
+        self.state = Some(reopened.map_err(|problem| self.give_up(reason, &problem))?);
+        core.index.lock().mark_all_dirty();
         Ok(())
     }
 
-    fn snapshot_if_due(&mut self) {
+    /// sled has columns that are nowhere in memory, and does not give them. It goes to quarantine, so that the next start
+    /// rebuilds it. Returns what to say.
+    fn give_up(&mut self, reason: &str, problem: &str) -> String {
+        self.core.shelf.close();
+        self.state = None;
+        let dirs = recover::Dirs::new(&self.core.options.data_dir);
+        let moved = match recover::quarantine(&*self.core.options.fs, &dirs, &dirs.sled) {
+            Ok(()) => "it was moved to quarantine".to_owned(),
+            Err(error) => format!("it could not be moved to quarantine: {error}"),
+        };
+        format!("sled failed ({reason}; {problem}); {moved}; a restart rebuilds it from the snapshot and the log")
+    }
+
+    fn is_snapshot_due(&self) -> bool {
         let core = &self.core;
         let written = core.stats.log_bytes().saturating_sub(self.log_at_snapshot).saturating_add(self.from.older_log);
-        let dead = self.dead(self.from.checkpoint.resume.segment).len();
         let index_bytes = core.index.lock().estimated_bytes();
-        if written <= core.options.snapshot_bytes.max(2 * index_bytes) && dead < DEAD_MAX + core.options.pool_segments {
-            return;
-        }
+        written > core.options.snapshot_bytes.max(2 * index_bytes)
+            || self.freed_by_snapshot() >= DEAD_MAX + core.options.pool_segments
+            || self.snapshot_pays(DEAD_BUSY)
+    }
+
+    /// Whether a snapshot lets go of at least so many segments, and of far more than it takes.
+    fn snapshot_pays(&self, least: usize) -> bool {
+        let freed = self.freed_by_snapshot();
+        let bytes = freed as u64 * self.core.options.segment_bytes;
+        freed >= least && bytes > DEAD_SHARE.saturating_mul(self.core.index.lock().estimated_bytes())
+    }
+
+    /// How many dead segments only the last snapshot still needs.
+    fn freed_by_snapshot(&self) -> usize {
+        let needed = self.from.snapshot.resume.segment;
+        self.dead(self.from.checkpoint.resume.segment).into_iter().filter(|&id| id >= needed).count()
+    }
+
+    fn snapshot(&mut self) {
+        let core = &self.core;
         // As of the checkpoint, not of now: the log says that this point is durable.
         let base = self.from.checkpoint;
         let log_bytes = core.stats.log_bytes();
         let fs = &*core.options.fs;
-        match snapshot::write(fs, &core.options.data_dir, &base, &core.index) {
+        match snapshot::write(fs, &core.options.data_dir, &base, &core.index, &core.shelf) {
             Ok(bytes) => {
                 core.stats.snapshot(bytes);
                 self.from.snapshot = base;
@@ -244,7 +296,11 @@ impl Keeper {
                 self.log_at_snapshot = log_bytes;
             }
             // The old one stays good; log is kept for longer.
-            Err(error) => tracing::error!(%error, "cannot write a snapshot"),
+            Err(WriteError::Io(error)) => tracing::error!(%error, "cannot write a snapshot"),
+            Err(WriteError::Sled(what)) => {
+                tracing::error!(reason = what.reason, "cannot write a snapshot: sled cannot be read");
+                core.schedule.unreadable(what);
+            }
         }
     }
 
@@ -255,9 +311,9 @@ impl Keeper {
         let large = {
             let mut index = self.core.index.lock();
             for id in &dead {
-                index.segments.remove(id);
+                index.usage.segments.remove(id);
             }
-            std::mem::take(&mut index.large_dead)
+            std::mem::take(&mut index.usage.large_dead)
         };
         if !dead.is_empty() {
             self.core.post(Job::Retire(dead));
@@ -270,7 +326,7 @@ impl Keeper {
     fn dead(&self, below: u64) -> Vec<u64> {
         let mut ids = self.core.space.segments_below(below);
         let index = self.core.index.lock();
-        ids.retain(|id| index.segments.get(id).is_none_or(|used| used.live == 0 && used.pins == 0));
+        ids.retain(|id| index.usage.segments.get(id).is_none_or(|used| used.live == 0 && used.pins == 0));
         ids
     }
 }
@@ -299,7 +355,7 @@ fn take_work(core: &Core) -> (Base, Work) {
     (base, work)
 }
 
-fn write_topology(index: &mut Index, keys: &[Vec<u8>], changes: &mut Changes) {
+fn write_topology(index: &mut Index, keys: &[Vec<u8>], changes: &mut Changes, trimmed: &mut Vec<(u64, u32)>) {
     for key in keys {
         if let Some(record) = index.topology.records.get_mut(key) {
             let mut bytes = Vec::new();
@@ -307,6 +363,9 @@ fn write_topology(index: &mut Index, keys: &[Vec<u8>], changes: &mut Changes) {
             changes.topology(record.number, &bytes);
             let pieces = topology_pieces(bytes.len());
             changes.remove_topology(record.number, pieces..record.pieces);
+            if pieces < record.pieces {
+                trimmed.push((record.number, record.pieces));
+            }
             record.pieces = pieces;
         }
     }
@@ -324,9 +383,16 @@ fn write_queues(index: &mut Index, ids: &[u64], changes: &mut Changes) {
     }
 }
 
-fn write_chunks(index: &mut Index, chunks: &[(u64, u64)], changes: &mut Changes) {
+/// Writes chunks and takes out those without live messages, which go to `obsolete` too.
+pub(crate) fn write_chunks(
+    index: &mut Index,
+    chunks: &[(u64, u64)],
+    changes: &mut Changes,
+    obsolete: &mut Vec<Obsolete>,
+) {
+    let Index { queues, cache, dirty_chunks, .. } = index;
     for &(id, number) in chunks {
-        let Some(queue) = index.queues.get_mut(&id) else {
+        let Some(queue) = queues.get_mut(&id) else {
             continue;
         };
         let Some(chunk) = queue.chunks.get_mut(&number) else {
@@ -334,10 +400,17 @@ fn write_chunks(index: &mut Index, chunks: &[(u64, u64)], changes: &mut Changes)
         };
         chunk.listed = false;
         if chunk.live_count == 0 {
-            changes.obsolete(Obsolete::Chunk(id, number, chunk.stored));
+            let gone = Obsolete::Chunk(id, number, chunk.stored);
+            changes.obsolete(gone);
+            obsolete.push(gone);
+            cache.forget(chunk);
             queue.chunks.remove(&number);
         } else {
-            changes.chunk(id, number, chunk);
+            changes.chunk(id, number, chunk, cache.next_generation());
+            // Something came between looking at it and writing it.
+            if chunk.needs_columns() {
+                touched(id, number, chunk, dirty_chunks);
+            }
         }
     }
 }

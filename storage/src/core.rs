@@ -7,7 +7,6 @@ use std::sync::mpsc::Sender;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::checkpoint::Schedule;
 use crate::commit::encoder::ENOUGH;
 use crate::commit::failure::Failure;
 use crate::commit::pending::Pending;
@@ -19,8 +18,13 @@ use crate::log::recycle::Space;
 use crate::options::Options;
 use crate::reader::Requests;
 use crate::recover::Dirs;
+use crate::schedule::Schedule;
+use crate::shelf::Shelf;
 use crate::stats::Cells;
 use crate::types::{Durable, Lsn};
+
+/// Chunks looked at for eviction under one hold of the index lock.
+const EVICT: usize = 16;
 
 /// The shared state of a store.
 pub(crate) struct Core {
@@ -38,6 +42,8 @@ pub(crate) struct Core {
     /// LSN up to which the log is synced.
     pub(crate) synced: AtomicU64,
     pub(crate) index: Mutex<Index>,
+    /// Where columns are that are not in the index.
+    pub(crate) shelf: Shelf,
     pub(crate) space: Space,
     pub(crate) failure: Failure,
     pub(crate) schedule: Schedule,
@@ -86,6 +92,7 @@ impl Core {
             sync_busy: AtomicBool::new(false),
             synced: AtomicU64::new(next_lsn - 1),
             index: Mutex::new(index),
+            shelf: Shelf::default(),
             space,
             failure: Failure::default(),
             schedule: Schedule::default(),
@@ -130,6 +137,16 @@ impl Core {
     pub(crate) fn prepare_segment(&self) {
         if !self.preparing.swap(true, Ordering::AcqRel) {
             self.post(Job::Prepare);
+        }
+    }
+
+    /// Lets go of columns until they fit into their budget, as far as sled has them.
+    pub(crate) fn evict(&self) {
+        let budget = usize::try_from(self.options.index_cache_bytes).unwrap_or(usize::MAX);
+        // Twice round at most: the first time only says that nobody needed them since.
+        let mut left = 2 * self.index.lock().clock_len();
+        while left > 0 && self.index.lock().evict(budget, EVICT) {
+            left = left.saturating_sub(EVICT);
         }
     }
 

@@ -9,7 +9,7 @@
 //! - `commit`: pending buffer, encoder thread, sync thread, those who wait.
 //! - `log`: bytes of groups and entries, segments and their reuse.
 //! - `index`: which messages are live and where they are.
-//! - `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own.
+//! - `schedule`, `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own; `shelf`: the part that is only there.
 //! - `recover`: from a directory back to an index.
 //! - `spill`: messages that need not survive and that memory has no room for.
 //! - `reader`, `large`, `fs`: reading back, large messages, the file system.
@@ -27,6 +27,8 @@ mod log;
 mod options;
 mod reader;
 mod recover;
+mod schedule;
+mod shelf;
 mod snapshot;
 mod spill;
 mod state;

@@ -25,6 +25,9 @@ pub struct Options {
     pub snapshot_bytes: u64,
     /// Cache of sled.
     pub sled_cache_bytes: u64,
+    /// Memory for the part of the index that sled has too; what was not needed lately is read from there. What changed since
+    /// the last checkpoint comes on top.
+    pub index_cache_bytes: u64,
     /// Payloads of this size and more get a file of their own; at most a quarter of a segment.
     pub large_bytes: usize,
     /// The file system.
@@ -44,6 +47,7 @@ impl Options {
             checkpoint_interval: Duration::from_millis(500),
             snapshot_bytes: 256 * MIB,
             sled_cache_bytes: 8 * MIB,
+            index_cache_bytes: 32 * MIB,
             large_bytes: MIB as usize,
             fs: Arc::new(RealFs),
         }

@@ -11,10 +11,15 @@ use rustix::io::Errno;
 
 use crate::core::Core;
 use crate::fs::{File, OpenMode};
+use crate::index::Index;
+use crate::index::chunk::{CHUNK, place_of};
+use crate::index::cold::ChunkRef;
+use crate::index::columns::Columns;
 use crate::index::queue::LiveMessage;
 use crate::large;
 use crate::log::record;
 use crate::log::segment;
+use crate::schedule::Unreadable;
 use crate::types::{Durable, Place, QueueId, ReadBatch, ReadMessage, Seq};
 
 /// Neighbours on disk with no more than this between them are read at once.
@@ -23,6 +28,8 @@ const GAP: u64 = 16 * 1024;
 const RUN: u64 = 1024 * 1024;
 /// Segments kept open.
 const OPEN: usize = 16;
+/// Chunks of the index that are read from sled together: the one that is needed, and the next.
+const AHEAD: usize = 2;
 /// Time before a read is tried again for which the process lacked file descriptors or memory.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -122,11 +129,74 @@ pub(crate) fn run(core: &Core) {
         let Some(batch) = reader.read(request.queue, request.from, request.max_messages, request.max_bytes) else {
             return;
         };
+        let next = (!batch.end).then_some(batch.next);
         (request.done)(batch);
+        if let Some(next) = next.filter(|_| core.requests.is_empty()) {
+            reader.ahead(request.queue, next);
+        }
         // An idle reader holds no files open: some may have been unlinked, and their space comes back only then.
         if core.requests.is_empty() {
             reader.open.clear();
         }
+    }
+}
+
+/// A batch while its messages are picked.
+struct Choice {
+    queue: QueueId,
+    max_messages: usize,
+    max_bytes: usize,
+    bytes: usize,
+    wanted: Vec<LiveMessage>,
+    batch: ReadBatch,
+}
+
+impl Choice {
+    fn new(queue: QueueId, from: Seq, max_messages: usize, max_bytes: usize) -> Self {
+        let batch = ReadBatch { next: from, end: true, ..ReadBatch::default() };
+        Self { queue, max_messages, max_bytes, bytes: 0, wanted: Vec::new(), batch }
+    }
+
+    /// Picks and pins messages until there are enough or none is left. If columns are needed that are not in memory, it comes
+    /// back with them, and the next in order, and wants to be called again.
+    fn go_on(&mut self, index: &mut Index) -> Vec<ChunkRef> {
+        let Some(queue) = index.queues.get_mut(&self.queue) else {
+            return Vec::new();
+        };
+        let (first_chunk, first_slot) = place_of(self.batch.next);
+        let redelivered_below = queue.redelivered_below;
+        for (&number, chunk) in queue.chunks.range_mut(first_chunk..) {
+            let mut next = chunk.next_live(if number == first_chunk { first_slot } else { 0 });
+            if next.is_none() {
+                continue;
+            }
+            chunk.used = true;
+            let Some(columns) = chunk.columns() else {
+                if !self.wanted.is_empty() && (self.wanted.len() >= self.max_messages || self.bytes >= self.max_bytes) {
+                    self.batch.end = false;
+                    return Vec::new();
+                }
+                let chunks = queue.chunks.range(number..).filter(|(_, chunk)| chunk.live_count > 0).take(AHEAD);
+                let cold = chunks.filter(|(_, chunk)| chunk.is_cold());
+                return cold.map(|(&number, chunk)| ChunkRef::new(self.queue, number, chunk)).collect();
+            };
+            while let Some(slot) = next {
+                next = chunk.next_live(slot + 1);
+                let (location, len) = columns.entry(slot);
+                self.bytes = self.bytes.saturating_add(len as usize);
+                let full = self.bytes > self.max_bytes && !self.wanted.is_empty();
+                if full || self.wanted.len() >= self.max_messages {
+                    self.batch.end = false;
+                    return Vec::new();
+                }
+                let seq = number * CHUNK + slot as u64;
+                let redelivered = seq < redelivered_below || chunk.is_redelivered(slot);
+                self.batch.next = seq + 1;
+                self.wanted.push(LiveMessage { seq, location, len, meta: columns.meta(slot), redelivered });
+                index.usage.pin(location);
+            }
+        }
+        Vec::new()
     }
 }
 
@@ -138,7 +208,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// One batch; `None` when the store stops.
     fn read(&mut self, queue: QueueId, from: Seq, max_messages: usize, max_bytes: usize) -> Option<ReadBatch> {
-        let (wanted, mut batch) = self.choose(queue, from, max_messages, max_bytes);
+        let (wanted, mut batch) = self.choose(Choice::new(queue, from, max_messages, max_bytes))?;
         let outcome = self.read_wanted(&wanted, &mut batch);
         self.unpin(&wanted);
         outcome.map(|()| batch)
@@ -177,49 +247,87 @@ impl Reader<'_> {
         }
     }
 
-    /// Picks the messages and pins what holds their bytes, so that neither is reused before they are read.
-    fn choose(
-        &self,
-        queue: QueueId,
-        from: Seq,
-        max_messages: usize,
-        max_bytes: usize,
-    ) -> (Vec<LiveMessage>, ReadBatch) {
-        let mut index = self.core.index.lock();
-        let mut batch = ReadBatch { next: from, end: true, ..ReadBatch::default() };
-        let mut wanted: Vec<LiveMessage> = Vec::new();
-        let mut bytes = 0usize;
-        if let Some(queue) = index.queues.get(&queue) {
-            for message in queue.live_from(from) {
-                bytes = bytes.saturating_add(message.len as usize);
-                if wanted.len() >= max_messages || (bytes > max_bytes && !wanted.is_empty()) {
-                    batch.end = false;
-                    break;
+    /// Picks the messages and pins what holds their bytes, so that neither is reused before they are read. What of the index
+    /// is not in memory is read from sled, without the lock. `None` when the store stops meanwhile.
+    fn choose(&self, mut choice: Choice) -> Option<(Vec<LiveMessage>, ReadBatch)> {
+        let mut loaded = Vec::new();
+        loop {
+            let any = !loaded.is_empty();
+            let cold = {
+                let mut index = self.core.index.lock();
+                for (at, columns) in loaded.drain(..) {
+                    index.install(at, columns);
                 }
-                batch.next = message.seq + 1;
-                wanted.push(message);
+                choice.go_on(&mut index)
+            };
+            if any {
+                self.core.evict();
+            }
+            if cold.is_empty() {
+                return Some((choice.wanted, choice.batch));
+            }
+            for at in cold {
+                let Some(columns) = self.columns(at) else {
+                    self.unpin(&choice.wanted);
+                    return None;
+                };
+                loaded.extend(columns.map(|columns| (at, columns)));
             }
         }
-        for message in &wanted {
-            if let Some((segment, _)) = message.location.as_segment() {
-                index.segments.entry(segment).or_default().pins += 1;
-            } else if let Some(file) = message.location.as_large() {
-                index.pin_large(file);
+    }
+
+    /// Columns from sled, tried again until it works. The inner `None` says that nobody needs them any more, the outer one that
+    /// the store stops.
+    fn columns(&self, at: ChunkRef) -> Option<Option<Columns>> {
+        loop {
+            match self.core.shelf.columns(at.queue, at.number) {
+                Ok(columns) => return Some(Some(columns)),
+                // It was emptied meanwhile, and a checkpoint has removed it.
+                Err(_) if !self.core.index.lock().is_cold(at.queue, at.number) => return Some(None),
+                Err(reason) => {
+                    tracing::error!(reason, "cannot read the index of messages from sled");
+                    self.core.schedule.unreadable(Unreadable { queue: at.queue, number: at.number, reason });
+                    if !self.core.requests.pause(RETRY) {
+                        return None;
+                    }
+                }
             }
         }
-        (wanted, batch)
+    }
+
+    /// Whoever reads a queue in order is going to need what comes next.
+    fn ahead(&self, queue: QueueId, next: Seq) {
+        if self.core.options.index_cache_bytes == 0 {
+            return;
+        }
+        let cold = {
+            let index = self.core.index.lock();
+            let number = place_of(next).0;
+            index.queues.get(&queue).map_or_else(Vec::new, |found| {
+                let chunks = found.chunks.range(number..).filter(|(_, chunk)| chunk.live_count > 0).take(AHEAD);
+                let cold = chunks.filter(|(_, chunk)| chunk.is_cold());
+                cold.map(|(&number, chunk)| ChunkRef::new(queue, number, chunk)).collect()
+            })
+        };
+        for at in cold {
+            // What goes wrong here is found by the read that needs it.
+            if let Ok(columns) = self.core.shelf.columns(at.queue, at.number) {
+                self.core.index.lock().install(at, columns);
+                self.core.evict();
+            }
+        }
     }
 
     fn unpin(&self, wanted: &[LiveMessage]) {
+        let mut unused = false;
         let mut index = self.core.index.lock();
         for message in wanted {
-            if let Some((segment, _)) = message.location.as_segment() {
-                if let Some(used) = index.segments.get_mut(&segment) {
-                    used.pins = used.pins.saturating_sub(1);
-                }
-            } else if let Some(file) = message.location.as_large() {
-                index.unpin_large(file);
-            }
+            unused |= index.usage.unpin(message.location);
+        }
+        drop(index);
+        if unused {
+            // Nothing else may tell the checkpoint thread that a segment is free now.
+            self.core.schedule.dirty();
         }
     }
 

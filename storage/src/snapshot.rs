@@ -11,8 +11,12 @@ use crate::bytes_cursor::{Cursor, put_prefixed, put_varint};
 use crate::fs::{File, Fs, OpenMode};
 use crate::index::Index;
 use crate::index::base::Base;
-use crate::index::chunk::{CHUNK, Chunk, Stored};
+use crate::index::bits;
+use crate::index::chunk::{CHUNK, Stored};
 use crate::index::codec;
+use crate::recover::progress::Progress;
+use crate::schedule::Unreadable;
+use crate::shelf::{self, Shelf};
 
 /// Its name in the data directory.
 pub(crate) const NAME: &str = "snapshot";
@@ -30,14 +34,23 @@ mod kind {
     pub(super) const QUEUE: u8 = 2;
     pub(super) const CHUNK: u8 = 3;
     pub(super) const DROPPED: u8 = 4;
+    /// As `CHUNK`, with the columns in four parts.
+    pub(super) const QUARTERS: u8 = 5;
     /// How many blocks came before it; the last one.
     pub(super) const END: u8 = 255;
 }
 
 /// Writes a snapshot that stands for `base` or for something later: the index goes on changing between the slices that are
 /// taken of it. Replaying the log from `base` over such a mixture ends in the same state, since every entry sets values and
-/// none counts. Returns the bytes.
-pub(crate) fn write(fs: &dyn Fs, data_dir: &Path, base: &Base, index: &Mutex<Index>) -> io::Result<u64> {
+/// none counts. Cold columns are copied from sled, which only the caller writes to: they are as of the last checkpoint, and
+/// what the index keeps beside them comes from entries above `base`. Returns the bytes.
+pub(crate) fn write(
+    fs: &dyn Fs,
+    data_dir: &Path,
+    base: &Base,
+    index: &Mutex<Index>,
+    shelf: &Shelf,
+) -> Result<u64, WriteError> {
     let temporary = data_dir.join(TEMPORARY);
     if fs.exists(&temporary) {
         fs.remove_file(&temporary)?;
@@ -69,7 +82,14 @@ pub(crate) fn write(fs: &dyn Fs, data_dir: &Path, base: &Base, index: &Mutex<Ind
     for id in queues {
         let mut from = Some(0);
         while let Some(first) = from {
-            from = out.slice(&index.lock(), id, first);
+            let mut cold = Vec::new();
+            from = out.slice(&index.lock(), id, first, &mut cold);
+            for (number, bits) in cold {
+                let unreadable = |reason| WriteError::Sled(Unreadable { queue: id, number, reason });
+                let columns = shelf.values(id, number).map_err(unreadable)?;
+                out.chunk(id, number, &columns, &bits);
+                out.spill()?;
+            }
             out.spill()?;
         }
     }
@@ -80,6 +100,19 @@ pub(crate) fn write(fs: &dyn Fs, data_dir: &Path, base: &Base, index: &Mutex<Ind
     fs.rename(&temporary, &data_dir.join(NAME))?;
     fs.sync_dir(data_dir)?;
     Ok(out.at)
+}
+
+/// Why there is no snapshot.
+pub(crate) enum WriteError {
+    Io(io::Error),
+    /// Cold columns cannot be read.
+    Sled(Unreadable),
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 struct Writer {
@@ -105,8 +138,9 @@ impl Writer {
         self.blocks += 1;
     }
 
-    /// Some chunks of a queue from number `first` on. Returns where to go on.
-    fn slice(&mut self, index: &Index, id: u64, first: u64) -> Option<u64> {
+    /// Some chunks of a queue from number `first` on; of those whose columns are not in memory, the number and the summary go
+    /// to `cold`. Returns where to go on.
+    fn slice(&mut self, index: &Index, id: u64, first: u64, cold: &mut Vec<(u64, Vec<u8>)>) -> Option<u64> {
         let queue = index.queues.get(&id)?;
         let mut bytes = Vec::new();
         if first == 0 {
@@ -119,16 +153,28 @@ impl Writer {
             if chunk.live_count == 0 {
                 continue;
             }
-            bytes.clear();
-            put_varint(&mut bytes, id);
-            put_varint(&mut bytes, number);
-            let mut columns = Vec::new();
-            codec::put_columns(chunk, 0..CHUNK as usize, Stored::Whole, &mut columns);
-            put_prefixed(&mut bytes, &columns);
-            codec::put_bits(chunk, &mut bytes);
-            self.block(kind::CHUNK, &bytes);
+            let mut bits = Vec::new();
+            codec::put_bits(chunk, &mut bits);
+            let Some(columns) = chunk.columns() else {
+                cold.push((number, bits));
+                continue;
+            };
+            let mut whole = Vec::new();
+            codec::put_columns(columns, &chunk.live, 0..CHUNK as usize, Stored::Whole, &mut whole);
+            self.chunk(id, number, &[whole], &bits);
         }
         chunks.next().map(|(&number, _)| number)
+    }
+
+    fn chunk<T: AsRef<[u8]>>(&mut self, id: u64, number: u64, columns: &[T], bits: &[u8]) {
+        let mut bytes = Vec::new();
+        put_varint(&mut bytes, id);
+        put_varint(&mut bytes, number);
+        for part in columns {
+            put_prefixed(&mut bytes, part.as_ref());
+        }
+        bytes.extend_from_slice(bits);
+        self.block(if columns.len() == 1 { kind::CHUNK } else { kind::QUARTERS }, &bytes);
     }
 
     fn spill(&mut self) -> io::Result<()> {
@@ -166,8 +212,14 @@ pub(crate) fn read_base(fs: &dyn Fs, data_dir: &Path) -> io::Result<Found<Base>>
     })
 }
 
-/// Reads a snapshot into `index`, which is empty; what is in it when the snapshot is damaged is of no use.
-pub(crate) fn read(fs: &dyn Fs, data_dir: &Path, index: &mut Index) -> io::Result<Found<Base>> {
+/// Reads a snapshot into `index`, which is empty; what is in it when the snapshot is damaged is of no use. `relieve` is called
+/// now and then, and may move columns out of memory.
+pub(crate) fn read<E: From<io::Error>>(
+    fs: &dyn Fs,
+    data_dir: &Path,
+    index: &mut Index,
+    mut relieve: impl FnMut(&mut Index) -> Result<(), E>,
+) -> Result<Found<Base>, E> {
     let (file, base) = match open(fs, data_dir)? {
         Found::Absent => return Ok(Found::Absent),
         Found::Damaged => return Ok(Found::Damaged),
@@ -175,6 +227,7 @@ pub(crate) fn read(fs: &dyn Fs, data_dir: &Path, index: &mut Index) -> io::Resul
     };
     let len = file.len()?;
     let (mut at, mut blocks) = (HEADER as u64, 0u64);
+    let mut progress = Progress::new("bytes of the snapshot read", len);
     let mut payload = Vec::new();
     loop {
         let mut head = [0; BLOCK];
@@ -202,6 +255,8 @@ pub(crate) fn read(fs: &dyn Fs, data_dir: &Path, index: &mut Index) -> io::Resul
             return Ok(Found::Damaged);
         }
         blocks += 1;
+        progress.at(at);
+        relieve(index)?;
     }
 }
 
@@ -233,15 +288,26 @@ fn take_block(kind: u8, payload: &[u8], index: &mut Index) -> Option<()> {
         }
         kind::QUEUE => {
             let id = cursor.varint()?;
-            codec::take_queue(cursor.rest(), index.queues.entry(id).or_default())?;
+            let queue = index.queues.entry(id).or_default();
+            codec::take_queue(cursor.rest(), queue)?;
+            queue.header_dirty = true;
+            if !std::mem::replace(&mut queue.listed, true) {
+                index.dirty_queues.push(id);
+            }
         }
-        kind::CHUNK => {
+        kind::CHUNK | kind::QUARTERS => {
             let (id, number) = (cursor.varint()?, cursor.varint()?);
-            let mut chunk = Chunk::default();
-            codec::take_columns(cursor.prefixed()?, 0, &mut chunk)?;
-            codec::take_bits(cursor.rest(), &mut chunk)?;
+            let parts = if kind == kind::CHUNK { 1 } else { CHUNK as usize / codec::QUARTER_SLOTS };
+            let values = (0..parts).map(|_| cursor.prefixed()).collect::<Option<Vec<_>>>()?;
+            let (columns, known, _) = shelf::decode(&values).ok()?;
+            let (mut chunk, _) = codec::take_bits(cursor.rest())?;
+            // A message that came after the columns were written is in the log.
+            for (word, known) in chunk.live.iter_mut().zip(known) {
+                *word &= known;
+            }
+            chunk.live_count = bits::count(&chunk.live);
             chunk.stored = Stored::Nowhere;
-            index.adopt(id, number, chunk);
+            index.adopt_new(id, number, chunk, columns);
         }
         kind::DROPPED => {
             for id in codec::take_ids(payload)? {

@@ -15,9 +15,12 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::index::base::Base;
+use crate::index::bits;
 use crate::index::chunk::{CHUNK, Chunk, Stored};
 use crate::index::codec::{self, QUARTER_SLOTS};
+use crate::index::usage::Held;
 use crate::index::{Index, Obsolete};
+use crate::shelf;
 
 /// Bigger values are split: above a quarter of a segment sled would put them into files that it never syncs.
 pub(crate) const VALUE_MAX: usize = 16 * 1024;
@@ -65,14 +68,34 @@ impl State {
         Ok(Self { db, path: path.to_path_buf(), file, synced: HashSet::new() })
     }
 
-    /// Reads the last checkpoint into `index`, which is empty. `None` when there was none yet.
+    /// The database, for others who only read.
+    pub(crate) fn handle(&self) -> sled::Db {
+        self.db.clone()
+    }
+
+    /// The last checkpoint.
+    pub(crate) fn base(&self) -> Result<Option<Base>, String> {
+        match guarded(|| self.db.get(CHECKPOINT))? {
+            Some(value) => {
+                Base::take(&value).map(Some).ok_or_else(|| "the checkpoint record cannot be read".to_owned())
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Takes out everything.
+    pub(crate) fn clear(&self) -> Result<(), String> {
+        guarded(|| self.db.clear())
+    }
+
+    /// Reads the last checkpoint into `index`, which is empty: of the chunks only the summaries. `None` when there was none
+    /// yet.
     pub(crate) fn load(&self, index: &mut Index) -> Result<Option<Base>, String> {
-        let Some(value) = guarded(|| self.db.get(CHECKPOINT))? else {
+        let Some(base) = self.base()? else {
             // A first checkpoint that was cut off: what is there stands for no point of the log.
-            guarded(|| self.db.clear())?;
+            self.clear()?;
             return Ok(None);
         };
-        let base = Base::take(&value).ok_or("the checkpoint record cannot be read")?;
         if let Some(value) = guarded(|| self.db.get(DROPPED))? {
             for id in codec::take_ids(&value).ok_or("the list of dropped queues cannot be read")? {
                 index.remember_dropped(id);
@@ -109,32 +132,32 @@ impl State {
     }
 
     fn load_chunks(&self, index: &mut Index) -> Result<(), String> {
-        let mut current: Option<(u64, u64, Chunk)> = None;
-        self.each(CHUNK_COLUMNS, |key, value| {
+        let mut problem = None;
+        let loaded = self.each(CHUNK_BITS, |key, value| {
             let (id, first) = (be_u64(key.get(..8)?)?, be_u64(key.get(8..16)?)?);
-            let (number, slot) = (first / CHUNK, (first % CHUNK) as usize);
-            if !matches!(&current, Some((q, n, _)) if (*q, *n) == (id, number)) {
-                if let Some((id, number, chunk)) = current.take() {
-                    self.adopt(index, id, number, chunk)?;
-                }
-                current = Some((id, number, Chunk::default()));
-            }
-            let (_, _, chunk) = current.as_mut()?;
-            codec::take_columns(value, slot, chunk)
-        })?;
-        match current {
-            Some((id, number, chunk)) => {
-                self.adopt(index, id, number, chunk).ok_or_else(|| "the bitmaps of a chunk cannot be read".to_owned())
-            }
-            None => Ok(()),
-        }
+            let number = first / CHUNK;
+            let (mut chunk, held) = codec::take_bits(value)?;
+            let held = match held {
+                Some(held) => held,
+                None => self.first_version(id, number, &mut chunk).map_err(|reason| problem = Some(reason)).ok()?,
+            };
+            index.adopt_cold(id, number, chunk, held);
+            Some(())
+        });
+        problem.map_or(loaded, Err)
     }
 
-    fn adopt(&self, index: &mut Index, id: u64, number: u64, mut chunk: Chunk) -> Option<()> {
-        let bits = guarded(|| self.db.get(chunk_key(CHUNK_BITS, id, number * CHUNK))).ok()??;
-        codec::take_bits(&bits, &mut chunk)?;
-        index.adopt(id, number, chunk);
-        Some(())
+    /// Completes a chunk whose bitmaps are of the first version, which does not say what it counts for. The next checkpoint
+    /// writes it anew.
+    fn first_version(&self, id: u64, number: u64, chunk: &mut Chunk) -> Result<Held, String> {
+        let (columns, known, stored) = shelf::decode(&shelf::values(&self.db, id, number)?)?;
+        for (word, known) in chunk.live.iter_mut().zip(known) {
+            *word &= known;
+        }
+        chunk.live_count = bits::count(&chunk.live);
+        chunk.stored = stored;
+        chunk.bits_dirty = true;
+        Ok(Held::of(&columns, &chunk.live))
     }
 
     /// Calls `each` with every key below a prefix, which is cut off, and its value.
@@ -226,27 +249,34 @@ impl Changes {
             Stored::Quarters => 4,
         };
         for part in 0..parts {
-            self.batch.remove(chunk_key(CHUNK_COLUMNS, id, number * CHUNK + part * QUARTER_SLOTS as u64));
+            self.batch.remove(columns_key(id, number * CHUNK + part * QUARTER_SLOTS as u64));
         }
     }
 
-    /// Writes what of a chunk differs from sled, in one value or, when that would be too big, in four.
-    pub(crate) fn chunk(&mut self, id: u64, number: u64, chunk: &mut Chunk) {
-        if chunk.columns_dirty || chunk.stored == Stored::Nowhere {
+    /// Writes what of a chunk differs from sled: its columns in one value or, when that would be too big, in four. Columns
+    /// that are not in memory are in sled. `generation` names the columns that are written.
+    pub(crate) fn chunk(&mut self, id: u64, number: u64, chunk: &mut Chunk, generation: u64) {
+        if let Some(columns) = chunk.columns()
+            && (chunk.columns_dirty || chunk.stored == Stored::Nowhere)
+        {
+            let (all, live) = (0..CHUNK as usize, &chunk.live);
             self.remove_columns(id, number, chunk.stored);
             let mut value = Vec::new();
-            codec::put_columns(chunk, 0..CHUNK as usize, Stored::Whole, &mut value);
-            if value.len() <= VALUE_MAX {
-                self.put(chunk_key(CHUNK_COLUMNS, id, number * CHUNK), value);
-                chunk.stored = Stored::Whole;
+            codec::put_columns(columns, live, all.clone(), Stored::Whole, &mut value);
+            let stored = if value.len() <= VALUE_MAX {
+                self.put(columns_key(id, number * CHUNK), value);
+                Stored::Whole
             } else {
-                for start in (0..CHUNK as usize).step_by(QUARTER_SLOTS) {
+                for start in all.step_by(QUARTER_SLOTS) {
                     let mut value = Vec::new();
-                    codec::put_columns(chunk, start..start + QUARTER_SLOTS, Stored::Quarters, &mut value);
-                    self.put(chunk_key(CHUNK_COLUMNS, id, number * CHUNK + start as u64), value);
+                    codec::put_columns(columns, live, start..start + QUARTER_SLOTS, Stored::Quarters, &mut value);
+                    self.put(columns_key(id, number * CHUNK + start as u64), value);
                 }
-                chunk.stored = Stored::Quarters;
-            }
+                Stored::Quarters
+            };
+            chunk.stored = stored;
+            chunk.generation = generation;
+            chunk.unsynced = true;
         }
         let mut bits = Vec::new();
         codec::put_bits(chunk, &mut bits);
@@ -279,6 +309,11 @@ fn topology_key(number: u64, piece: u32) -> Vec<u8> {
     [TOPOLOGY, &number.to_be_bytes(), &piece.to_be_bytes()].concat()
 }
 
+/// The key of columns that begin at this sequence number.
+pub(crate) fn columns_key(id: u64, first_seq: u64) -> Vec<u8> {
+    chunk_key(CHUNK_COLUMNS, id, first_seq)
+}
+
 fn chunk_key(prefix: &[u8], id: u64, first_seq: u64) -> Vec<u8> {
     [prefix, &id.to_be_bytes(), &first_seq.to_be_bytes()].concat()
 }
@@ -303,7 +338,7 @@ fn wait_until_free(db: &Path) {
 }
 
 /// Calls into sled; a panic in there becomes an error.
-fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
+pub(crate) fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(error.to_string()),
@@ -312,5 +347,62 @@ fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
                 panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|&s| s.to_owned()));
             Err(format!("sled panicked: {}", text.unwrap_or_default()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::columns::Columns;
+    use crate::log::location::Location;
+    use crate::types::Meta;
+
+    /// Version 1 had nothing but the bitmaps, and a live bit could only count where there were columns.
+    #[test]
+    fn bitmaps_of_the_first_version_are_completed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = State::open(&dir.path().join("sled"), 1024 * 1024).expect("it opens");
+        let mut columns = Columns::default();
+        let mut written = bits::Bits::default();
+        for slot in 0..1000usize {
+            let meta = Meta { deadline_ms: (slot % 2 == 0).then_some(5000 - slot as u64), ..Meta::default() };
+            columns.set(slot, Location::segment(1 + slot as u64 / 600, slot as u64 * 8), 100, &meta);
+            bits::set(&mut written, slot);
+        }
+        let mut changes = Changes::default();
+        changes.checkpoint(&Base { lsn: 1, ..Base::default() });
+        let mut value = Vec::new();
+        codec::put_columns(&columns, &written, 0..CHUNK as usize, Stored::Whole, &mut value);
+        changes.put(columns_key(7, 0), value);
+        for start in (0..CHUNK as usize).step_by(QUARTER_SLOTS) {
+            let mut value = Vec::new();
+            codec::put_columns(&columns, &written, start..start + QUARTER_SLOTS, Stored::Quarters, &mut value);
+            changes.put(columns_key(8, start as u64), value);
+        }
+        let mut first_version = vec![1, 0];
+        // All but the first 64, and 24 that have no columns.
+        for word in 0..CHUNK / 64 {
+            first_version.extend_from_slice(&(if word == 0 { 0 } else { u64::MAX }).to_le_bytes());
+        }
+        for queue in [7, 8] {
+            changes.put(chunk_key(CHUNK_BITS, queue, 0), first_version.clone());
+        }
+        state.apply(changes).expect("it is applied");
+        let mut index = Index::default();
+        state.load(&mut index).expect("it is read").expect("there is a checkpoint");
+        for (queue, stored) in [(7, Stored::Whole), (8, Stored::Quarters)] {
+            let chunk = &index.queues[&queue].chunks[&0];
+            assert!(chunk.is_cold() && chunk.listed && !chunk.needs_columns());
+            assert_eq!((chunk.live_count, chunk.stored), (936, stored));
+            let held = chunk.held();
+            assert_eq!((held.live, held.least_deadline), (936, 5000 - 998));
+            // And it is the same in the new version.
+            let mut value = Vec::new();
+            codec::put_bits(chunk, &mut value);
+            let (again, summary) = codec::take_bits(&value).expect("it is read");
+            assert_eq!((again.live, again.stored, summary), (chunk.live, stored, Some(held)));
+        }
+        assert_eq!((index.usage.segments[&1].live, index.usage.segments[&2].live_bytes), (2 * 536, 2 * 40_000));
+        assert_eq!((index.dirty_chunks.len(), index.cache.cold), (2, 2));
     }
 }

@@ -66,6 +66,10 @@ pub struct Stats {
     pub free_segments: usize,
     /// Bytes appended and not yet durable.
     pub pending_bytes: usize,
+    /// Bytes of memory that the part of the index takes which sled may have alone.
+    pub index_bytes: usize,
+    /// Chunks of about 1,024 messages whose index sled has alone.
+    pub cold_chunks: usize,
     /// Entries per group.
     pub group_entries: Histogram,
     /// Bytes per group.

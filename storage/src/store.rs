@@ -55,6 +55,7 @@ impl Store {
         let (to_sync, groups) = mpsc::sync_channel(1);
         let (give_back, spares) = mpsc::channel();
         let encoder = Encoder::new(Arc::clone(&core), to_sync, spares, segment, at);
+        core.shelf.open(state.handle());
         let keeper = Keeper::new(Arc::clone(&core), state, mirrors);
         if core.index.lock().is_dirty() {
             core.schedule.dirty();
@@ -226,7 +227,12 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (segments, free_segments) = self.core.space.counts();
-        Stats { segments, free_segments, pending_bytes: self.pending_bytes(), ..self.core.stats.read() }
+        let (index_bytes, cold_chunks) = {
+            let index = self.core.index.lock();
+            (index.cache.resident, index.cache.cold)
+        };
+        let pending_bytes = self.pending_bytes();
+        Stats { segments, free_segments, pending_bytes, index_bytes, cold_chunks, ..self.core.stats.read() }
     }
 
     fn append(&self, entry: Entry) -> Lsn {
@@ -242,6 +248,7 @@ impl Store {
         for thread in std::mem::take(&mut *self.threads.lock()) {
             join(Some(thread));
         }
+        self.core.shelf.close();
     }
 }
 

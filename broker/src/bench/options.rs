@@ -44,9 +44,21 @@ pub struct Options {
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     pub warmup: f64,
 
+    /// Each producer publishes N messages; the run ends when all are published (and confirmed), or after --duration
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub pmessages: u64,
+
+    /// The run ends when N messages per consumer have been consumed, or after --duration
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub cmessages: u64,
+
     /// Publish persistent messages
     #[arg(long)]
     pub persistent: bool,
+
+    /// Let messages expire after this many milliseconds
+    #[arg(long, value_name = "MS")]
+    pub expiration: Option<u64>,
 
     /// Use publisher confirms with up to N messages in flight per producer
     #[arg(long, default_value_t = 0, value_name = "N")]

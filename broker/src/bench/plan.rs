@@ -29,7 +29,10 @@ pub(super) struct Route {
 }
 
 pub(super) fn route(options: &Options, index: usize) -> anyhow::Result<Route> {
-    let properties = BasicProperties::default().with_delivery_mode(if options.persistent { 2 } else { 1 });
+    let mut properties = BasicProperties::default().with_delivery_mode(if options.persistent { 2 } else { 1 });
+    if let Some(ms) = options.expiration {
+        properties = properties.with_expiration(short(&ms.to_string())?);
+    }
     let queue = queue_name(options, index);
     Ok(match options.exchange_type {
         None => Route { exchange: String::new(), routing_key: queue, properties },

@@ -59,6 +59,7 @@ impl Producer {
             batch: Batch::new(options, &queues, connection.frame_max)?,
             window: window.clone(),
             rate: options.rate,
+            most: if options.pmessages == 0 { u64::MAX } else { options.pmessages },
             shared: shared.clone(),
             counters: counters.clone(),
             stream: connection.stream.try_clone()?,
@@ -157,6 +158,8 @@ struct Writer {
     batch: Batch,
     window: Option<Arc<Window>>,
     rate: u64,
+    /// Messages to publish.
+    most: u64,
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     stream: TcpStream,
@@ -172,8 +175,8 @@ impl Writer {
     fn publish(&mut self) -> anyhow::Result<()> {
         let start = Instant::now();
         let mut sent: u64 = 0;
-        while !self.shared.is_stopped() {
-            let mut count = self.batch.left() as u64;
+        while !self.shared.is_stopped() && sent < self.most {
+            let mut count = (self.batch.left() as u64).min(self.most - sent);
             if self.rate > 0 {
                 let due = (start.elapsed().as_secs_f64() * self.rate as f64) as u64;
                 if due <= sent {
@@ -185,7 +188,7 @@ impl Writer {
             }
             if let Some(window) = &self.window {
                 // An eighth of the window at least: waking up for every single confirm would measure this program.
-                if window.free() < (window.limit() / 8).max(1) {
+                if window.free() < (window.limit() / 8).max(1).min(count) {
                     thread::park_timeout(PARK);
                     continue;
                 }

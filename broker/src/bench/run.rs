@@ -112,7 +112,7 @@ impl Workers {
     }
 
     fn measure(&self, options: &Options, broker: Option<&str>, shared: &Shared) -> anyhow::Result<(Moment, Moment)> {
-        wait(Duration::from_secs_f64(options.warmup), shared)?;
+        wait(Duration::from_secs_f64(options.warmup), shared, || false)?;
         shared.set_recording(true);
         let begin = self.moment(broker)?;
         let duration = Duration::from_secs_f64(options.duration);
@@ -120,17 +120,26 @@ impl Workers {
         for second in 1_u32.. {
             let until = Duration::from_secs(1) * second;
             let target = until.min(duration);
-            wait(target.saturating_sub(begin.at.elapsed()), shared)?;
+            wait(target.saturating_sub(begin.at.elapsed()), shared, || self.are_done(options))?;
             let now = (Instant::now(), self.counts());
             super::report::print_second(second, now.0 - last.0, now.1.since(last.1))?;
             last = now;
-            if until >= duration {
+            if until >= duration || self.are_done(options) {
                 break;
             }
         }
         let end = self.moment(broker)?;
         shared.set_recording(false);
         Ok((begin, end))
+    }
+
+    /// Whether everything that was ordered by number has been published or consumed.
+    fn are_done(&self, options: &Options) -> bool {
+        let counts = self.counts();
+        let settled = if options.confirm > 0 { counts.confirmed + counts.nacked } else { counts.published };
+        let published = options.pmessages == 0 || settled >= options.pmessages * options.producers as u64;
+        let consumed = options.cmessages == 0 || counts.consumed >= options.cmessages * options.consumers as u64;
+        (options.pmessages > 0 || options.cmessages > 0) && published && consumed
     }
 
     fn moment(&self, broker: Option<&str>) -> anyhow::Result<Moment> {
@@ -183,16 +192,16 @@ impl Workers {
     }
 }
 
-/// Waits, unless something fails first.
-fn wait(time: Duration, shared: &Shared) -> anyhow::Result<()> {
-    const STEP: Duration = Duration::from_millis(100);
+/// Waits, unless something fails or is done first.
+fn wait(time: Duration, shared: &Shared, done: impl Fn() -> bool) -> anyhow::Result<()> {
+    const STEP: Duration = Duration::from_millis(10);
     let start = Instant::now();
     loop {
         if let Some(failure) = shared.failure() {
             bail!("{failure}");
         }
         let left = time.saturating_sub(start.elapsed());
-        if left.is_zero() {
+        if left.is_zero() || done() {
             return Ok(());
         }
         thread::sleep(left.min(STEP));

@@ -97,8 +97,10 @@ pub struct Storage {
     pub checkpoint_interval: Duration,
     /// Log written between two snapshots of the index.
     pub snapshot_bytes: u64,
-    /// Cache of the index.
+    /// Cache of the database that holds the index.
     pub sled_cache_bytes: u64,
+    /// Memory for the part of the index that was needed lately.
+    pub index_cache_bytes: u64,
     /// Free bytes of the file system below which publishers are blocked.
     pub disk_free_limit: u64,
     /// Segments set aside for what must go on when the disk is full.
@@ -217,6 +219,7 @@ impl Settings {
                 checkpoint_interval: merged.milliseconds("storage.checkpoint_interval_ms")?,
                 snapshot_bytes: merged.number("storage.snapshot_bytes")?,
                 sled_cache_bytes: merged.number("storage.sled_cache_bytes")?,
+                index_cache_bytes: merged.number("storage.index_cache_bytes")?,
                 disk_free_limit: merged.number("storage.disk_free_limit")?,
                 reserve_segments: merged.number("storage.reserve_segments")?,
             },

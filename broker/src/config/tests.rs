@@ -320,4 +320,5 @@ fn storage_has_the_same_defaults() {
     assert_eq!(options.checkpoint_interval, settings.checkpoint_interval);
     assert_eq!(options.snapshot_bytes, settings.snapshot_bytes);
     assert_eq!(options.sled_cache_bytes, settings.sled_cache_bytes);
+    assert_eq!(options.index_cache_bytes, settings.index_cache_bytes);
 }

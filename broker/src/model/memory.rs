@@ -59,6 +59,11 @@ impl Memory {
         }
     }
 
+    /// Lets this many octets be held.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
     /// Octets that may be held.
     pub fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use protocol::Content;
 use storage::{Meta, Payload, Place};
 
-use super::clock;
+use super::clock::Clock;
 
 /// Messages whose address, properties and body together fit here need no allocation beyond their `Arc`.
 const INLINE_BYTES: usize = 112;
@@ -118,9 +118,9 @@ impl Message {
         self.persistent
     }
 
-    /// Lets it expire `ttl_ms` from now.
-    pub fn expire_in(&mut self, ttl_ms: u64) {
-        self.deadline_ms = clock::now_ms().saturating_add(ttl_ms);
+    /// Lets it expire at this wall time, in milliseconds.
+    pub fn expire_at(&mut self, deadline_ms: u64) {
+        self.deadline_ms = deadline_ms.max(1);
     }
 
     /// Lets it expire that much later.
@@ -139,8 +139,8 @@ impl Message {
     }
 
     /// Whether its time is over. Only a message that can expire asks for the time.
-    pub fn is_expired(&self) -> bool {
-        self.deadline_ms != 0 && self.deadline_ms <= clock::now_ms()
+    pub fn is_expired(&self, clock: &Clock) -> bool {
+        self.deadline_ms != 0 && self.deadline_ms <= clock.now_ms()
     }
 
     /// So many queues are going to hold it.

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
-use storage::{Lsn, QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, Store};
+use storage::{Lsn, QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange};
 
-use super::QueueSpec;
 use super::consumers::{Consumer, ConsumerId, Consumers};
+use super::expiry::Expired;
 use super::outbox::{Outbox, Push};
 use super::outcome::{Attach, Get, NotDeleted, Published};
 use super::ready::{Entry, Ready};
 use super::signal::WakeList;
+use super::timers::Timer;
+use super::{QueueSpec, Services};
 use crate::model::message::Message;
 
 /// Bodies that one queue keeps in memory before further durable messages stay on disk only.
@@ -35,7 +37,7 @@ const READ_AHEAD_BYTES: usize = RESIDENT_CAP_BYTES / 2;
 pub struct Queue {
     id: QueueId,
     spec: QueueSpec,
-    store: Arc<Store>,
+    pub(super) services: Services,
     state: Mutex<State>,
     closed: AtomicBool,
     crashed: AtomicBool,
@@ -43,14 +45,16 @@ pub struct Queue {
     unacked: AtomicIsize,
 }
 
-struct State {
+pub(super) struct State {
     next_seq: Seq,
-    ready: Ready,
+    pub(super) ready: Ready,
     consumers: Consumers,
     getters: VecDeque<Getter>,
     /// A read of the backlog is under way; the number tells an answer that a purge has made worthless.
-    reading: Option<u64>,
+    pub(super) reading: Option<u64>,
     reads: u64,
+    /// For the earliest deadline in memory; made when there is one for the first time.
+    pub(super) timer: Option<Timer>,
 }
 
 /// A `basic.get` that waits for the backlog.
@@ -63,7 +67,7 @@ struct Getter {
 
 /// The state under its lock. A panic while it is held leaves the queue in an unknown state: it is marked, and nothing more
 /// is handed out of it until the broker restarts and rebuilds it from the store.
-struct Guard<'a> {
+pub(super) struct Guard<'a> {
     state: MutexGuard<'a, State>,
     crashed: &'a AtomicBool,
 }
@@ -97,21 +101,21 @@ impl std::fmt::Debug for Queue {
 
 impl Queue {
     /// A new, empty queue.
-    pub fn new(id: QueueId, spec: QueueSpec, store: Arc<Store>) -> Arc<Self> {
-        Self::with(id, spec, store, 1, Ready::default())
+    pub fn new(id: QueueId, spec: QueueSpec, services: Services) -> Arc<Self> {
+        Self::with(id, spec, services, 1, Ready::default())
     }
 
     /// A queue found at start, with its backlog on disk.
-    pub fn recovered(id: QueueId, spec: QueueSpec, store: Arc<Store>, found: &RecoveredQueue) -> Arc<Self> {
+    pub fn recovered(id: QueueId, spec: QueueSpec, services: Services, found: &RecoveredQueue) -> Arc<Self> {
         let ready = Ready::recovered(found.first, found.next_seq, found.messages);
-        Self::with(id, spec, store, found.next_seq.max(1), ready)
+        Self::with(id, spec, services, found.next_seq.max(1), ready)
     }
 
-    fn with(id: QueueId, spec: QueueSpec, store: Arc<Store>, next_seq: Seq, ready: Ready) -> Arc<Self> {
-        Arc::new(Self {
+    fn with(id: QueueId, spec: QueueSpec, services: Services, next_seq: Seq, ready: Ready) -> Arc<Self> {
+        let queue = Arc::new(Self {
             id,
             spec,
-            store,
+            services,
             state: Mutex::new(State {
                 next_seq,
                 ready,
@@ -119,11 +123,16 @@ impl Queue {
                 getters: VecDeque::new(),
                 reading: None,
                 reads: 0,
+                timer: None,
             }),
             closed: AtomicBool::new(false),
             crashed: AtomicBool::new(false),
             unacked: AtomicIsize::new(0),
-        })
+        });
+        if queue.spec.durable {
+            queue.services.directory.insert(&queue);
+        }
+        queue
     }
 
     /// Identity in the store; never reused.
@@ -158,6 +167,11 @@ impl Queue {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Whether a panic has left it in an unknown state.
+    pub(super) fn is_crashed(&self) -> bool {
+        self.crashed.load(Ordering::Acquire)
+    }
+
     /// Whether a publish here survives a restart.
     pub fn stores(&self, message: &Message) -> bool {
         self.spec.durable && message.is_persistent()
@@ -169,14 +183,17 @@ impl Queue {
         if self.is_closed() {
             return Published::Gone;
         }
-        if self.crashed.load(Ordering::Relaxed) {
+        if self.is_crashed() {
             return Published::Refused;
         }
         let seq = state.next_seq;
         state.next_seq += 1;
         let stored = self.stores(message);
-        let lsn =
-            if stored { self.store.enqueue(self.id, seq, message.meta(), Arc::clone(message) as _) } else { Lsn(0) };
+        let lsn = if stored {
+            self.services.store.enqueue(self.id, seq, message.meta(), Arc::clone(message) as _)
+        } else {
+            Lsn(0)
+        };
         let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
         self.drop_expired(&mut state);
         let left = if !state.ready.is_empty() || state.consumers.ready() == 0 || !state.getters.is_empty() {
@@ -186,27 +203,16 @@ impl Queue {
         };
         match left {
             // It asked for a consumer at once (expiration 0), and there is none.
-            Some(entry) if entry.message.is_expired() => self.forget(&entry),
-            Some(entry) => state.ready.push(entry, stored, RESIDENT_CAP_BYTES),
+            Some(entry) if entry.message.is_expired(self.services.timers.clock()) => {
+                self.expired(Expired::Held(&[entry]));
+            }
+            Some(entry) => {
+                state.ready.push(entry, stored, RESIDENT_CAP_BYTES);
+                self.arm(&mut state);
+            }
             None => {}
         }
         Published::Taken(lsn)
-    }
-
-    /// Drops messages from the front whose time is over.
-    fn drop_expired(&self, state: &mut State) {
-        while state.ready.front_is_expired()
-            && let Some(entry) = state.ready.pop()
-        {
-            self.forget(&entry);
-        }
-    }
-
-    /// A message leaves without having been delivered.
-    fn forget(&self, entry: &Entry) {
-        if self.stores(&entry.message) {
-            self.store.settle(self.id, SeqRange { first: entry.seq, last: entry.seq });
-        }
     }
 
     /// Offers one message to the consumers in turn; gives it back when none has credit.
@@ -230,15 +236,14 @@ impl Queue {
     }
 
     /// Hands out what is ready, and reads ahead when memory runs low.
-    fn pump(self: &Arc<Self>, state: &mut State, wakes: &mut WakeList) {
-        if self.crashed.load(Ordering::Acquire) {
+    pub(super) fn pump(self: &Arc<Self>, state: &mut State, wakes: &mut WakeList) {
+        if self.is_crashed() {
             Self::answer_empty(state);
             return;
         }
         self.drop_expired(state);
         while state.ready.has_front() && !state.getters.is_empty() {
             self.answer_getter(state);
-            self.drop_expired(state);
         }
         while state.ready.has_front()
             && let Some(consumer) = state.consumers.next().cloned()
@@ -248,21 +253,20 @@ impl Queue {
                 Push::Refused => state.consumers.park(),
                 _ => state.consumers.rotate(),
             }
-            self.drop_expired(state);
         }
         self.read_ahead(state);
         if state.ready.is_empty() {
             Self::answer_empty(state);
         }
+        self.arm(state);
     }
 
-    /// Hands up to `most` messages to one consumer under one hold of its outbox. An expired message ends the run: the store
-    /// is told of it without that lock.
+    /// Hands up to `most` messages to one consumer under one hold of its outbox.
     fn push(&self, state: &mut State, consumer: &Consumer, most: isize, wakes: &mut WakeList) -> Push {
         let mut outbox = consumer.outbox.lock();
         let mut sent = 0;
         let mut last = Push::Sent;
-        while sent < most && !state.ready.front_is_expired() {
+        while sent < most {
             let mut entry = state.ready.pop();
             if entry.is_none() {
                 break;
@@ -321,7 +325,7 @@ impl Queue {
         let number = state.reads;
         state.reading = Some(number);
         let queue = Arc::clone(self);
-        self.store.read(
+        self.services.store.read(
             self.id,
             next,
             READ_MESSAGES,
@@ -351,7 +355,7 @@ impl Queue {
                 "messages of the backlog could not be read from the log and are skipped"
             );
             for seq in damaged {
-                self.store.settle(self.id, SeqRange { first: seq, last: seq });
+                self.services.store.settle(self.id, SeqRange { first: seq, last: seq });
             }
         }
     }
@@ -360,7 +364,7 @@ impl Queue {
     pub fn get(self: &Arc<Self>, outbox: &Arc<Outbox>, channel_slot: u32, no_ack: bool) -> Get {
         let mut state = self.lock();
         self.drop_expired(&mut state);
-        if state.ready.is_empty() || self.is_closed() || self.crashed.load(Ordering::Acquire) {
+        if state.ready.is_empty() || self.is_closed() || self.is_crashed() {
             return Get::Empty;
         }
         if let Some(entry) = state.ready.pop() {
@@ -428,7 +432,7 @@ impl Queue {
     pub fn store_settled(&self, ranges: &[SeqRange]) {
         if self.spec.durable {
             for range in ranges {
-                self.store.settle(self.id, *range);
+                self.services.store.settle(self.id, *range);
             }
         }
     }
@@ -441,7 +445,7 @@ impl Queue {
         let mut lsn = Lsn(0);
         if self.spec.durable {
             for range in ranges {
-                lsn = self.store.settle(self.id, range);
+                lsn = self.services.store.settle(self.id, range);
             }
         }
         Self::answer_empty(&mut state);
@@ -487,6 +491,7 @@ impl Queue {
         }
         self.closed.store(true, Ordering::Release);
         state.reading = None;
+        state.timer = None;
         let (count, _) = state.ready.clear();
         let consumers = state.consumers.take();
         Self::answer_empty(&mut state);
@@ -502,7 +507,15 @@ impl Queue {
         self.lock().ready.redelivered()
     }
 
-    fn lock(&self) -> Guard<'_> {
+    pub(super) fn lock(&self) -> Guard<'_> {
         Guard { state: self.state.lock(), crashed: &self.crashed }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if self.spec.durable {
+            self.services.directory.remove(self);
+        }
     }
 }

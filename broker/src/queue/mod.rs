@@ -1,25 +1,56 @@
 //! Queues: synchronous state machines behind one lock each, and the outboxes they push to.
 //!
-//! Lock order: queue, then either an outbox or the store's pending buffer; never two queues.
+//! Lock order: queue, then an outbox, the store's pending buffer or the timers; never two queues.
 
 mod classic;
 pub mod consumers;
 pub mod credit;
+pub mod directory;
+mod expiry;
 pub mod item;
 pub mod outbox;
 mod outcome;
 pub mod ready;
+mod sequence;
 pub mod settle;
 pub mod signal;
+pub mod stored;
+pub mod timers;
 pub mod unacked;
 
 use std::sync::Arc;
+
+use storage::Store;
 
 pub use classic::Queue;
 pub use outcome::{Attach, Get, NotDeleted, Published};
 
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;
+use crate::model::clock::Clock;
+use crate::model::memory::Memory;
+use directory::Directory;
+use timers::Timers;
+
+/// What all queues of one broker use.
+#[derive(Clone)]
+pub struct Services {
+    /// The durable store.
+    pub store: Arc<Store>,
+    /// Timers, and the clock that they run on.
+    pub timers: Arc<Timers>,
+    /// The durable queues by identity.
+    pub directory: Arc<Directory>,
+    /// Who holds how much memory.
+    pub memory: Arc<Memory>,
+}
+
+impl Services {
+    /// Services for queues whose messages are in this store and expire by this clock.
+    pub fn new(store: Arc<Store>, clock: Clock) -> Self {
+        Self { store, timers: Timers::new(clock), directory: Arc::default(), memory: Arc::default() }
+    }
+}
 
 /// What a queue was declared as.
 #[derive(Clone, Debug)]

@@ -177,7 +177,7 @@ impl Session {
             persistent,
         );
         if let Some(ttl_ms) = ttl_ms {
-            message.expire_in(ttl_ms);
+            message.expire_at(self.broker.clock().now_ms().saturating_add(ttl_ms));
         }
         self.enqueue(number, publisher, message, &queues, mandatory, None)
     }
@@ -213,7 +213,7 @@ impl Session {
         message.share(queues.len());
         if let Mode::Transaction(transaction) = &mut publisher.mode {
             if !queues.is_empty() || mandatory {
-                transaction.add(message, queues)?;
+                transaction.add(message, queues, self.broker.clock())?;
             }
             return Ok(());
         }

@@ -11,7 +11,7 @@ use super::Session;
 use super::channel::{Channel, Mode};
 use super::confirm::Confirms;
 use super::dispatch::unimplemented;
-use crate::model::clock;
+use crate::model::clock::Clock;
 use crate::model::memory::{Memory, Owner, Share};
 use crate::model::message::Message;
 use crate::queue::Queue;
@@ -48,8 +48,8 @@ impl Transaction {
     /// # Errors
     ///
     /// 506 when open transactions take too much memory. Holding the publisher would not do: its commit would wait behind.
-    pub(super) fn add(&mut self, message: Message, queues: &[Arc<Queue>]) -> Result<(), AmqpError> {
-        let made_ms = message.deadline_ms().map(|_| clock::now_ms());
+    pub(super) fn add(&mut self, message: Message, queues: &[Arc<Queue>], clock: &Clock) -> Result<(), AmqpError> {
+        let made_ms = message.deadline_ms().map(|_| clock.now_ms());
         self.bytes += std::mem::size_of::<TxPublish>() + message.resident_bytes();
         self.share.set(self.bytes);
         self.publishes.push(TxPublish { message, queues: queues.into(), made_ms });
@@ -137,7 +137,7 @@ impl Session {
         let mut returns = Vec::new();
         for TxPublish { mut message, queues, made_ms } in transaction.publishes.drain(..) {
             if let Some(made_ms) = made_ms {
-                message.postpone_expiry(clock::now_ms().saturating_sub(made_ms));
+                message.postpone_expiry(self.broker.clock().now_ms().saturating_sub(made_ms));
             }
             let message = Arc::new(message);
             if queues.is_empty() {

@@ -2,6 +2,7 @@
 
 mod declared;
 mod durable;
+mod timers;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -20,7 +21,9 @@ use crate::bench;
 use crate::broker::Broker;
 use crate::cli::{Cli, Command};
 use crate::config::{Flags, Settings};
+use crate::model::clock::Clock;
 use crate::net::listener;
+use crate::queue::Services;
 use crate::vhost;
 
 /// How long clients have to take note when the broker stops.
@@ -74,6 +77,7 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
         anyhow::anyhow!("cannot listen on {address}: {error} ({key})")
     })?;
     let mut addresses = Vec::new();
+    let timers = tokio::spawn(timers::run(Arc::clone(&broker.services.timers)));
     let mut tasks = Vec::new();
     let watched = Arc::clone(&broker);
     let watch = tokio::spawn(async move { watched.watch_memory().await });
@@ -102,6 +106,7 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
         task.abort();
     }
     watch.abort();
+    timers.abort();
     let why = match outcome {
         Ok(why) => why,
         Err(reason) => anyhow::bail!("the store has failed, nothing more can be made durable: {reason}"),
@@ -127,6 +132,7 @@ fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
     options.checkpoint_interval = configured.checkpoint_interval;
     options.snapshot_bytes = configured.snapshot_bytes;
     options.sled_cache_bytes = configured.sled_cache_bytes;
+    options.index_cache_bytes = configured.index_cache_bytes;
     let (store, found) = Store::open(options).map_err(|error| match error {
         OpenError::Io { .. } => anyhow::anyhow!("{error} ({})", settings.describe("storage.data_dir")),
         other => other.into(),
@@ -135,13 +141,14 @@ fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
         tracing::error!("{line}");
     }
     let stored_messages = found.queues.iter().map(|queue| queue.messages).sum();
-    let recovery = vhost::recover(&store, found.topology, found.queues);
+    let services = Services::new(Arc::clone(&store), Clock::system());
+    let recovery = vhost::recover(&services, found.topology, found.queues);
     for line in &recovery.damage {
         tracing::error!("{line}");
     }
     let pairs = recovery.other.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     let auth = AuthStore::open(Arc::clone(&store) as _, &settings.auth, pairs)?;
-    let broker = Arc::new(Broker::new(settings, store, Arc::new(auth), recovery.vhosts));
+    let broker = Arc::new(Broker::new(settings, services, Arc::new(auth), recovery.vhosts));
     let recovered =
         Recovered { queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(), messages: stored_messages };
     let lsn = prepare(&broker)?;

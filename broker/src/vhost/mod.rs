@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use storage::{Lsn, Store};
+use storage::Lsn;
 
 pub use bindings::{ExchangeBinding, QueueBinding};
 pub use exchange::{ALTERNATE_EXCHANGE, Destination, Exchange, ExchangeSpec};
@@ -34,7 +34,7 @@ pub use recover::{Recovery, recover};
 pub use route::RouteInfo;
 
 use crate::model::arguments::Arguments;
-use crate::queue::Queue;
+use crate::queue::{Queue, Services};
 use crate::routing::binding::BindingKey;
 use crate::routing::kind::ExchangeKind;
 use shards::Shards;
@@ -53,7 +53,7 @@ const PREDECLARED: [(&str, ExchangeKind, bool); 6] = [
 /// A virtual host.
 pub struct Vhost {
     name: Arc<str>,
-    store: Arc<Store>,
+    services: Services,
     queues: Shards<Queue>,
     exchanges: Shards<Exchange>,
     default_exchange: Arc<Exchange>,
@@ -64,13 +64,13 @@ pub struct Vhost {
 
 impl Vhost {
     /// A new vhost, written to the log, and where it is durable.
-    pub fn create(name: &str, store: Arc<Store>) -> (Arc<Self>, Lsn) {
-        let vhost = Self::empty(name, store);
+    pub fn create(name: &str, services: Services) -> (Arc<Self>, Lsn) {
+        let vhost = Self::empty(name, services);
         let lsn = vhost.log(vec![records::put_vhost(name)]);
         (Arc::new(vhost), lsn)
     }
 
-    fn empty(name: &str, store: Arc<Store>) -> Self {
+    fn empty(name: &str, services: Services) -> Self {
         let mut topology = Topology::default();
         let mut exchange = |name: &str, kind, internal| {
             Arc::new(Exchange::new(
@@ -94,7 +94,7 @@ impl Vhost {
         }
         Self {
             name: name.into(),
-            store,
+            services,
             queues: Shards::new(),
             exchanges,
             default_exchange,

@@ -93,7 +93,7 @@ impl Vhost {
             self.delete_closed_queue(&mut topology, &existing);
         }
         queue_arguments::validate(&spec.arguments, &name, &self.name)?;
-        let queue = Queue::new(self.store.new_queue_id(), spec, self.store.clone());
+        let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
         let mut lsn = Lsn(0);
         if queue.spec().durable {
             lsn = self.log(vec![records::put_queue(&queue)]);

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use storage::{QueueId, RecoveredQueue, Store};
+use storage::{QueueId, RecoveredQueue};
 
 use super::Vhost;
 use super::exchange::{Destination, Exchange, ExchangeSpec};
 use super::records::{self, BindingRecord, DestinationType, ExchangeRecord, QueueRecord};
 use crate::model::arguments::Arguments;
 use crate::model::collections::Map;
-use crate::queue::{Queue, QueueSpec};
+use crate::queue::{Queue, QueueSpec, Services};
 use crate::routing::kind::ExchangeKind;
 
 /// What was rebuilt.
@@ -24,9 +24,9 @@ pub struct Recovery {
 
 /// Rebuilds the vhosts from the store's records and the queues it has messages for. A record that
 /// cannot be used is named and left out; nothing in the store is deleted for it.
-pub fn recover(store: &Arc<Store>, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: Vec<RecoveredQueue>) -> Recovery {
+pub fn recover(services: &Services, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: Vec<RecoveredQueue>) -> Recovery {
     let mut rebuild = Rebuild {
-        store,
+        services,
         vhosts: Map::default(),
         messages: queues.into_iter().map(|queue| (queue.id, queue)).collect(),
         damage: Vec::new(),
@@ -62,7 +62,7 @@ pub fn recover(store: &Arc<Store>, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: Ve
 }
 
 struct Rebuild<'s> {
-    store: &'s Arc<Store>,
+    services: &'s Services,
     vhosts: Map<String, Vhost>,
     messages: Map<QueueId, RecoveredQueue>,
     damage: Vec<String>,
@@ -80,7 +80,7 @@ impl Rebuild<'_> {
 
     fn vhost(&mut self, value: &[u8]) -> Result<(), String> {
         let record: records::VhostRecord = records::parse(value)?;
-        let vhost = Vhost::empty(&record.name, self.store.clone());
+        let vhost = Vhost::empty(&record.name, self.services.clone());
         self.vhosts.insert(record.name, vhost);
         Ok(())
     }
@@ -116,10 +116,10 @@ impl Rebuild<'_> {
             auto_delete: record.auto_delete,
             arguments: Arc::new(records::parse_arguments(&record.arguments)?),
         };
-        let store = self.store.clone();
+        let services = self.services.clone();
         let queue = match self.messages.get(&record.id) {
-            Some(state) => Queue::recovered(record.id, spec, store, state),
-            None => Queue::new(record.id, spec, store),
+            Some(state) => Queue::recovered(record.id, spec, services, state),
+            None => Queue::new(record.id, spec, services),
         };
         vhost.add_queue(&mut vhost.topology.lock(), &queue);
         self.messages.remove(&record.id);

@@ -74,7 +74,7 @@ impl Vhost {
         if changes.is_empty() {
             return Lsn(0);
         }
-        let lsn = self.store.change_topology(changes);
+        let lsn = self.services.store.change_topology(changes);
         self.logged.store(lsn.0, Ordering::Release);
         lsn
     }

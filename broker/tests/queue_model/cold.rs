@@ -26,7 +26,7 @@ fn a_transaction_becomes_visible_during_a_read() {
     let mut world = World::cold(&disk, 3, usize::MAX);
     world.stop_reader();
     // Its place is in the middle of the backlog, and the log gets it only when the read has chosen.
-    world.reserve(true);
+    world.reserve(true, None);
     world.publish(true, 8);
     world.attach(0, 0, 0, false, false);
     world.advance(true);
@@ -40,7 +40,7 @@ fn a_transaction_becomes_visible_during_a_read() {
 fn a_transaction_becomes_visible_after_a_read_that_saw_it() {
     let disk = Disk::new();
     let mut world = reading(&disk, 3, |world| {
-        world.reserve(true);
+        world.reserve(true, None);
         world.log_reserved();
         world.publish(true, 8);
         world.sync();
@@ -150,7 +150,7 @@ fn a_restart_knows_what_was_delivered() {
     let stopped = world.stop();
     let (disk, found) = disk.reopen(stopped.redelivered.clone());
     assert_eq!(found.queues.len(), 1);
-    let mut world = World::restarted(&disk, &found.queues[0], stopped);
+    let mut world = World::restarted(&disk, &found.queues[0], stopped, 0);
     world.publish(true, 8);
     world.attach(1, 0, 2, false, false);
     finish(world);

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use broker::model::clock::Clock;
 use broker::queue::consumers::{Consumer, ConsumerId};
 use broker::queue::item::{OutItem, Written};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::Acked;
 use broker::queue::signal::WakeList;
-use broker::queue::{Attach, Queue};
+use broker::queue::{Attach, Queue, Services};
 
 use crate::support::Disk;
 use crate::world::{message, spec};
@@ -22,7 +23,8 @@ struct One {
 impl One {
     /// One channel with one consumer without a limit of its own.
     fn new(disk: &Disk, channel_prefetch: u32, messages: u64) -> Self {
-        let queue = Queue::new(disk.store.new_queue_id(), spec(false), Arc::clone(&disk.store));
+        let services = Services::new(Arc::clone(&disk.store), Clock::system());
+        let queue = Queue::new(disk.store.new_queue_id(), spec(false), services);
         let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default()));
         let channel = outbox.open_channel(1);
         outbox.set_channel_prefetch(channel, channel_prefetch, &mut Vec::new());

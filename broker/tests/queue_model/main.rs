@@ -3,7 +3,10 @@
 //! - `world`: a queue with its outboxes, what is done to them, and the model beside them.
 //! - `random`: random operations, everything in memory, and with a cold backlog.
 //! - `cold`: what happens while a read of the backlog is under way, step by step.
+//! - `expiry`: messages whose time is over, in memory, on disk and on the way between them.
+//! - `stored`: messages that the store names when their time is over.
 //! - `credit`: credit and unacknowledged sets, case by case.
+//! - `manual_time`: a clock in a test's hands.
 //! - `threads`: many threads at once, accounted for at the end.
 
 #[path = "../support/mod.rs"]
@@ -11,6 +14,9 @@ mod support;
 
 mod cold;
 mod credit;
+mod expiry;
+mod manual_time;
 mod random;
+mod stored;
 mod threads;
 mod world;

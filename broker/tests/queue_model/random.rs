@@ -5,15 +5,15 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use crate::support::Disk;
-use crate::world::{Settle, World};
+use crate::world::{START_MS, Settle, World};
 
 /// One disk for the cases of a test: opening a store takes longer than a case.
 static MEMORY: LazyLock<Disk> = LazyLock::new(Disk::new);
 
 #[derive(Clone, Debug)]
 enum Op {
-    Publish { persistent: bool, len: usize },
-    Reserve { persistent: bool },
+    Publish { persistent: bool, len: usize, ttl_ms: Option<u64> },
+    Reserve { persistent: bool, ttl_ms: Option<u64> },
     LogReserved,
     PublishReserved(usize),
     Sync,
@@ -28,15 +28,21 @@ enum Op {
     CloseChannel { connection: usize, channel: usize },
     CloseConnection(usize),
     Advance { held: bool },
+    Pass { ms: u64, store_first: bool },
+    SetWall(u64),
+}
+
+fn ttl() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![4 => Just(None), 1 => Just(Some(0)), 3 => (1..500u64).prop_map(Some)]
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let connection = 0..3usize;
     let at = (connection.clone(), 0..2usize);
     prop_oneof![
-        20 => (any::<bool>(), prop_oneof![Just(8usize), Just(300)])
-            .prop_map(|(persistent, len)| Op::Publish { persistent, len }),
-        3 => any::<bool>().prop_map(|persistent| Op::Reserve { persistent }),
+        20 => (any::<bool>(), prop_oneof![Just(8usize), Just(300)], ttl())
+            .prop_map(|(persistent, len, ttl_ms)| Op::Publish { persistent, len, ttl_ms }),
+        3 => (any::<bool>(), ttl()).prop_map(|(persistent, ttl_ms)| Op::Reserve { persistent, ttl_ms }),
         2 => Just(Op::LogReserved),
         4 => any::<usize>().prop_map(Op::PublishReserved),
         2 => Just(Op::Sync),
@@ -67,6 +73,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => at.prop_map(|(connection, channel)| Op::CloseChannel { connection, channel }),
         1 => connection.prop_map(Op::CloseConnection),
         8 => any::<bool>().prop_map(|held| Op::Advance { held }),
+        8 => (1..200u64, any::<bool>()).prop_map(|(ms, store_first)| Op::Pass { ms, store_first }),
+        1 => prop_oneof![Just(START_MS - 10_000_000), Just(START_MS + 10_000_000)].prop_map(Op::SetWall),
     ]
 }
 
@@ -85,8 +93,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 
 fn apply(world: &mut World<'_>, op: Op, cold: bool) {
     match op {
-        Op::Publish { persistent, len } => world.publish(persistent, len),
-        Op::Reserve { persistent } => world.reserve(persistent),
+        // Whether a consumer could have taken it cannot be told of one that the log holds as well.
+        Op::Publish { persistent: true, len, ttl_ms: Some(0) } => world.publish_for(true, len, Some(1)),
+        Op::Publish { persistent, len, ttl_ms } => world.publish_for(persistent, len, ttl_ms),
+        Op::Reserve { persistent, ttl_ms } => world.reserve(persistent, ttl_ms),
         Op::LogReserved => world.log_reserved(),
         Op::Sync => world.sync(),
         Op::PublishReserved(pick) => world.publish_reserved(pick),
@@ -104,6 +114,8 @@ fn apply(world: &mut World<'_>, op: Op, cold: bool) {
         Op::Delete { if_unused, if_empty } => world.delete(if_unused, if_empty),
         Op::CloseChannel { connection, channel } => world.close_channel(connection, channel),
         Op::CloseConnection(connection) => world.close_connection(connection),
+        Op::Pass { ms, store_first } => world.pass(ms, store_first),
+        Op::SetWall(wall_ms) => world.time.set_wall(wall_ms),
         Op::Advance { held } => {
             if cold {
                 world.advance(held);

@@ -7,13 +7,14 @@ use std::task::Wake;
 use std::thread::{self, Thread};
 use std::time::Instant;
 
+use broker::model::clock::Clock;
 use broker::queue::consumers::{Consumer, ConsumerId};
 use broker::queue::credit::Resume;
 use broker::queue::item::{OutItem, Written};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::{Acked, Requeue};
 use broker::queue::signal::WakeList;
-use broker::queue::{Attach, Published, Queue};
+use broker::queue::{Attach, Published, Queue, Services};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -219,9 +220,9 @@ impl Client<'_> {
 #[test]
 fn threads_lose_nothing_and_settle_nothing_twice() {
     let disk = Disk::new();
-    let queues: Vec<Arc<Queue>> = (0..QUEUES)
-        .map(|index| Queue::new(disk.store.new_queue_id(), spec(index == 0), Arc::clone(&disk.store)))
-        .collect();
+    let services = Services::new(Arc::clone(&disk.store), Clock::system());
+    let queues: Vec<Arc<Queue>> =
+        (0..QUEUES).map(|index| Queue::new(disk.store.new_queue_id(), spec(index == 0), services.clone())).collect();
     let ledger = Ledger::default();
     thread::scope(|scope| {
         for publisher in 0..PUBLISHERS {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use broker::auth::{self, AuthStore};
 use broker::broker::Broker;
 use broker::config::Settings;
-use broker::queue::Queue;
+use broker::model::clock::Clock;
+use broker::queue::{Queue, Services};
 use broker::vhost::{self, Vhost};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -38,11 +39,11 @@ impl House {
     fn on(disk: Disk, found: Recovered, set: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::defaults().expect("defaults");
         set(&mut settings);
-        let recovery = vhost::recover(&disk.store, found.topology, found.queues);
+        let services = Services::new(Arc::clone(&disk.store), Clock::system());
+        let recovery = vhost::recover(&services, found.topology, found.queues);
         let pairs = recovery.other.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         let auth = AuthStore::open(Arc::clone(&disk.store) as _, &settings.auth, pairs).expect("users");
-        let store = Arc::clone(&disk.store);
-        let broker = Arc::new(Broker::new(settings, store, Arc::new(auth), recovery.vhosts));
+        let broker = Arc::new(Broker::new(settings, services, Arc::new(auth), recovery.vhosts));
         broker.create_vhost("/");
         let settings = &broker.settings;
         auth::prepare(&broker.auth, &settings.default_user, &settings.topology, |_| true).expect("a user");

@@ -6,6 +6,8 @@ use integration_tests::raw::Raw;
 use integration_tests::server::Server;
 use integration_tests::unique;
 use integration_tests::wire::{Bytes, NO_PROPERTIES};
+use lapin::BasicProperties;
+use lapin::options::QueueDeclareOptions;
 
 /// Persistent, with this expiration.
 fn properties(expiration: &str) -> Vec<u8> {
@@ -61,6 +63,66 @@ fn an_expired_message_is_gone() {
     wait_for_count(&mut raw, &queue, 1);
     assert_eq!(raw.get(1, &queue, true).expect("a message").text(), "stays");
     assert!(raw.get(1, &queue, true).is_none());
+}
+
+#[test]
+fn the_middle_of_a_queue_expires_behind_a_head_that_stays() {
+    if peer_is_set("RabbitMQ lets only the head expire") {
+        return;
+    }
+    run(async |server| {
+        let channel = confirming(server).await;
+        let queue = queue(&channel, QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() }).await;
+        for properties in [BasicProperties::default(), persistent()] {
+            send_with(&channel, "", &queue, "head", properties.clone()).await;
+            for (number, expiration) in ["40", "600000", "1", "20"].into_iter().enumerate() {
+                let properties = properties.clone().with_expiration(expiration.into());
+                send_with(&channel, "", &queue, &number.to_string(), properties).await;
+            }
+            send_with(&channel, "", &queue, "tail", properties).await;
+            // Nobody consumes: the counts drop by themselves.
+            while counts(&channel, &queue).await != (3, 0) {}
+            assert_eq!(drain(&channel, &queue).await, ["head", "1", "tail"]);
+        }
+    });
+}
+
+#[test]
+fn what_comes_back_after_its_time_is_not_ready_again() {
+    let server = server();
+    let mut raw = server.channel();
+    let queue = raw.declare(1, &unique("queue"), 2).0;
+    raw.call(1, id::BASIC_QOS, Bytes::new().long(0).short(1).octet(0), id::BASIC_QOS_OK);
+    raw.consume(1, &queue, "one at a time", 0);
+    for properties in [properties("1"), Bytes::new().short(1 << 8).shortstr("1").done()] {
+        raw.publish(1, ("", &queue), 0, &properties, b"held");
+        let held = raw.delivery(1);
+        assert_eq!(held.text(), "held");
+        raw.publish(1, ("", &queue), 0, &properties, b"waits");
+        wait_for_count(&mut raw, &queue, 0);
+        raw.method(1, id::BASIC_NACK, Bytes::new().longlong(held.tag).octet(2));
+        raw.publish(1, ("", &queue), 0, NO_PROPERTIES, b"next");
+        let next = raw.delivery(1);
+        assert_eq!(next.text(), "next");
+        raw.method(1, id::BASIC_ACK, Bytes::new().longlong(next.tag).octet(0));
+    }
+}
+
+#[test]
+fn a_transactions_messages_expire_as_others_do() {
+    let server = server();
+    let mut raw = server.channel();
+    let queue = raw.declare(1, &unique("queue"), 2).0;
+    raw.call(1, id::TX_SELECT, [], id::TX_SELECT_OK);
+    for expiration in ["1", "600000", "30"] {
+        raw.publish(1, ("", &queue), 0, &properties(expiration), expiration.as_bytes());
+    }
+    raw.call(1, id::TX_COMMIT, [], id::TX_COMMIT_OK);
+    if peer_is_set("RabbitMQ lets only the head expire") {
+        return;
+    }
+    wait_for_count(&mut raw, &queue, 1);
+    assert_eq!(raw.get(1, &queue, true).expect("a message").text(), "600000");
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl Encoder {
     fn encode(&mut self, entry: Entry, body: Body) -> Result<(), String> {
         if let Body::Elsewhere(location, _) = body
             && let Some(file) = location.as_large()
-            && !self.core.index.lock().pin_large(file)
+            && !self.core.index.lock().usage.pin_large(file)
         {
             // It went between `body_of` and here: the entry takes another turn and gets a new file.
             self.batch.push_front(entry);
@@ -198,7 +198,7 @@ impl Encoder {
         let location = Location(payload.place().get());
         let len = payload.encoded_len();
         if let Some(file) = location.as_large() {
-            if len >= self.core.options.large_bytes || self.core.index.lock().large.contains_key(&file) {
+            if len >= self.core.options.large_bytes || self.core.index.lock().has_large(file) {
                 return Body::Elsewhere(location, u32::try_from(len).unwrap_or(u32::MAX));
             }
             return Body::Inline;
@@ -220,7 +220,7 @@ impl Encoder {
             return false;
         }
         match Location(payload.place().get()).as_large() {
-            Some(file) => !self.core.index.lock().large.contains_key(&file),
+            Some(file) => !self.core.index.lock().has_large(file),
             None => true,
         }
     }
@@ -246,7 +246,7 @@ impl Encoder {
         self.core.stats.large(written);
         let mut index = self.core.index.lock();
         for (payload, id) in payloads.iter().zip(ids) {
-            index.large.entry(id).or_default();
+            index.usage.large.entry(id).or_default();
             payload.place().set(Location::large(id).0);
         }
         Ok(())

@@ -1,14 +1,14 @@
-//! The index of 1,024 consecutive messages of one queue.
+//! The index of 1,024 consecutive messages of one queue: a summary that is always in memory, and columns that may be in sled
+//! alone.
 
-use crate::log::location::Location;
-use crate::types::{Meta, Seq};
+use crate::types::Seq;
+
+use super::bits::{self, Bits};
+use super::columns::{Columns, Overlay};
+use super::usage::Held;
 
 /// Messages per chunk.
 pub(crate) const CHUNK: u64 = 1024;
-const WORDS: usize = (CHUNK / 64) as usize;
-
-/// One bit per message of a chunk.
-pub(crate) type Bits = [u64; WORDS];
 
 /// Which keys of sled hold the columns of a chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,30 +22,67 @@ pub(crate) enum Stored {
     Quarters,
 }
 
-/// Columns that most messages don't need; each is empty until one does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MetaColumns {
-    pub(crate) deadlines: Vec<u64>,
-    pub(crate) priorities: Vec<u8>,
-    pub(crate) delivery_counts: Vec<u32>,
+/// Where the columns of a chunk are.
+#[derive(Clone, Debug)]
+pub(crate) enum Residence {
+    /// In memory. Every live message is counted for exactly.
+    Hot(Box<Columns>),
+    /// In sled.
+    Cold(Box<Cold>),
+}
+
+/// What is known of columns that are not in memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cold {
+    /// What is counted for the columns in sled. Messages that were settled since are still in it: too much is counted for a
+    /// while, never too little.
+    pub(crate) held: Held,
+    /// What is not in those columns yet.
+    pub(crate) overlay: Option<Box<Overlay>>,
 }
 
 /// The index of up to [`CHUNK`] messages.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Chunk {
-    pub(crate) locations: Vec<Location>,
-    pub(crate) lens: Vec<u32>,
     pub(crate) live: Bits,
     pub(crate) redelivered: Option<Box<Bits>>,
-    pub(crate) meta: Option<Box<MetaColumns>>,
+    pub(crate) residence: Residence,
+    /// Changes with every writing of the columns, and is never the same for two chunks: it tells columns that were just read
+    /// from sled from those that sled has now.
+    pub(crate) generation: u64,
     pub(crate) live_count: u16,
-    /// The columns differ from what sled has.
+    pub(crate) stored: Stored,
+    /// The columns in memory differ from what sled has.
     pub(crate) columns_dirty: bool,
+    /// The columns were written to sled by a checkpoint that is not finished.
+    pub(crate) unsynced: bool,
     /// The bitmaps differ from what sled has.
     pub(crate) bits_dirty: bool,
     /// It is in the list of what the next checkpoint writes.
     pub(crate) listed: bool,
-    pub(crate) stored: Stored,
+    /// It is in the list of what may be evicted.
+    pub(crate) clocked: bool,
+    /// Somebody needed the columns since the hand of the clock passed.
+    pub(crate) used: bool,
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self {
+            live: Bits::default(),
+            redelivered: None,
+            residence: Residence::Hot(Box::default()),
+            generation: 0,
+            live_count: 0,
+            stored: Stored::Nowhere,
+            columns_dirty: false,
+            unsynced: false,
+            bits_dirty: false,
+            listed: false,
+            clocked: false,
+            used: false,
+        }
+    }
 }
 
 /// The number of the chunk a message belongs to, and its slot there.
@@ -54,110 +91,68 @@ pub(crate) fn place_of(seq: Seq) -> (u64, usize) {
 }
 
 impl Chunk {
-    pub(crate) fn is_live(&self, slot: usize) -> bool {
-        self.live[slot / 64] & (1 << (slot % 64)) != 0
+    /// The columns, when they are in memory.
+    pub(crate) fn columns(&self) -> Option<&Columns> {
+        match &self.residence {
+            Residence::Hot(columns) => Some(columns),
+            Residence::Cold(_) => None,
+        }
     }
 
-    /// Sets a slot; returns what was live there before.
-    pub(crate) fn insert(&mut self, slot: usize, location: Location, len: u32, meta: &Meta) -> Option<(Location, u32)> {
-        let before = self.remove(slot);
-        if self.locations.len() <= slot {
-            self.locations.resize(slot + 1, Location::default());
-            self.lens.resize(slot + 1, 0);
-        }
-        self.locations[slot] = location;
-        self.lens[slot] = len;
-        if *meta != Meta::default() || self.meta.is_some() {
-            self.set_meta(slot, meta);
-        }
-        self.live[slot / 64] |= 1 << (slot % 64);
-        self.live_count += 1;
-        self.columns_dirty = true;
-        self.bits_dirty = true;
-        before
+    pub(crate) fn is_cold(&self) -> bool {
+        matches!(self.residence, Residence::Cold(_))
     }
 
-    /// Clears a slot; returns what was live there.
-    pub(crate) fn remove(&mut self, slot: usize) -> Option<(Location, u32)> {
-        if !self.is_live(slot) {
-            return None;
+    /// What is counted for it differs from what is live, or the columns in sled lack something: both can only be put right
+    /// with the columns at hand.
+    pub(crate) fn needs_columns(&self) -> bool {
+        match &self.residence {
+            Residence::Hot(_) => false,
+            Residence::Cold(cold) => cold.overlay.is_some() || cold.held.live != self.live_count,
         }
-        self.live[slot / 64] &= !(1 << (slot % 64));
+    }
+
+    /// What it counts for.
+    pub(crate) fn held(&self) -> Held {
+        match &self.residence {
+            Residence::Hot(columns) => Held::of(columns, &self.live),
+            Residence::Cold(cold) => cold.held.clone(),
+        }
+    }
+
+    /// Makes a slot live; true when it was not.
+    pub(crate) fn set_live(&mut self, slot: usize) -> bool {
+        let new = !bits::is_set(&self.live, slot);
+        bits::set(&mut self.live, slot);
+        self.live_count += u16::from(new);
         if let Some(redelivered) = &mut self.redelivered {
-            redelivered[slot / 64] &= !(1 << (slot % 64));
+            bits::clear(redelivered, slot);
         }
-        self.live_count -= 1;
         self.bits_dirty = true;
-        Some(self.entry(slot))
+        new
     }
 
-    /// Gives the memory of the columns back.
-    pub(crate) fn release_columns(&mut self) {
-        self.locations = Vec::new();
-        self.lens = Vec::new();
-        self.meta = None;
-        self.redelivered = None;
-        self.columns_dirty = true;
-    }
-
-    /// Location and length of a slot.
-    pub(crate) fn entry(&self, slot: usize) -> (Location, u32) {
-        (self.locations.get(slot).copied().unwrap_or_default(), self.lens.get(slot).copied().unwrap_or_default())
-    }
-
-    pub(crate) fn meta(&self, slot: usize) -> Meta {
-        let Some(meta) = &self.meta else {
-            return Meta::default();
-        };
-        let deadline = meta.deadlines.get(slot).copied().unwrap_or_default();
-        Meta {
-            deadline_ms: (deadline != 0).then_some(deadline),
-            priority: meta.priorities.get(slot).copied().unwrap_or_default(),
-            delivery_count: meta.delivery_counts.get(slot).copied().unwrap_or_default(),
+    /// Clears a slot that is live.
+    pub(crate) fn clear_live(&mut self, slot: usize) {
+        bits::clear(&mut self.live, slot);
+        if let Some(redelivered) = &mut self.redelivered {
+            bits::clear(redelivered, slot);
         }
-    }
-
-    pub(crate) fn set_meta(&mut self, slot: usize, value: &Meta) {
-        let meta = self.meta.get_or_insert_default();
-        set(&mut meta.deadlines, slot, value.deadline_ms.unwrap_or_default());
-        set(&mut meta.priorities, slot, value.priority);
-        set(&mut meta.delivery_counts, slot, value.delivery_count);
-        self.columns_dirty = true;
+        self.live_count = self.live_count.saturating_sub(1);
+        self.bits_dirty = true;
     }
 
     pub(crate) fn is_redelivered(&self, slot: usize) -> bool {
-        self.redelivered.as_ref().is_some_and(|bits| bits[slot / 64] & (1 << (slot % 64)) != 0)
+        self.redelivered.as_ref().is_some_and(|redelivered| bits::is_set(redelivered, slot))
     }
 
     pub(crate) fn set_redelivered(&mut self, slot: usize) {
-        let bits = self.redelivered.get_or_insert_with(|| Box::new([0; WORDS]));
-        bits[slot / 64] |= 1 << (slot % 64);
+        bits::set(self.redelivered.get_or_insert_default(), slot);
         self.bits_dirty = true;
     }
 
     /// The first live slot at or after `from`.
     pub(crate) fn next_live(&self, from: usize) -> Option<usize> {
-        let mut word = from / 64;
-        let mut bits = self.live.get(word)? & (u64::MAX << (from % 64));
-        while bits == 0 {
-            word += 1;
-            bits = *self.live.get(word)?;
-        }
-        Some(word * 64 + bits.trailing_zeros() as usize)
+        bits::next(&self.live, from)
     }
-
-    /// The live slots from `from` on, ascending.
-    pub(crate) fn live_slots(&self, from: usize) -> impl Iterator<Item = usize> + '_ {
-        std::iter::successors(self.next_live(from), |slot| self.next_live(slot + 1))
-    }
-}
-
-fn set<T: Copy + Default + PartialEq>(column: &mut Vec<T>, slot: usize, value: T) {
-    if column.len() <= slot {
-        if value == T::default() {
-            return;
-        }
-        column.resize(slot + 1, T::default());
-    }
-    column[slot] = value;
 }

@@ -2,11 +2,19 @@
 
 use crate::bytes_cursor::{Cursor, put_prefixed, put_varint, unzigzag, zigzag};
 use crate::log::location::Location;
+use crate::types::Meta;
 
-use super::chunk::{Bits, CHUNK, Chunk, MetaColumns, Stored};
+use super::bits::{self, Bits};
+use super::chunk::{CHUNK, Chunk, Stored};
+use super::columns::{Columns, MetaColumns};
 use super::queue::QueueIndex;
+use super::usage::{Held, HeldSegment};
 
 const VERSION: u8 = 1;
+/// Version of a chunk's bitmaps; the first had nothing else in it.
+const BITS_VERSION: u8 = 2;
+const WITH_REDELIVERED: u8 = 1;
+const IN_QUARTERS: u8 = 2;
 const WHOLE: u8 = 0;
 const QUARTER: u8 = 1;
 const DEADLINES: u8 = 1;
@@ -17,14 +25,20 @@ const DELIVERY_COUNTS: u8 = 4;
 pub(crate) const QUARTER_SLOTS: usize = CHUNK as usize / 4;
 
 /// The columns of the live messages in a run of slots: location and length as differences, then what meta columns there are.
-pub(crate) fn put_columns(chunk: &Chunk, slots: std::ops::Range<usize>, part: Stored, out: &mut Vec<u8>) {
-    let live: Vec<usize> = chunk.live_slots(slots.start).take_while(|&slot| slot < slots.end).collect();
+pub(crate) fn put_columns(
+    columns: &Columns,
+    live: &Bits,
+    slots: std::ops::Range<usize>,
+    part: Stored,
+    out: &mut Vec<u8>,
+) {
+    let live: Vec<usize> = bits::slots(live, slots.start).take_while(|&slot| slot < slots.end).collect();
     out.push(VERSION);
     out.push(if part == Stored::Quarters { QUARTER } else { WHOLE });
     put_varint(out, live.len() as u64);
     let (mut expected_slot, mut expected_location, mut last_len) = (slots.start, 0, 0);
     for &slot in &live {
-        let (location, len) = chunk.entry(slot);
+        let (location, len) = columns.entry(slot);
         put_varint(out, (slot - expected_slot) as u64);
         put_varint(out, zigzag(expected_location, location.0));
         put_varint(out, zigzag(last_len, u64::from(len)));
@@ -34,7 +48,7 @@ pub(crate) fn put_columns(chunk: &Chunk, slots: std::ops::Range<usize>, part: St
         last_len = u64::from(len);
     }
     let empty = MetaColumns::default();
-    let meta = chunk.meta.as_deref().unwrap_or(&empty);
+    let meta = columns.meta_columns().unwrap_or(&empty);
     let mut present = 0;
     for (flag, used) in [
         (DEADLINES, !meta.deadlines.is_empty()),
@@ -64,13 +78,20 @@ pub(crate) fn put_columns(chunk: &Chunk, slots: std::ops::Range<usize>, part: St
     }
 }
 
-/// Puts columns that begin at slot `start` back into a chunk. They count as live until the bitmap says otherwise.
-pub(crate) fn take_columns(bytes: &[u8], start: usize, chunk: &mut Chunk) -> Option<()> {
-    let mut cursor = Cursor::new(bytes);
-    if cursor.u8()? != VERSION {
-        return None;
+/// Of what part of a chunk some columns are.
+pub(crate) fn part_of(bytes: &[u8]) -> Option<Stored> {
+    match bytes {
+        [VERSION, QUARTER, ..] => Some(Stored::Quarters),
+        [VERSION, _, ..] => Some(Stored::Whole),
+        _ => None,
     }
-    chunk.stored = if cursor.u8()? == QUARTER { Stored::Quarters } else { Stored::Whole };
+}
+
+/// Puts columns that begin at slot `start` back, and notes in `known` which slots they have. Says of what part of the chunk
+/// they are.
+pub(crate) fn take_columns(bytes: &[u8], start: usize, columns: &mut Columns, known: &mut Bits) -> Option<Stored> {
+    let mut cursor = Cursor::new(bytes);
+    let part = part_of(cursor.bytes(2)?)?;
     let count = cursor.varint()?;
     let mut slots = Vec::new();
     let (mut slot, mut location, mut len) = (start as u64, 0, 0);
@@ -79,13 +100,17 @@ pub(crate) fn take_columns(bytes: &[u8], start: usize, chunk: &mut Chunk) -> Opt
         location = unzigzag(location, cursor.varint()?);
         len = unzigzag(len, cursor.varint()?);
         let stored = u32::try_from(len).ok()?;
-        chunk.insert(slot as usize, Location(location), stored, &crate::types::Meta::default());
+        columns.set(slot as usize, Location(location), stored, &Meta::default());
+        bits::set(known, slot as usize);
         slots.push(slot as usize);
         slot += 1;
         location = location.wrapping_add(len.div_ceil(8));
     }
     let present = cursor.u8()?;
-    let mut metas = vec![crate::types::Meta::default(); slots.len()];
+    if present == 0 {
+        return Some(part);
+    }
+    let mut metas = vec![Meta::default(); slots.len()];
     if present & DEADLINES != 0 {
         let least = cursor.varint()?;
         for meta in &mut metas {
@@ -103,38 +128,75 @@ pub(crate) fn take_columns(bytes: &[u8], start: usize, chunk: &mut Chunk) -> Opt
             meta.delivery_count = u32::try_from(cursor.varint()?).ok()?;
         }
     }
-    if present != 0 {
-        for (slot, meta) in slots.into_iter().zip(&metas) {
-            chunk.set_meta(slot, meta);
-        }
+    for (slot, meta) in slots.into_iter().zip(&metas) {
+        columns.set_meta(slot, meta);
     }
-    Some(())
+    Some(part)
 }
 
-/// The bitmaps of a chunk: which messages are live, and which of those were delivered before.
+/// The summary of a chunk: which messages are live, which of those were delivered before, and what they count for.
 pub(crate) fn put_bits(chunk: &Chunk, out: &mut Vec<u8>) {
-    out.push(VERSION);
-    out.push(u8::from(chunk.redelivered.is_some()));
+    out.push(BITS_VERSION);
+    let redelivered = if chunk.redelivered.is_some() { WITH_REDELIVERED } else { 0 };
+    out.push(redelivered | if chunk.stored == Stored::Quarters { IN_QUARTERS } else { 0 });
     for word in chunk.live.iter().chain(chunk.redelivered.iter().flat_map(|bits| bits.iter())) {
         out.extend_from_slice(&word.to_le_bytes());
     }
+    let held = chunk.held();
+    put_varint(out, u64::from(held.live));
+    put_varint(out, held.least_deadline);
+    put_varint(out, held.payload);
+    put_varint(out, held.segments.len() as u64);
+    let mut last = 0;
+    for part in &held.segments {
+        put_varint(out, part.segment.wrapping_sub(last));
+        put_varint(out, u64::from(part.live));
+        put_varint(out, part.bytes);
+        last = part.segment;
+    }
+    put_varint(out, held.large.len() as u64);
+    let mut last = 0;
+    for &(file, live) in &held.large {
+        put_varint(out, file.wrapping_sub(last));
+        put_varint(out, u64::from(live));
+        last = file;
+    }
 }
 
-/// Applies stored bitmaps to a chunk whose columns are complete.
-pub(crate) fn take_bits(bytes: &[u8], chunk: &mut Chunk) -> Option<()> {
+/// The inverse of [`put_bits`]: a chunk without columns. A value of the first version does not say what the chunk counts for.
+pub(crate) fn take_bits(bytes: &[u8]) -> Option<(Chunk, Option<Held>)> {
     let mut cursor = Cursor::new(bytes);
-    if cursor.u8()? != VERSION {
+    let version = cursor.u8()?;
+    let flags = cursor.u8()?;
+    if !(1..=BITS_VERSION).contains(&version) {
         return None;
     }
-    let with_redelivered = cursor.u8()? != 0;
-    let mut live = read_bits(&mut cursor)?;
-    for (word, known) in live.iter_mut().zip(chunk.live) {
-        *word &= known;
+    let mut chunk = Chunk { live: read_bits(&mut cursor)?, stored: Stored::Whole, ..Chunk::default() };
+    chunk.live_count = bits::count(&chunk.live);
+    if flags & WITH_REDELIVERED != 0 {
+        chunk.redelivered = Some(Box::new(read_bits(&mut cursor)?));
     }
-    chunk.live = live;
-    chunk.live_count = live.iter().map(|word| word.count_ones() as u16).sum();
-    chunk.redelivered = if with_redelivered { Some(Box::new(read_bits(&mut cursor)?)) } else { None };
-    Some(())
+    if version == 1 {
+        return Some((chunk, None));
+    }
+    if flags & IN_QUARTERS != 0 {
+        chunk.stored = Stored::Quarters;
+    }
+    let live = u16::try_from(cursor.varint()?).ok()?;
+    let (least_deadline, payload) = (cursor.varint()?, cursor.varint()?);
+    let (mut segments, mut last) = (Vec::new(), 0u64);
+    for _ in 0..cursor.varint()? {
+        last = last.wrapping_add(cursor.varint()?);
+        let live = u16::try_from(cursor.varint()?).ok()?;
+        segments.push(HeldSegment { segment: last, live, bytes: cursor.varint()? });
+    }
+    let (mut large, mut last) = (Vec::new(), 0u64);
+    for _ in 0..cursor.varint()? {
+        last = last.wrapping_add(cursor.varint()?);
+        large.push((last, u16::try_from(cursor.varint()?).ok()?));
+    }
+    let (segments, large) = (segments.into_boxed_slice(), large.into_boxed_slice());
+    Some((chunk, Some(Held { live, least_deadline, payload, segments, large })))
 }
 
 fn read_bits(cursor: &mut Cursor<'_>) -> Option<Bits> {

@@ -2,10 +2,14 @@
 //! checkpoint mirrors into sled, and what readers ask.
 
 pub(crate) mod base;
+pub(crate) mod bits;
 pub(crate) mod chunk;
 pub(crate) mod codec;
+pub(crate) mod cold;
+pub(crate) mod columns;
 pub(crate) mod queue;
 pub(crate) mod topology;
+pub(crate) mod usage;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -14,9 +18,12 @@ use crate::log::location::Location;
 use crate::log::record::Op;
 use crate::types::{Meta, QueueId, SeqRange, TopologyChange};
 
-use chunk::{Chunk, Stored, place_of};
+use chunk::{CHUNK, Chunk, Residence, Stored, place_of};
+use cold::Cache;
+use columns::Late;
 use queue::{QueueIndex, payload_len};
 use topology::Topology;
+use usage::Usage;
 
 /// Dropped queues whose late entries are still recognised.
 const DROPPED_KEPT: usize = 65_536;
@@ -58,26 +65,6 @@ pub(crate) struct Position {
     pub(crate) link: u32,
 }
 
-/// What lives in one segment.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct SegmentUse {
-    /// Live messages whose bytes are in it.
-    pub(crate) live: u64,
-    /// Bytes of their entries.
-    pub(crate) live_bytes: u64,
-    /// Readers that have locations in it.
-    pub(crate) pins: u32,
-}
-
-/// Who needs one large file.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LargeUse {
-    /// Live messages.
-    pub(crate) live: u32,
-    /// Entries that name it and are not applied yet, and readers.
-    pub(crate) pins: u32,
-}
-
 /// Keys of sled that no longer stand for anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Obsolete {
@@ -90,10 +77,8 @@ pub(crate) enum Obsolete {
 pub(crate) struct Index {
     pub(crate) queues: IdMap<QueueIndex>,
     pub(crate) topology: Topology,
-    pub(crate) segments: IdMap<SegmentUse>,
-    pub(crate) large: IdMap<LargeUse>,
-    /// Large files nobody needs any more, to be removed after the next checkpoint.
-    pub(crate) large_dead: Vec<u64>,
+    pub(crate) usage: Usage,
+    pub(crate) cache: Cache,
     /// LSN of the last entry in force.
     pub(crate) applied: u64,
     /// Replaying from here brings back everything above `applied`.
@@ -184,7 +169,7 @@ impl Index {
 
     fn enqueue(&mut self, id: QueueId, seq: u64, location: Location, len: u32, meta: &Meta) {
         if !self.dropped.is_empty() && self.dropped.contains(&id) {
-            self.release_pin(location);
+            self.usage.release_pin(location);
             return;
         }
         let queue = self.queues.entry(id).or_default();
@@ -198,73 +183,75 @@ impl Index {
         }
         let (number, slot) = place_of(seq);
         let chunk = queue.chunks.entry(number).or_default();
-        let before = chunk.insert(slot, location, len, meta);
-        if !chunk.listed {
-            chunk.listed = true;
-            self.dirty_chunks.push((id, number));
-        }
+        let was_live = !chunk.set_live(slot);
+        let before = match &mut chunk.residence {
+            Residence::Hot(columns) => {
+                let before = was_live.then(|| columns.entry(slot));
+                let memory = columns.memory();
+                columns.set(slot, location, len, meta);
+                self.cache.resident += columns.memory() - memory;
+                chunk.columns_dirty = true;
+                chunk.used = true;
+                before
+            }
+            Residence::Cold(cold) => {
+                let overlay = cold.overlay.get_or_insert_default();
+                overlay.put(slot, Late { location, len, meta: *meta }).map(|late| (late.location, late.len))
+            }
+        };
+        touched(id, number, chunk, &mut self.dirty_chunks);
+        queue.messages += u64::from(!was_live);
         queue.bytes += payload_len(location, len);
-        match before {
-            None => queue.messages += 1,
-            Some((location, len)) => {
-                queue.bytes = queue.bytes.saturating_sub(payload_len(location, len));
-                release(&mut self.segments, &mut self.large, &mut self.large_dead, location, len);
-            }
+        self.usage.hold(location, len);
+        if let Some((location, len)) = before {
+            queue.bytes = queue.bytes.saturating_sub(payload_len(location, len));
+            self.usage.release(location, len);
         }
-        self.hold(location, len);
-        self.release_pin(location);
+        self.usage.release_pin(location);
     }
 
-    /// Counts one live message at a location.
-    pub(crate) fn hold(&mut self, location: Location, len: u32) {
-        if let Some((segment, _)) = location.as_segment() {
-            let used = self.segments.entry(segment).or_default();
-            used.live += 1;
-            used.live_bytes += u64::from(len);
-        } else if let Some(file) = location.as_large() {
-            self.large.entry(file).or_default().live += 1;
-        }
+    /// Whether a large file is known.
+    pub(crate) fn has_large(&self, file: u64) -> bool {
+        self.usage.large.contains_key(&file)
     }
 
-    /// An entry that names a large file pins it from its encoding to here.
-    fn release_pin(&mut self, location: Location) {
-        if let Some(file) = location.as_large() {
-            self.unpin_large(file);
-        }
-    }
-
-    /// Pins a large file, unless nobody needs it any more and it may be gone.
-    pub(crate) fn pin_large(&mut self, file: u64) -> bool {
-        match self.large.get_mut(&file) {
-            Some(used) => {
-                used.pins += 1;
-                true
-            }
-            None => false,
-        }
-    }
-
-    pub(crate) fn unpin_large(&mut self, file: u64) {
-        if let Some(used) = self.large.get_mut(&file) {
-            used.pins = used.pins.saturating_sub(1);
-            if used.live == 0 && used.pins == 0 {
-                self.large.remove(&file);
-                self.large_dead.push(file);
-            }
-        }
-    }
-
+    /// Takes the messages of a range out, as long as they are not in `except`, which is in order and without overlaps (see
+    /// [`queue::in_order`]). Chunks that are empty now stay until the next checkpoint, which has to see them.
     fn remove(&mut self, id: QueueId, range: SeqRange, except: &[SeqRange]) {
-        let Self { queues, segments, large, large_dead, dirty_chunks, .. } = self;
-        let Some(queue) = queues.get_mut(&id) else {
+        let Self { queues, usage, cache, dirty_chunks, .. } = self;
+        let Some(queue) = queues.get_mut(&id).filter(|_| range.first <= range.last) else {
             return;
         };
-        queue.remove_range(
-            range,
-            except,
-            |location, len| release(segments, large, large_dead, location, len),
-            |number, chunk| touched(id, number, chunk, dirty_chunks),
-        );
+        let ((first_chunk, first_slot), (last_chunk, last_slot)) = (place_of(range.first), place_of(range.last));
+        let mut except = except.iter().peekable();
+        let newest = queue.next_seq.saturating_sub(1) / CHUNK;
+        for (&number, chunk) in queue.chunks.range_mut(first_chunk..=last_chunk) {
+            let mut slot = if number == first_chunk { first_slot } else { 0 };
+            let end = if number == last_chunk { last_slot } else { CHUNK as usize - 1 };
+            let before = chunk.live_count;
+            while let Some(found) = chunk.next_live(slot).filter(|&found| found <= end) {
+                slot = found + 1;
+                let seq = number * CHUNK + found as u64;
+                while except.next_if(|kept| kept.last < seq).is_some() {}
+                if except.peek().is_some_and(|kept| kept.contains(seq)) {
+                    continue;
+                }
+                chunk.clear_live(found);
+                queue.messages -= 1;
+                if let Some((location, len)) = chunk.columns().map(|columns| columns.entry(found)) {
+                    queue.bytes = queue.bytes.saturating_sub(payload_len(location, len));
+                    usage.release(location, len);
+                }
+            }
+            if chunk.live_count != before {
+                // The newest chunk is going to be filled again in a moment, the others never.
+                if chunk.live_count == 0 && (number != newest || chunk.is_cold()) {
+                    let freed = cache.empty(chunk, usage);
+                    queue.bytes = queue.bytes.saturating_sub(freed);
+                }
+                touched(id, number, chunk, dirty_chunks);
+            }
+        }
     }
 
     fn requeue(&mut self, ranges: &[SeqRange], id: QueueId, delivery_count: u32) {
@@ -277,18 +264,27 @@ impl Index {
                 let mut next = chunk.next_live(0);
                 while let Some(slot) = next {
                     next = chunk.next_live(slot + 1);
-                    if !range.contains(number * chunk::CHUNK + slot as u64) {
+                    if !range.contains(number * CHUNK + slot as u64) {
                         continue;
                     }
                     chunk.set_redelivered(slot);
-                    if delivery_count != 0 {
-                        let meta = Meta { delivery_count, ..chunk.meta(slot) };
-                        chunk.set_meta(slot, &meta);
+                    if delivery_count == 0 {
+                        continue;
+                    }
+                    match &mut chunk.residence {
+                        Residence::Hot(columns) => {
+                            let memory = columns.memory();
+                            columns.set_delivery_count(slot, delivery_count);
+                            self.cache.resident += columns.memory() - memory;
+                            chunk.columns_dirty = true;
+                        }
+                        Residence::Cold(cold) => {
+                            cold.overlay.get_or_insert_default().set_delivery_count(slot, delivery_count);
+                        }
                     }
                 }
-                if !chunk.listed && (chunk.bits_dirty || chunk.columns_dirty) {
-                    chunk.listed = true;
-                    self.dirty_chunks.push((id, number));
+                if chunk.bits_dirty || chunk.columns_dirty {
+                    touched(id, number, chunk, &mut self.dirty_chunks);
                 }
             }
         }
@@ -300,6 +296,7 @@ impl Index {
         self.remove(id, SeqRange { first: 0, last: u64::MAX }, &[]);
         if let Some(queue) = self.queues.remove(&id) {
             self.obsolete.push(Obsolete::Queue(id));
+            queue.chunks.values().for_each(|chunk| self.cache.forget(chunk));
             let stored = queue.chunks.iter().filter(|(_, chunk)| chunk.stored != Stored::Nowhere);
             self.obsolete.extend(stored.map(|(&number, chunk)| Obsolete::Chunk(id, number, chunk.stored)));
         }
@@ -335,80 +332,53 @@ impl Index {
         }
     }
 
-    /// Takes in a chunk that was read from sled or a snapshot, where it still is.
-    pub(crate) fn adopt(&mut self, id: QueueId, number: u64, mut chunk: Chunk) {
-        chunk.columns_dirty = false;
-        chunk.bits_dirty = false;
-        let mut bytes = 0;
-        for slot in chunk.live_slots(0) {
-            let (location, len) = chunk.entry(slot);
-            bytes += payload_len(location, len);
-            self.hold(location, len);
-        }
-        let queue = self.queues.entry(id).or_default();
-        queue.messages += u64::from(chunk.live_count);
-        queue.bytes += bytes;
-        queue.chunks.insert(number, chunk);
-    }
-
     /// About how many bytes the index takes in sled or a snapshot.
     pub(crate) fn estimated_bytes(&self) -> u64 {
-        let live: u64 = self.segments.values().map(|used| used.live).sum();
-        live * 4 + self.queues.len() as u64 * 32
+        let live: u64 = self.usage.segments.values().map(|used| used.live).sum();
+        live * 4 + self.queues.len() as u64 * 32 + self.topology.bytes
     }
 
-    /// Everything counts as missing from sled: it is going to be written anew.
+    /// Everything in memory counts as missing from sled, which may have some of it. What is cold is there, but for its
+    /// bitmaps.
     pub(crate) fn mark_all_dirty(&mut self) {
         self.dirty_chunks.clear();
         self.dirty_queues.clear();
-        self.obsolete.clear();
-        self.topology.removed.clear();
         self.topology.dirty = self.topology.records.keys().cloned().collect();
-        for record in self.topology.records.values_mut() {
-            record.pieces = 0;
-        }
         self.dropped_dirty = true;
         for (&id, queue) in &mut self.queues {
             queue.header_dirty = true;
             queue.listed = true;
             self.dirty_queues.push(id);
             for (&number, chunk) in &mut queue.chunks {
-                chunk.columns_dirty = true;
+                if !chunk.is_cold() {
+                    chunk.columns_dirty = true;
+                    chunk.unsynced = false;
+                    // Whatever keys it may have: they are removed first.
+                    chunk.stored = Stored::Quarters;
+                }
                 chunk.bits_dirty = true;
                 chunk.listed = true;
-                chunk.stored = Stored::Nowhere;
                 self.dirty_chunks.push((id, number));
             }
         }
     }
-}
 
-/// One live message less at a location.
-fn release(
-    segments: &mut IdMap<SegmentUse>,
-    large: &mut IdMap<LargeUse>,
-    large_dead: &mut Vec<u64>,
-    location: Location,
-    len: u32,
-) {
-    if let Some((segment, _)) = location.as_segment() {
-        if let Some(used) = segments.get_mut(&segment) {
-            used.live = used.live.saturating_sub(1);
-            used.live_bytes = used.live_bytes.saturating_sub(u64::from(len));
+    /// As [`Index::mark_all_dirty`] for a sled that is empty. Only for an index without cold chunks.
+    pub(crate) fn mark_all_missing(&mut self) {
+        self.obsolete.clear();
+        self.topology.removed.clear();
+        for record in self.topology.records.values_mut() {
+            record.pieces = 0;
         }
-    } else if let Some(file) = location.as_large()
-        && let Some(used) = large.get_mut(&file)
-    {
-        used.live = used.live.saturating_sub(1);
-        if used.live == 0 && used.pins == 0 {
-            large.remove(&file);
-            large_dead.push(file);
+        self.mark_all_dirty();
+        for chunk in self.queues.values_mut().flat_map(|queue| queue.chunks.values_mut()) {
+            chunk.stored = Stored::Nowhere;
         }
     }
 }
 
 /// A chunk changed: the next checkpoint has to look at it.
-fn touched(id: QueueId, number: u64, chunk: &mut Chunk, dirty: &mut Vec<(QueueId, u64)>) {
+pub(crate) fn touched(id: QueueId, number: u64, chunk: &mut Chunk, dirty: &mut Vec<(QueueId, u64)>) {
     if !chunk.listed {
         chunk.listed = true;
         dirty.push((id, number));

@@ -21,15 +21,20 @@ pub(crate) struct Topology {
     pub(crate) dirty: Vec<Vec<u8>>,
     /// Numbers that sled no longer needs, with their pieces.
     pub(crate) removed: Vec<(u64, u32)>,
+    /// Bytes of all keys and values.
+    pub(crate) bytes: u64,
 }
 
 impl Topology {
     pub(crate) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.dirty.push(key.clone());
+        self.bytes += value.len() as u64;
         if let Some(record) = self.records.get_mut(&key) {
+            self.bytes -= record.value.len() as u64;
             record.value = value;
             return;
         }
+        self.bytes += key.len() as u64;
         let number = self.next_number;
         self.next_number += 1;
         self.records.insert(key, Record { number, pieces: 0, value });
@@ -37,6 +42,7 @@ impl Topology {
 
     pub(crate) fn delete(&mut self, key: &[u8]) {
         if let Some(record) = self.records.remove(key) {
+            self.bytes -= (key.len() + record.value.len()) as u64;
             self.removed.push((record.number, record.pieces));
         }
     }
@@ -46,7 +52,10 @@ impl Topology {
         self.next_number = self.next_number.max(number.saturating_add(1));
         // A key that went and came again while a checkpoint was taken is there twice when a crash cuts off the next one. The
         // older record has to go from sled too, or it shows again once the newer is deleted.
+        self.bytes += (key.len() + value.len()) as u64;
+        let key_len = key.len();
         if let Some(older) = self.records.insert(key, Record { number, pieces, value }) {
+            self.bytes -= (key_len + older.value.len()) as u64;
             self.removed.push((older.number, older.pieces));
         }
     }
@@ -69,5 +78,6 @@ mod tests {
         assert!(topology.is_dirty());
         topology.delete(b"key");
         assert_eq!(topology.removed, [(5, 2), (9, 1)]);
+        assert_eq!(topology.bytes, 0);
     }
 }

@@ -1,5 +1,7 @@
 //! Opening a data directory: the rules are in README.md.
 
+pub(crate) mod progress;
+mod relief;
 pub(crate) mod replay;
 pub(crate) mod scan;
 mod sources;
@@ -167,7 +169,7 @@ fn load_key(options: &Options, dirs: &Dirs, files: &mut LogFiles, damage: &mut V
 
 /// Names what the index says is in segments that are not there.
 fn report_missing(index: &Index, files: &LogFiles, damage: &mut Vec<String>) {
-    let missing = index.segments.iter().filter(|(id, used)| used.live > 0 && !files.segments.contains_key(id));
+    let missing = index.usage.segments.iter().filter(|(id, used)| used.live > 0 && !files.segments.contains_key(id));
     for (id, used) in missing {
         damage.push(format!("segment {id:016x} is missing: the bytes of {} messages are lost", used.live));
     }
@@ -175,13 +177,13 @@ fn report_missing(index: &Index, files: &LogFiles, damage: &mut Vec<String>) {
 
 /// Removes the large files that no message names. After damage they go to quarantine: a lost entry may have named them.
 fn clean_large(fs: &dyn Fs, dirs: &Dirs, index: &mut Index, damage: &mut Vec<String>) -> Result<(), OpenError> {
-    index.large_dead.clear();
+    index.usage.large_dead.clear();
     let mut present = std::collections::HashSet::new();
     let damaged = !damage.is_empty();
     for entry in fs.list(&dirs.large).map_err(io_error("list", &dirs.large))? {
         let path = dirs.large.join(&entry.name);
         match large::parse_name(&entry.name) {
-            Some(id) if index.large.contains_key(&id) => {
+            Some(id) if index.has_large(id) => {
                 present.insert(id);
             }
             _ if damaged => {
@@ -191,7 +193,7 @@ fn clean_large(fs: &dyn Fs, dirs: &Dirs, index: &mut Index, damage: &mut Vec<Str
             _ => fs.remove_file(&path).map_err(io_error("remove", &path))?,
         }
     }
-    for id in index.large.keys().filter(|id| !present.contains(id)) {
+    for id in index.usage.large.keys().filter(|id| !present.contains(id)) {
         damage.push(format!("{} is missing: a large message is lost", large::path(&dirs.large, *id).display()));
     }
     Ok(())

@@ -11,6 +11,7 @@ use crate::log::key::Key;
 use crate::log::record::{DecodeError, Op, Verified};
 use crate::log::segment;
 
+use super::progress::Progress;
 use super::scan::{GroupRef, Walked, read_group, walk};
 
 /// What a replay learned beside the index.
@@ -26,7 +27,7 @@ pub(crate) struct Replayed {
     pub(crate) damage: Vec<String>,
 }
 
-/// Applies everything above `base_lsn`.
+/// Applies everything above `base_lsn`. `relieve` is called after every group, and may move columns out of memory.
 pub(crate) fn replay(
     fs: &dyn Fs,
     log_dir: &Path,
@@ -34,10 +35,13 @@ pub(crate) fn replay(
     groups: &[GroupRef],
     base_lsn: u64,
     index: &mut Index,
+    mut relieve: impl FnMut(&mut Index) -> Result<(), OpenError>,
 ) -> Result<Replayed, OpenError> {
+    let mut progress = Progress::new("groups of the log replayed", groups.len() as u64);
     let mut replay = Replay { base_lsn, index, out: Replayed::default(), tx_sum: 0, tx_count: 0, error: None };
     let mut open: Option<(u64, Arc<dyn File>)> = None;
-    for group in groups {
+    for (done, group) in groups.iter().enumerate() {
+        progress.at(done as u64);
         let path = segment::path(log_dir, group.segment);
         let file = match open.take() {
             Some((id, file)) if id == group.segment => file,
@@ -57,6 +61,7 @@ pub(crate) fn replay(
         }
         let end = Position { segment: group.segment, offset: group.offset + group.header.span(), link: group.sum };
         replay.index.apply_group(std::iter::empty(), group.header.last_lsn(), end);
+        relieve(replay.index)?;
     }
     replay.end_tx();
     Ok(replay.out)

@@ -10,6 +10,8 @@ use crate::log::key::Key;
 use crate::log::record::{self, Verified};
 use crate::log::segment;
 
+use super::progress::Progress;
+
 /// Bytes looked through at once for the next group header.
 const WINDOW: usize = 1024 * 1024;
 
@@ -64,7 +66,10 @@ pub(crate) fn scan(
     from: Position,
 ) -> Result<Vec<GroupRef>, OpenError> {
     let mut groups = Vec::new();
-    for id in segments.filter(|&id| id >= from.segment) {
+    let segments: Vec<u64> = segments.filter(|&id| id >= from.segment).collect();
+    let mut progress = Progress::new("segments of the log read", segments.len() as u64);
+    for (done, &id) in segments.iter().enumerate() {
+        progress.at(done as u64);
         let path = segment::path(log_dir, id);
         let file = fs.open(&path, OpenMode::Read).map_err(io_error("read", &path))?;
         let start = if id == from.segment { from.offset } else { 0 };

@@ -1,6 +1,7 @@
 //! Choosing what the index is built from: sled and the log since its checkpoint; else the snapshot and the log since; else
 //! the log alone.
 
+use std::io;
 use std::path::Path;
 
 use crate::error::{OpenError, io_error};
@@ -11,6 +12,7 @@ use crate::options::Options;
 use crate::snapshot::{self, Found};
 use crate::state::State;
 
+use super::relief::{self, Relief};
 use super::replay::{self, Replayed};
 use super::scan::{self, GroupRef, Verdict};
 use super::{Dirs, LogFiles, quarantine};
@@ -49,7 +51,7 @@ pub(super) fn spare_key(options: &Options, dirs: &Dirs) -> Option<Key> {
         return None;
     }
     let state = State::open(&dirs.sled, options.sled_cache_bytes).ok()?;
-    let base = state.load(&mut Index::default()).ok()??;
+    let base = state.base().ok()??;
     Some(Key::from_bytes(base.key))
 }
 
@@ -62,26 +64,8 @@ struct Attempt {
 impl Sources<'_> {
     pub(super) fn load(&mut self) -> Result<Loaded, OpenError> {
         let existed = self.dirs.sled.exists();
-        let mut index = Index::default();
-        let problem = match self.open_state(&mut index) {
-            Ok((state, base)) => {
-                let attempt = self.replay(&mut index, base, Some(base.resume.link), false)?;
-                let newest = attempt.replayed.checkpoint_lsn;
-                if newest <= base.lsn {
-                    if base.lsn > 0 && !self.reaches(base) {
-                        let lsn = base.lsn;
-                        self.damage.push(format!("the log ends before LSN {lsn}, where sled's checkpoint is"));
-                    }
-                    let snapshot = self.snapshot_base()?;
-                    let Attempt { groups, verdict, replayed } = attempt;
-                    return Ok(Loaded { index, base, groups, verdict, replayed, state, rebuilt: false, snapshot });
-                }
-                if existed {
-                    format!("it is older (LSN {}) than the checkpoint the log names (LSN {newest})", base.lsn)
-                } else {
-                    "it is missing".to_owned()
-                }
-            }
+        let problem = match self.open_sled(existed)? {
+            Ok(loaded) => return Ok(loaded),
             Err(problem) => problem,
         };
         self.damage.push(format!("the sled database in {} was rebuilt: {problem}", self.dirs.sled.display()));
@@ -89,6 +73,34 @@ impl Sources<'_> {
             quarantine(&*self.options.fs, self.dirs, &self.dirs.sled)?;
         }
         self.rebuild()
+    }
+
+    /// With sled and the log since its checkpoint. The inner error says why sled is no good.
+    fn open_sled(&mut self, existed: bool) -> Result<Result<Loaded, String>, OpenError> {
+        let mut index = Index::default();
+        let (state, base) = match self.open_state(&mut index) {
+            Ok(opened) => opened,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let Attempt { groups, verdict, replayed } =
+            self.replay(&mut index, base, Some(base.resume.link), false, |_| Ok(()))?;
+        let newest = replayed.checkpoint_lsn;
+        if newest > base.lsn {
+            return Ok(Err(if existed {
+                format!("it is older (LSN {}) than the checkpoint the log names (LSN {newest})", base.lsn)
+            } else {
+                "it is missing".to_owned()
+            }));
+        }
+        if let Err(problem) = relief::complete(&state, &mut index).and_then(|()| relief::check(&state, &index)) {
+            return Ok(Err(problem));
+        }
+        if base.lsn > 0 && !self.reaches(base) {
+            let lsn = base.lsn;
+            self.damage.push(format!("the log ends before LSN {lsn}, where sled's checkpoint is"));
+        }
+        let snapshot = self.snapshot_base()?;
+        Ok(Ok(Loaded { index, base, groups, verdict, replayed, state, rebuilt: false, snapshot }))
     }
 
     /// Whether the log goes as far as a checkpoint says.
@@ -108,41 +120,52 @@ impl Sources<'_> {
         Ok((state, base))
     }
 
-    /// Without sled: from the snapshot if it is good, else from the log alone.
+    /// Without sled: from the snapshot if it is good, else from the log alone. What does not fit into memory goes into the new
+    /// sled at once; as long as that has no checkpoint, it counts for nothing.
     fn rebuild(&mut self) -> Result<Loaded, OpenError> {
         let path = self.dirs.data.join(snapshot::NAME);
         let fs = &*self.options.fs;
+        let failed = |reason| OpenError::Sled { path: self.dirs.sled.clone(), reason };
+        let mut state = State::open(&self.dirs.sled, self.options.sled_cache_bytes).map_err(failed)?;
         let mut index = Index::default();
-        let found = snapshot::read(fs, &self.dirs.data, &mut index).map_err(io_error("read", &path))?;
+        let mut relief = Relief::new(&state, self.options.index_cache_bytes);
+        let found = snapshot::read(fs, &self.dirs.data, &mut index, |index| {
+            relief.spill(index).map_err(|reason| io::Error::other(format!("sled: {reason}")))
+        });
+        let found = found.map_err(io_error("read", &path))?;
         let base = match found {
             Found::Good(base) if base.key == self.key.bytes => base,
             other => {
                 index = Index::default();
+                state.clear().map_err(failed)?;
                 self.damage_of_snapshot(&other, &path)?;
                 Base::default()
             }
         };
         let snapshot = base;
-        let attempt = if base == Base::default() {
-            let whole = self.files.segments.keys().next().is_some_and(|&first| first <= 1);
-            if !whole {
-                self.damage.push(
-                    "rebuilt from the log alone: messages whose settlement was in a recycled segment come back"
-                        .to_owned(),
-                );
-            }
-            self.replay(&mut index, base, None, true)?
-        } else {
-            self.replay(&mut index, base, Some(base.resume.link), false)?
-        };
-        let state = State::open(&self.dirs.sled, self.options.sled_cache_bytes)
-            .map_err(|reason| OpenError::Sled { path: self.dirs.sled.clone(), reason })?;
+        let (link, gaps) = if base == Base::default() { (None, true) } else { (Some(base.resume.link), false) };
+        if gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1) {
+            self.damage.push(
+                "rebuilt from the log alone: messages whose settlement was in a recycled segment come back".to_owned(),
+            );
+        }
+        let mut relief = Relief::new(&state, self.options.index_cache_bytes);
+        let Attempt { groups, verdict, replayed } =
+            self.replay(&mut index, base, link, gaps, |index| relief.spill(index).map_err(failed))?;
+        relief::complete(&state, &mut index).map_err(failed)?;
+        state.sync().map_err(failed)?;
         index.mark_all_dirty();
-        let Attempt { groups, verdict, replayed } = attempt;
         Ok(Loaded { index, base, groups, verdict, replayed, state, rebuilt: true, snapshot })
     }
 
-    fn replay(&self, index: &mut Index, base: Base, link: Option<u32>, gaps: bool) -> Result<Attempt, OpenError> {
+    fn replay(
+        &self,
+        index: &mut Index,
+        base: Base,
+        link: Option<u32>,
+        gaps: bool,
+        relieve: impl FnMut(&mut Index) -> Result<(), OpenError>,
+    ) -> Result<Attempt, OpenError> {
         let fs = &*self.options.fs;
         let log = &self.dirs.log;
         index.applied = base.lsn;
@@ -150,7 +173,7 @@ impl Sources<'_> {
         let groups = scan::scan(fs, log, self.key, self.files.segments.keys().copied(), base.resume)?;
         let verdict = scan::judge(&groups, base.lsn, link, gaps);
         let accepted = groups.get(..verdict.accepted).unwrap_or_default();
-        let replayed = replay::replay(fs, log, self.key, accepted, base.lsn, index)?;
+        let replayed = replay::replay(fs, log, self.key, accepted, base.lsn, index, relieve)?;
         Ok(Attempt { groups, verdict, replayed })
     }
 

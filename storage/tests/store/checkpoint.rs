@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::{body, copy_dir, put, range, read_all, seqs, small, wait};
+use crate::common::{Mode, body, cold, copy_dir, put, range, read_all, seqs, small, wait};
 use crate::crash::segments;
 use storage::{Options, Recovered, SeqRange, Store, TopologyChange};
 
@@ -54,6 +54,16 @@ fn no_blobs(dir: &Path) {
 
 #[test]
 fn a_clean_start_replays_nothing() {
+    check_a_clean_start_replays_nothing(small);
+}
+
+#[test]
+fn a_clean_start_replays_nothing_with_a_cold_index() {
+    check_a_clean_start_replays_nothing(cold);
+}
+
+fn check_a_clean_start_replays_nothing(mode: Mode) {
+    let open = |dir: &Path| Store::open(mode(dir)).expect("it opens");
     let dir = tempfile::tempdir().expect("a directory");
     let (store, _) = open(dir.path());
     let mut alive = fill(&store, 1, 3000);
@@ -76,6 +86,16 @@ fn a_clean_start_replays_nothing() {
 
 #[test]
 fn a_crash_after_checkpoints_replays_little() {
+    check_a_crash_after_checkpoints_replays_little(small);
+}
+
+#[test]
+fn a_crash_after_checkpoints_replays_little_with_a_cold_index() {
+    check_a_crash_after_checkpoints_replays_little(cold);
+}
+
+fn check_a_crash_after_checkpoints_replays_little(mode: Mode) {
+    let open = |dir: &Path| Store::open(mode(dir)).expect("it opens");
     let dir = tempfile::tempdir().expect("a directory");
     let (store, _) = open(dir.path());
     let alive = fill(&store, 1, 3000);
@@ -91,6 +111,16 @@ fn a_crash_after_checkpoints_replays_little() {
 
 #[test]
 fn sled_is_rebuilt() {
+    check_sled_is_rebuilt(small);
+}
+
+#[test]
+fn sled_is_rebuilt_with_a_cold_index() {
+    check_sled_is_rebuilt(cold);
+}
+
+fn check_sled_is_rebuilt(mode: Mode) {
+    let open = |dir: &Path| Store::open(mode(dir)).expect("it opens");
     let dir = tempfile::tempdir().expect("a directory");
     let (store, _) = open(dir.path());
     let mut alive = fill(&store, 1, 500);
@@ -136,6 +166,16 @@ fn sled_is_rebuilt() {
 
 #[test]
 fn without_sled_and_snapshot_the_log_is_enough() {
+    check_without_sled_and_snapshot_the_log_is_enough(small);
+}
+
+#[test]
+fn without_sled_and_snapshot_the_log_is_enough_with_a_cold_index() {
+    check_without_sled_and_snapshot_the_log_is_enough(cold);
+}
+
+fn check_without_sled_and_snapshot_the_log_is_enough(mode: Mode) {
+    let open = |dir: &Path| Store::open(mode(dir)).expect("it opens");
     let dir = tempfile::tempdir().expect("a directory");
     let (store, _) = open(dir.path());
     let alive = fill(&store, 1, 3000);

@@ -50,6 +50,16 @@ pub(crate) fn small(dir: &Path) -> Options {
     options
 }
 
+/// How a test opens its stores.
+pub(crate) type Mode = fn(&Path) -> Options;
+
+/// As [`small`], with nothing of the index in memory that sled has too.
+pub(crate) fn cold(dir: &Path) -> Options {
+    let mut options = small(dir);
+    options.index_cache_bytes = 0;
+    options
+}
+
 struct Sender(mpsc::SyncSender<()>);
 
 impl Durable for Sender {

@@ -2,6 +2,7 @@
 
 mod append;
 mod checkpoint;
+mod cold;
 mod common;
 mod concurrency;
 mod crash;

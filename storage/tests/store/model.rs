@@ -157,11 +157,12 @@ impl Model {
     }
 }
 
-fn run(steps: &[Step]) {
+fn run(steps: &[Step], index_cache_bytes: u64) {
     let dir = tempfile::tempdir().expect("a directory");
     let open = || {
         let mut options = small(dir.path());
         options.checkpoint_interval = std::time::Duration::from_millis(1);
+        options.index_cache_bytes = index_cache_bytes;
         Store::open(options).expect("it opens")
     };
     let (mut store, _) = open();
@@ -204,6 +205,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn random_histories(steps in prop::collection::vec(step(), 1..120)) {
-        run(&steps);
+        run(&steps, 1 << 20);
+    }
+
+    #[test]
+    fn random_histories_of_cold_queues(steps in prop::collection::vec(step(), 1..120), cache in prop_oneof![Just(0u64), Just(2048)]) {
+        run(&steps, cache);
     }
 }

@@ -1,12 +1,21 @@
 //! Segments are used again, and nothing of their earlier life shows.
 
-use crate::common::{body, payload, put, range, read_all, seqs, small, wait};
+use crate::common::{Mode, body, cold, payload, put, range, read_all, seqs, small, wait};
 use crate::crash::segments;
 use crate::hooked::{Call, Hooked};
 use storage::{Meta, SeqRange, Store};
 
 #[test]
 fn a_steady_queue_goes_round_in_the_pool() {
+    check_a_steady_queue_goes_round_in_the_pool(small);
+}
+
+#[test]
+fn a_steady_queue_goes_round_in_the_pool_with_a_cold_index() {
+    check_a_steady_queue_goes_round_in_the_pool(cold);
+}
+
+fn check_a_steady_queue_goes_round_in_the_pool(small: Mode) {
     let dir = tempfile::tempdir().expect("a directory");
     let (store, _) = Store::open(small(dir.path())).expect("it opens");
     let mut seq = 0;
@@ -41,6 +50,15 @@ fn a_steady_queue_goes_round_in_the_pool() {
 
 #[test]
 fn a_crash_in_recycled_segments() {
+    check_a_crash_in_recycled_segments(small);
+}
+
+#[test]
+fn a_crash_in_recycled_segments_with_a_cold_index() {
+    check_a_crash_in_recycled_segments(cold);
+}
+
+fn check_a_crash_in_recycled_segments(small: Mode) {
     let dir = tempfile::tempdir().expect("a directory");
     let mut seq = 0u64;
     let mut alive = std::collections::VecDeque::new();
@@ -71,6 +89,15 @@ fn a_crash_in_recycled_segments() {
 
 #[test]
 fn a_publish_to_many_queues_is_stored_once() {
+    check_a_publish_to_many_queues_is_stored_once(small);
+}
+
+#[test]
+fn a_publish_to_many_queues_is_stored_once_with_a_cold_index() {
+    check_a_publish_to_many_queues_is_stored_once(cold);
+}
+
+fn check_a_publish_to_many_queues_is_stored_once(small: Mode) {
     let dir = tempfile::tempdir().expect("a directory");
     let mut options = small(dir.path());
     options.segment_bytes = 1024 * 1024;

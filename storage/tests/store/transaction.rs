@@ -1,6 +1,6 @@
 //! Transactions are whole or nothing, wherever the log ends.
 
-use crate::common::{body, copy_dir, payload, put, range, seqs, small, wait};
+use crate::common::{Mode, body, cold, copy_dir, payload, put, range, seqs, small, wait};
 use crate::crash::{groups, segments};
 use storage::{Meta, Store, TxOp};
 
@@ -10,6 +10,15 @@ fn enqueue(queue: u64, seq: u64, len: usize) -> TxOp {
 
 #[test]
 fn a_transaction_is_whole_or_nothing() {
+    check_a_transaction_is_whole_or_nothing(small);
+}
+
+#[test]
+fn a_transaction_is_whole_or_nothing_with_a_cold_index() {
+    check_a_transaction_is_whole_or_nothing(cold);
+}
+
+fn check_a_transaction_is_whole_or_nothing(small: Mode) {
     let dir = tempfile::tempdir().expect("a directory");
     let mut options = small(dir.path());
     options.snapshot_bytes = u64::MAX;
@@ -71,6 +80,15 @@ fn an_empty_transaction_is_durable_with_what_was_before() {
 
 #[test]
 fn transactions_and_checkpoints() {
+    check_transactions_and_checkpoints(small);
+}
+
+#[test]
+fn transactions_and_checkpoints_with_a_cold_index() {
+    check_transactions_and_checkpoints(cold);
+}
+
+fn check_transactions_and_checkpoints(small: Mode) {
     let dir = tempfile::tempdir().expect("a directory");
     let mut expected = Vec::new();
     for round in 0..6u64 {

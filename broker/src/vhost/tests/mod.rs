@@ -19,7 +19,8 @@ use super::{Declared, ExchangeBinding, ExchangeRequest, QueueBinding, QueueReque
 use crate::model::ConnectionId;
 use crate::model::access::Unrestricted;
 use crate::model::arguments::Arguments;
-use crate::queue::Queue;
+use crate::model::clock::Clock;
+use crate::queue::{Queue, Services};
 
 const ME: ConnectionId = ConnectionId(1);
 const OTHER: ConnectionId = ConnectionId(2);
@@ -29,6 +30,10 @@ struct Fixture {
     vhost: Arc<Vhost>,
     store: Arc<Store>,
     directory: TempDir,
+}
+
+fn services(store: &Arc<Store>) -> Services {
+    Services::new(store.clone(), Clock::system())
 }
 
 /// What the tests read of an error.
@@ -74,7 +79,7 @@ impl Fixture {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         let (store, _) = Store::open(Options::new(directory.path())).expect("store");
-        let (vhost, _) = Vhost::create("/", store.clone());
+        let (vhost, _) = Vhost::create("/", services(&store));
         Self { vhost, store, directory }
     }
 

@@ -11,7 +11,7 @@ impl Fixture {
         store.close(Vec::new()).expect("close");
         drop(store);
         let (store, recovered) = Store::open(Options::new(directory.path())).expect("store");
-        let recovery = recover(&store, recovered.topology, recovered.queues);
+        let recovery = recover(&services(&store), recovered.topology, recovered.queues);
         let vhost = recovery.vhosts.first().expect("vhost").clone();
         let fixture = Self { vhost, store, directory };
         (fixture, recovery)
@@ -181,7 +181,7 @@ fn damaged_records_are_named_and_the_rest_is_used() {
         ),
         record("user/guest", "{}"),
     ];
-    let recovery = recover(&store, topology, Vec::new());
+    let recovery = recover(&services(&store), topology, Vec::new());
     assert_eq!(recovery.vhosts.len(), 1);
     assert!(recovery.vhosts.iter().all(|vhost| vhost.queue("q").is_some()));
     assert_eq!(recovery.other, [record("user/guest", "{}")]);

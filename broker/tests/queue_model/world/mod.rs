@@ -2,6 +2,7 @@
 
 mod observe;
 mod settle;
+mod time;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,21 +17,34 @@ use broker::queue::item::{OutItem, Written, item_bytes};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::{Acked, Requeue};
 use broker::queue::signal::WakeList;
-use broker::queue::{Attach, Get, NotDeleted, Published, Queue, QueueSpec};
+use broker::queue::{Attach, Get, NotDeleted, Published, Queue, QueueSpec, Services};
 use storage::{QueueId, RecoveredQueue, Seq, SeqRange, TxOp};
 
+use crate::manual_time::ManualTime;
 use crate::support::{Disk, Release};
 
 const ADDRESS: &[u8] = b"\0\x01q";
 const PERSISTENT: &[u8] = &[0x10, 0x00, 2];
 const TRANSIENT: &[u8] = &[0x00, 0x00];
 
+/// Wall time at which the worlds begin.
+pub(crate) const START_MS: u64 = 1_700_000_000_000;
+
 /// A message whose body starts with its id.
 pub(crate) fn message(id: u64, persistent: bool, len: usize) -> Arc<Message> {
+    message_until(id, persistent, len, None)
+}
+
+/// As [`message`]; it expires at this wall time.
+pub(crate) fn message_until(id: u64, persistent: bool, len: usize, deadline_ms: Option<u64>) -> Arc<Message> {
     let mut body = vec![0; len.max(8)];
     body[..8].copy_from_slice(&id.to_be_bytes());
     let properties = if persistent { PERSISTENT } else { TRANSIENT };
-    Arc::new(Message::new(ADDRESS, properties, Cow::Owned(body), persistent))
+    let mut message = Message::new(ADDRESS, properties, Cow::Owned(body), persistent);
+    if let Some(deadline_ms) = deadline_ms {
+        message.expire_at(deadline_ms);
+    }
+    Arc::new(message)
 }
 
 pub(crate) fn id_of(message: &Message) -> u64 {
@@ -65,6 +79,7 @@ struct Known {
     id: u64,
     persistent: bool,
     redelivered: bool,
+    deadline_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +134,8 @@ struct Connection {
 
 pub(crate) struct World<'d> {
     disk: &'d Disk,
+    pub(crate) services: Services,
+    pub(crate) time: Arc<ManualTime>,
     pub(crate) queue: Arc<Queue>,
     high_water: usize,
     connections: Vec<Connection>,
@@ -128,6 +145,8 @@ pub(crate) struct World<'d> {
     flying: BTreeMap<Seq, (usize, Known)>,
     settled: BTreeSet<u64>,
     reserved: Vec<Reserved>,
+    /// Deadlines that the store knows, or may still know, and has not named.
+    unnamed: BTreeSet<(u64, Seq)>,
     next_seq: Seq,
     next_id: u64,
     closed: bool,
@@ -143,6 +162,7 @@ pub(crate) struct Stopped {
     pub(crate) redelivered: Vec<(QueueId, Vec<SeqRange>)>,
     ready: BTreeMap<Seq, Known>,
     next_id: u64,
+    now_ms: u64,
 }
 
 impl Drop for World<'_> {
@@ -160,9 +180,17 @@ pub(crate) enum Settle {
 
 impl<'d> World<'d> {
     pub(crate) fn new(disk: &'d Disk, durable: bool, high_water: usize) -> Self {
-        let queue = Queue::new(disk.store.new_queue_id(), spec(durable), Arc::clone(&disk.store));
+        Self::at(disk, durable, high_water, START_MS)
+    }
+
+    fn at(disk: &'d Disk, durable: bool, high_water: usize, now_ms: u64) -> Self {
+        let time = ManualTime::at(now_ms);
+        let services = Services::new(Arc::clone(&disk.store), time.clock());
+        let queue = Queue::new(disk.store.new_queue_id(), spec(durable), services.clone());
         let mut world = Self {
             disk,
+            services,
+            time,
             queue,
             high_water,
             connections: Vec::new(),
@@ -171,6 +199,7 @@ impl<'d> World<'d> {
             flying: BTreeMap::new(),
             settled: BTreeSet::new(),
             reserved: Vec::new(),
+            unnamed: BTreeSet::new(),
             next_seq: 1,
             next_id: 1,
             closed: false,
@@ -184,23 +213,36 @@ impl<'d> World<'d> {
         world
     }
 
-    /// A queue whose first `messages` messages are on disk only.
+    /// A queue whose first `messages` messages are on disk only. Every third one expires within a second.
     pub(crate) fn cold(disk: &'d Disk, messages: u64, high_water: usize) -> Self {
+        let ttl_ms = |seq| (seq % 3 == 1).then_some(1 + seq * 37 % 1_000);
+        Self::cold_for(disk, messages, high_water, ttl_ms)
+    }
+
+    /// As [`World::cold`], with these expirations.
+    pub(crate) fn cold_for(
+        disk: &'d Disk,
+        messages: u64,
+        high_water: usize,
+        ttl_ms: impl Fn(Seq) -> Option<u64>,
+    ) -> Self {
         let mut world = Self::new(disk, true, high_water);
         let id = world.queue.id();
         let mut bytes = 0;
         for seq in 1..=messages {
-            let message = message(seq, true, 8);
+            let deadline_ms = ttl_ms(seq).map(|ttl_ms| START_MS + ttl_ms);
+            let message = message_until(seq, true, 8, deadline_ms);
             bytes += 8;
             disk.store.enqueue(id, seq, message.meta(), message);
-            world.ready.insert(seq, Known { id: seq, persistent: true, redelivered: false });
+            world.unnamed.extend(deadline_ms.map(|deadline_ms| (deadline_ms, seq)));
+            world.ready.insert(seq, Known { id: seq, persistent: true, redelivered: false, deadline_ms });
         }
         disk.barrier();
         world.next_seq = messages + 1;
         world.next_id = messages + 1;
         let found = RecoveredQueue { id, first: 1, next_seq: messages + 1, messages, bytes };
         world.cold = true;
-        world.queue = Queue::recovered(id, spec(true), Arc::clone(&disk.store), &found);
+        world.queue = Queue::recovered(id, spec(true), world.services.clone(), &found);
         world
     }
 
@@ -212,16 +254,18 @@ impl<'d> World<'d> {
         let redelivered = vec![(self.queue.id(), self.queue.redelivered())];
         let ready = std::mem::take(&mut self.ready);
         let ready = ready.into_iter().filter(|(_, known)| known.persistent).collect();
-        Stopped { redelivered, ready, next_id: self.next_id }
+        Stopped { redelivered, ready, next_id: self.next_id, now_ms: self.now_ms() }
     }
 
-    /// The queue after a restart.
-    pub(crate) fn restarted(disk: &'d Disk, found: &RecoveredQueue, stopped: Stopped) -> Self {
-        let mut world = Self::new(disk, true, usize::MAX);
+    /// The queue after a restart; the broker was down for this long.
+    pub(crate) fn restarted(disk: &'d Disk, found: &RecoveredQueue, stopped: Stopped, down_ms: u64) -> Self {
+        let mut world = Self::at(disk, true, usize::MAX, stopped.now_ms + down_ms);
         world.cold = true;
-        world.queue = Queue::recovered(found.id, spec(true), Arc::clone(&disk.store), found);
+        world.queue = Queue::recovered(found.id, spec(true), world.services.clone(), found);
         world.next_seq = found.next_seq;
         (world.ready, world.next_id) = (stopped.ready, stopped.next_id);
+        let deadlines = world.ready.iter().filter_map(|(seq, known)| Some((known.deadline_ms?, *seq)));
+        world.unnamed = deadlines.collect();
         world
     }
 
@@ -251,8 +295,15 @@ impl<'d> World<'d> {
     }
 
     pub(crate) fn publish(&mut self, persistent: bool, len: usize) {
+        self.publish_for(persistent, len, None);
+    }
+
+    /// As [`World::publish`], with an expiration.
+    pub(crate) fn publish_for(&mut self, persistent: bool, len: usize, ttl_ms: Option<u64>) {
         let id = self.next_id;
-        let message = message(id, persistent, len);
+        let deadline_ms = ttl_ms.map(|ttl_ms| self.now_ms() + ttl_ms);
+        let message = message_until(id, persistent, len, deadline_ms);
+        let held = Arc::strong_count(&message);
         let mut wakes = WakeList::default();
         let published = self.queue.publish(&message, &mut wakes);
         if self.closed {
@@ -261,14 +312,24 @@ impl<'d> World<'d> {
         }
         assert!(matches!(published, Published::Taken(_)), "{published:?}");
         self.next_id += 1;
-        self.ready.insert(self.next_seq, Known { id, persistent, redelivered: false });
+        let seq = self.next_seq;
         self.next_seq += 1;
+        self.note_stored(seq, persistent, deadline_ms);
+        let now_or_never = ttl_ms == Some(0);
+        // A transient message that nobody has is gone.
+        if now_or_never && !persistent && Arc::strong_count(&message) == held {
+            assert!(self.settled.insert(id));
+        } else {
+            self.ready.insert(seq, Known { id, persistent, redelivered: false, deadline_ms });
+        }
         self.observe();
+        assert!(!now_or_never || !self.ready.contains_key(&seq), "a message without time waits");
     }
 
     /// A transaction takes a place; the log does not have it yet, for the transaction may take others first.
-    pub(crate) fn reserve(&mut self, persistent: bool) {
+    pub(crate) fn reserve(&mut self, persistent: bool, ttl_ms: Option<u64>) {
         let id = self.next_id;
+        let deadline_ms = ttl_ms.map(|ttl_ms| self.now_ms() + ttl_ms);
         let Some(seq) = self.queue.reserve() else {
             assert!(self.closed);
             return;
@@ -276,17 +337,20 @@ impl<'d> World<'d> {
         assert_eq!(seq, self.next_seq);
         self.next_seq += 1;
         self.next_id += 1;
-        let known = Known { id, persistent, redelivered: false };
-        self.reserved.push(Reserved { seq, known, message: message(id, persistent, 8), logged: false });
+        let known = Known { id, persistent, redelivered: false, deadline_ms };
+        let message = message_until(id, persistent, 8, deadline_ms);
+        self.reserved.push(Reserved { seq, known, message, logged: false });
         self.observe();
     }
 
     /// The log gets the places that were taken.
     pub(crate) fn log_reserved(&mut self) {
         let mut ops = Vec::new();
+        let mut deadlines = Vec::new();
         for reserved in self.reserved.iter_mut().filter(|reserved| !reserved.logged) {
             reserved.logged = true;
             if self.queue.stores(&reserved.message) {
+                deadlines.extend(reserved.known.deadline_ms.map(|deadline_ms| (deadline_ms, reserved.seq)));
                 ops.push(TxOp::Enqueue {
                     queue: self.queue.id(),
                     seq: reserved.seq,
@@ -296,6 +360,7 @@ impl<'d> World<'d> {
             }
         }
         self.disk.store.transaction(ops);
+        self.unnamed.extend(deadlines);
     }
 
     /// Waits until everything is durable; the reader need not be running.
@@ -313,7 +378,7 @@ impl<'d> World<'d> {
         let mut wakes = WakeList::default();
         self.queue.publish_reserved(seq, &message, &mut wakes);
         if !self.closed {
-            self.ready.insert(seq, known);
+            self.back(seq, known);
         }
         self.observe();
     }

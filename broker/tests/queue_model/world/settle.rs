@@ -104,7 +104,7 @@ impl World<'_> {
             Settle::Ack => assert!(self.settled.insert(held.known.id)),
             Settle::Requeue if self.closed => {}
             Settle::Requeue => {
-                self.ready.insert(held.seq, Known { redelivered: true, ..held.known });
+                self.back(held.seq, Known { redelivered: true, ..held.known });
             }
         }
     }
@@ -228,7 +228,7 @@ impl World<'_> {
         for seq in unseen {
             let (_, known) = self.flying.remove(&seq).expect("listed");
             if !self.closed {
-                self.ready.insert(seq, known);
+                self.back(seq, known);
             }
         }
         self.connections[connection].pending.clear();

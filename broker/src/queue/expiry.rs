@@ -1,0 +1,104 @@
+//! Messages whose time is over leave their queue, from wherever in it they are.
+//!
+//! A queue knows the deadlines of its messages in memory and has a timer for the earliest. The store knows those of the
+//! messages on disk and names them when they are due (`stored.rs`). What is delivered and not yet acknowledged is left alone;
+//! should it come back, it leaves at once.
+
+use std::sync::{Arc, Weak};
+
+use storage::{Seq, SeqRange};
+
+use super::classic::{Queue, State};
+use super::ready::{Entry, ranges};
+use super::signal::WakeList;
+use super::timers::Timed;
+
+/// Messages that have expired in a queue.
+pub(super) enum Expired<'a> {
+    /// They were in memory; positions ascend.
+    Held(&'a [Entry]),
+    /// They were on disk only; positions ascend.
+    Stored(&'a [Seq]),
+}
+
+impl Queue {
+    /// Lets go of the messages in memory whose time is over. After that none of those that are left is due for as long as
+    /// the lock is held.
+    pub(super) fn drop_expired(&self, state: &mut State) {
+        if state.ready.first_deadline().is_none() {
+            return;
+        }
+        let due = state.ready.take_due(self.services.timers.clock().now_ms());
+        state.forget_read();
+        self.expired(Expired::Held(&due));
+    }
+
+    /// The one place where expired messages leave. Called under the queue's lock.
+    pub(super) fn expired(&self, expired: Expired<'_>) {
+        if !self.spec().durable {
+            return;
+        }
+        let settled: Vec<SeqRange> = match expired {
+            Expired::Held(entries) => {
+                ranges(entries.iter().filter(|entry| entry.message.is_persistent()).map(|entry| entry.seq))
+            }
+            Expired::Stored(seqs) => ranges(seqs.iter().copied()),
+        };
+        for range in settled {
+            self.services.store.settle(self.id(), range);
+        }
+    }
+
+    /// Sees to it that the queue is called at its earliest deadline in memory.
+    pub(super) fn arm(self: &Arc<Self>, state: &mut State) {
+        let Some(deadline_ms) = state.ready.first_deadline() else {
+            return;
+        };
+        let timer = state.timer.get_or_insert_with(|| {
+            let queue: Weak<Self> = Arc::downgrade(self);
+            self.services.timers.timer(queue)
+        });
+        timer.arm(deadline_ms);
+    }
+
+    /// The store names messages of this queue whose deadline has come; positions ascend. Those in memory are left to the
+    /// queue's own timer, and those that have left the queue to whoever has them.
+    pub fn expire_stored(self: &Arc<Self>, named: &[Seq]) {
+        let mut wakes = WakeList::default();
+        let mut state = self.lock();
+        if self.is_closed() || self.is_crashed() {
+            return;
+        }
+        let reading = state.reading.is_some();
+        let taken = state.ready.take_stored(named, reading);
+        state.forget_read();
+        self.expired(Expired::Stored(&taken));
+        self.pump(&mut state, &mut wakes);
+    }
+}
+
+impl State {
+    /// What is being read is of no use any more when there is no backlog left.
+    fn forget_read(&mut self) {
+        if !self.ready.has_backlog() {
+            self.reading = None;
+        }
+    }
+}
+
+impl Timed for Queue {
+    fn fire(self: Arc<Self>, _: u64) {
+        let mut wakes = WakeList::default();
+        let mut state = self.lock();
+        if self.is_closed() || self.is_crashed() {
+            return;
+        }
+        self.drop_expired(&mut state);
+        let next = state.ready.first_deadline();
+        if let Some(timer) = &mut state.timer {
+            timer.set(next);
+        }
+        // What was taken out may have made room for more of the backlog, or left a get without an answer.
+        self.pump(&mut state, &mut wakes);
+    }
+}

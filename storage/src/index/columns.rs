@@ -1,0 +1,136 @@
+//! The columns of a chunk: where its messages are, and what is kept beside their bytes.
+
+use std::collections::BTreeMap;
+
+use crate::log::location::Location;
+use crate::types::Meta;
+
+/// Columns that most messages don't need; each is empty until one does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MetaColumns {
+    pub(crate) deadlines: Vec<u64>,
+    pub(crate) priorities: Vec<u8>,
+    pub(crate) delivery_counts: Vec<u32>,
+}
+
+/// One value of each per slot. What stands at slots that are not live means nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Columns {
+    locations: Vec<Location>,
+    lens: Vec<u32>,
+    meta: Option<Box<MetaColumns>>,
+}
+
+impl Columns {
+    /// Sets all of a slot.
+    pub(crate) fn set(&mut self, slot: usize, location: Location, len: u32, meta: &Meta) {
+        if self.locations.len() <= slot {
+            self.locations.resize(slot + 1, Location::default());
+            self.lens.resize(slot + 1, 0);
+        }
+        self.locations[slot] = location;
+        self.lens[slot] = len;
+        if *meta != Meta::default() || self.meta.is_some() {
+            self.set_meta(slot, meta);
+        }
+    }
+
+    /// Location and length of a slot.
+    pub(crate) fn entry(&self, slot: usize) -> (Location, u32) {
+        (self.locations.get(slot).copied().unwrap_or_default(), self.lens.get(slot).copied().unwrap_or_default())
+    }
+
+    pub(crate) fn meta(&self, slot: usize) -> Meta {
+        let Some(meta) = &self.meta else {
+            return Meta::default();
+        };
+        let deadline = meta.deadlines.get(slot).copied().unwrap_or_default();
+        Meta {
+            deadline_ms: (deadline != 0).then_some(deadline),
+            priority: meta.priorities.get(slot).copied().unwrap_or_default(),
+            delivery_count: meta.delivery_counts.get(slot).copied().unwrap_or_default(),
+        }
+    }
+
+    /// The deadline of a slot, 0 when it has none.
+    pub(crate) fn deadline(&self, slot: usize) -> u64 {
+        self.meta.as_ref().and_then(|meta| meta.deadlines.get(slot).copied()).unwrap_or_default()
+    }
+
+    pub(crate) fn set_meta(&mut self, slot: usize, value: &Meta) {
+        let meta = self.meta.get_or_insert_default();
+        set(&mut meta.deadlines, slot, value.deadline_ms.unwrap_or_default());
+        set(&mut meta.priorities, slot, value.priority);
+        set(&mut meta.delivery_counts, slot, value.delivery_count);
+    }
+
+    pub(crate) fn set_delivery_count(&mut self, slot: usize, count: u32) {
+        set(&mut self.meta.get_or_insert_default().delivery_counts, slot, count);
+    }
+
+    pub(crate) fn meta_columns(&self) -> Option<&MetaColumns> {
+        self.meta.as_deref()
+    }
+
+    /// Bytes of memory they take.
+    pub(crate) fn memory(&self) -> usize {
+        let meta = self.meta.as_ref().map_or(0, |meta| {
+            meta.deadlines.capacity() * 8 + meta.priorities.capacity() + meta.delivery_counts.capacity() * 4 + 72
+        });
+        self.locations.capacity() * 8 + self.lens.capacity() * 4 + meta
+    }
+}
+
+fn set<T: Copy + Default + PartialEq>(column: &mut Vec<T>, slot: usize, value: T) {
+    if column.len() <= slot {
+        if value == T::default() {
+            return;
+        }
+        column.resize(slot + 1, T::default());
+    }
+    column[slot] = value;
+}
+
+/// A message that came to a chunk whose columns are not in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Late {
+    pub(crate) location: Location,
+    pub(crate) len: u32,
+    pub(crate) meta: Meta,
+}
+
+/// What has to be changed in columns once they are in memory again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overlay {
+    /// Whole entries; each is counted for its bytes from the moment it stands here, live or not.
+    pub(crate) entries: BTreeMap<u16, Late>,
+    /// Delivery counts of other messages.
+    delivery_counts: BTreeMap<u16, u32>,
+}
+
+impl Overlay {
+    /// Sets an entry; returns what stood there.
+    pub(crate) fn put(&mut self, slot: usize, late: Late) -> Option<Late> {
+        self.delivery_counts.remove(&(slot as u16));
+        self.entries.insert(slot as u16, late)
+    }
+
+    pub(crate) fn set_delivery_count(&mut self, slot: usize, count: u32) {
+        match self.entries.get_mut(&(slot as u16)) {
+            Some(late) => late.meta.delivery_count = count,
+            None => {
+                self.delivery_counts.insert(slot as u16, count);
+            }
+        }
+    }
+
+    /// Makes the changes.
+    pub(crate) fn apply(&self, columns: &mut Columns) {
+        for (&slot, late) in &self.entries {
+            columns.set(usize::from(slot), late.location, late.len, &late.meta);
+        }
+        for (&slot, &count) in &self.delivery_counts {
+            columns.set_delivery_count(usize::from(slot), count);
+        }
+    }
+}
