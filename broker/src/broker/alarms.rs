@@ -87,9 +87,10 @@ impl Broker {
     pub fn watch_disk(self: &std::sync::Arc<Self>) {
         let broker = std::sync::Arc::downgrade(self);
         on_disk(&self.store, move |low, free, limit| {
-            if let Some(broker) = broker.upgrade()
-                && broker.set_alarm(Alarm::Disk, low)
-            {
+            let Some(broker) = broker.upgrade() else { return };
+            // What space is left is for messages that must not be lost.
+            broker.store.spill().pause(low);
+            if broker.set_alarm(Alarm::Disk, low) {
                 if low {
                     tracing::warn!(free_bytes = free, limit_bytes = limit, "low on disk: publishers are blocked");
                 } else {

@@ -19,13 +19,15 @@ pub struct MemoryUse {
     pub owners: [(Owner, usize); 5],
     /// Appended to the log and not yet on disk.
     pub uncommitted: usize,
+    /// On the way to disk because memory has no room for them.
+    pub spilling: usize,
 }
 
 impl MemoryUse {
     /// The figure that counts: what is known to be held, or what the kernel says, whichever is more.
     pub fn counted(&self) -> usize {
         let held: usize = self.owners.iter().map(|(_, bytes)| bytes).sum();
-        self.resident.max(held.saturating_add(self.uncommitted))
+        self.resident.max(held.saturating_add(self.uncommitted).saturating_add(self.spilling))
     }
 }
 
@@ -51,6 +53,7 @@ impl Broker {
             resident: machine::resident_memory().unwrap_or_default(),
             owners: owners.map(|owner| (owner, self.memory.held(owner))),
             uncommitted: self.store.pending_bytes(),
+            spilling: self.store.spill().waiting_bytes(),
         }
     }
 
@@ -82,7 +85,7 @@ impl Broker {
         if !self.set_alarm(Alarm::Memory, high) {
             return;
         }
-        let MemoryUse { resident, owners, uncommitted } = used;
+        let MemoryUse { resident, owners, uncommitted, spilling } = used;
         if high {
             tracing::warn!(
                 used_bytes = counted,
@@ -90,6 +93,7 @@ impl Broker {
                 resident,
                 ?owners,
                 uncommitted,
+                spilling,
                 "low on memory: publishers are blocked"
             );
         } else {
@@ -131,7 +135,7 @@ mod tests {
             (Owner::Parked, 0),
             (Owner::Transactions, 0),
         ];
-        assert_eq!(MemoryUse { resident: 100, owners, uncommitted: 1 }.counted(), 100);
-        assert_eq!(MemoryUse { resident: 3, owners, uncommitted: 1 }.counted(), 16);
+        assert_eq!(MemoryUse { resident: 100, owners, uncommitted: 1, spilling: 2 }.counted(), 100);
+        assert_eq!(MemoryUse { resident: 3, owners, uncommitted: 1, spilling: 2 }.counted(), 18);
     }
 }

@@ -92,6 +92,11 @@ impl Memory {
         }
     }
 
+    /// Ready messages take half of all that may be held: from here on every queue keeps little.
+    pub fn queues_are_full(&self) -> bool {
+        self.held(Owner::Queues) > self.limit() / 2
+    }
+
     /// What waits for consumers takes a quarter of all that may be held: from here on every connection gets little.
     pub fn outboxes_are_full(&self) -> bool {
         self.held(Owner::Outboxes) > self.limit() / 4

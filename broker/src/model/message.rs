@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use protocol::Content;
+use protocol::{Content, Properties};
 use storage::{Meta, Payload, Place};
 
 use super::clock::Clock;
@@ -97,6 +97,13 @@ impl Message {
             shared: 0,
             bytes: Storage::Stored(stored),
         })
+    }
+
+    /// Restores a message that was not stored for good: what the publisher asked for is in its properties only.
+    pub fn from_spilled(stored: Bytes, deadline_ms: Option<u64>) -> Option<Self> {
+        let mut message = Self::from_stored(stored, Place::default(), deadline_ms)?;
+        message.persistent = Properties::parse(message.content().properties).ok()?.delivery_mode() == Some(2);
+        Some(message)
     }
 
     /// The three parts, for encoding.

@@ -2,6 +2,7 @@
 //!
 //! Lock order: queue, then an outbox, the store's pending buffer or the timers; never two queues.
 
+mod backlog;
 mod classic;
 pub mod consumers;
 pub mod credit;
@@ -43,12 +44,23 @@ pub struct Services {
     pub directory: Arc<Directory>,
     /// Who holds how much memory.
     pub memory: Arc<Memory>,
+    /// Octets of messages that a queue keeps in memory before further ones stay on disk only.
+    pub resident_max_bytes: usize,
 }
+
+/// The default of [`Services::resident_max_bytes`].
+const RESIDENT_MAX_BYTES: usize = 16 << 20;
 
 impl Services {
     /// Services for queues whose messages are in this store and expire by this clock.
     pub fn new(store: Arc<Store>, clock: Clock) -> Self {
-        Self { store, timers: Timers::new(clock), directory: Arc::default(), memory: Arc::default() }
+        Self {
+            store,
+            timers: Timers::new(clock),
+            directory: Arc::default(),
+            memory: Arc::default(),
+            resident_max_bytes: RESIDENT_MAX_BYTES,
+        }
     }
 }
 

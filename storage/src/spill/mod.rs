@@ -126,7 +126,7 @@ struct Waiting {
 
 enum Job {
     Write(QueueId),
-    Take { queue: QueueId, max_messages: usize, max_bytes: usize, done: Done },
+    Take { queue: QueueId, lane: u64, max_messages: usize, max_bytes: usize, done: Done },
     Remove(Vec<SpillFile>),
 }
 
@@ -184,7 +184,9 @@ impl Spill {
     ) {
         let mut state = self.shared.state.lock();
         if !state.stopped {
-            state.jobs.push_back(Job::Take { queue, max_messages: max_messages.max(1), max_bytes, done });
+            // What is pushed after a [`Spill::forget`] is not for a take from before.
+            let lane = state.lanes.get(&queue).map_or(0, |lane| lane.number);
+            state.jobs.push_back(Job::Take { queue, lane, max_messages: max_messages.max(1), max_bytes, done });
             self.wake(state);
         }
     }
@@ -206,6 +208,12 @@ impl Spill {
         let mut state = self.shared.state.lock();
         state.paused = paused;
         self.wake(state);
+    }
+
+    /// Bytes of messages that are not written yet.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.shared.state.lock().waiting_bytes
     }
 
     /// Figures of now.

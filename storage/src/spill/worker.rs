@@ -26,7 +26,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
     while let Some(job) = worker.next() {
         match job {
             Job::Write(queue) => worker.write(queue),
-            Job::Take { queue, max_messages, max_bytes, done } => worker.take(queue, max_messages, max_bytes, done),
+            Job::Take { queue, lane, max_messages, max_bytes, done } => {
+                worker.take(queue, lane, max_messages, max_bytes, done);
+            }
             Job::Remove(files) => worker.remove(files),
         }
     }
@@ -196,21 +198,18 @@ impl Worker<'_> {
         }
     }
 
-    fn take(&mut self, queue: QueueId, max_messages: usize, max_bytes: usize, done: Done) {
-        let (lane, file) = {
+    fn take(&mut self, queue: QueueId, lane: u64, max_messages: usize, max_bytes: usize, done: Done) {
+        let file = {
             let state = self.shared.state.lock();
-            match state.lanes.get(&queue) {
-                Some(lane) => (lane.number, lane.files.front().cloned()),
-                None => (0, None),
-            }
+            state.lanes.get(&queue).filter(|known| known.number == lane).and_then(|lane| lane.files.front().cloned())
         };
         let batch = match file {
             Some(file) => match self.take_from_file(&file, max_messages, max_bytes) {
                 Some(taken) => self.account(queue, lane, taken),
                 // Not now: the bytes are as good as before, and it is the process that lacks something.
-                None => return self.take_later(Job::Take { queue, max_messages, max_bytes, done }),
+                None => return self.take_later(Job::Take { queue, lane, max_messages, max_bytes, done }),
             },
-            None => self.take_waiting(queue, max_messages, max_bytes),
+            None => self.take_waiting(queue, lane, max_messages, max_bytes),
         };
         done(batch);
     }
@@ -288,11 +287,13 @@ impl Worker<'_> {
     }
 
     /// Takes messages that were never written.
-    fn take_waiting(&self, queue: QueueId, max_messages: usize, max_bytes: usize) -> SpillBatch {
+    fn take_waiting(&self, queue: QueueId, lane: u64, max_messages: usize, max_bytes: usize) -> SpillBatch {
         let (taken, next) = {
             let mut guard = self.shared.state.lock();
             let state = &mut *guard;
-            let Some(lane) = state.lanes.get_mut(&queue) else { return SpillBatch::default() };
+            let Some(lane) = state.lanes.get_mut(&queue).filter(|known| known.number == lane) else {
+                return SpillBatch::default();
+            };
             let taken = lane.take_waiting(max_messages, max_bytes);
             state.waiting_bytes -= taken.iter().map(|waiting| record::len(&*waiting.payload)).sum::<usize>();
             let next = lane.next();
