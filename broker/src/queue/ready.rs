@@ -244,7 +244,7 @@ impl Ready {
             }
         }
         due.sort_unstable_by_key(|entry| entry.seq);
-        self.end_backlog();
+        self.follow_backlog();
         due
     }
 
@@ -266,14 +266,14 @@ impl Ready {
         if reading {
             backlog.expired_unread.extend(&taken);
         }
-        self.end_backlog();
+        self.follow_backlog();
         taken
     }
 
-    /// A backlog with nothing on disk is none.
-    fn end_backlog(&mut self) {
-        if let Some(mut backlog) = self.backlog.take_if(|backlog| backlog.on_disk == 0 && backlog.spilled == 0) {
-            self.take_resident(&mut backlog, Seq::MAX);
+    /// Goes on with a backlog of which something has left the disk.
+    fn follow_backlog(&mut self) {
+        if let Some(backlog) = self.backlog.take() {
+            self.resume_backlog(backlog);
         }
     }
 
@@ -328,28 +328,17 @@ impl Ready {
             let entry = Entry { seq: read.seq, message: Arc::new(message), redelivered: read.redelivered };
             if mixed { backlog.resident.insert(entry) } else { self.front.push(entry) }
         }
-        if !mixed {
-            self.take_resident(&mut backlog, next);
-        }
         let damaged = batch.damaged.iter().filter(|seq| !backlog.has_expired(**seq)).count() as u64;
         lost += damaged;
         backlog.on_disk = backlog.on_disk.saturating_sub(damaged);
         // It may have jumped while the store had nothing.
         backlog.next = backlog.next.max(next);
         backlog.expired_unread.clear();
-        if mixed {
-            if backlog.next >= backlog.end {
-                lost += std::mem::take(&mut backlog.on_disk);
-            }
-            backlog.expired_resident = backlog.expired_resident.split_off(&next);
-            self.resume_backlog(backlog);
-        } else if backlog.next < backlog.end {
-            backlog.expired_resident = backlog.expired_resident.split_off(&next);
-            self.backlog = Some(backlog);
-        } else {
-            lost += backlog.on_disk;
-            self.take_resident(&mut backlog, Seq::MAX);
+        if backlog.next >= backlog.end {
+            lost += std::mem::take(&mut backlog.on_disk);
         }
+        backlog.expired_resident = backlog.expired_resident.split_off(&backlog.next);
+        self.resume_backlog(backlog);
         lost
     }
 
@@ -385,12 +374,15 @@ impl Ready {
         lost
     }
 
-    /// Goes on with a backlog of which something was read.
+    /// Moves to the front what has nothing older on disk. A backlog with nothing on disk is none.
     fn resume_backlog(&mut self, mut backlog: Box<Backlog>) {
-        let floor = backlog.floor();
-        self.take_resident(&mut backlog, floor);
-        self.backlog = Some(backlog);
-        self.end_backlog();
+        if backlog.on_disk == 0 && backlog.spilled == 0 {
+            self.take_resident(&mut backlog, Seq::MAX);
+        } else {
+            let floor = backlog.floor();
+            self.take_resident(&mut backlog, floor);
+            self.backlog = Some(backlog);
+        }
     }
 
     /// Moves the resident entries below `seq` to the front.
@@ -455,3 +447,6 @@ pub(super) fn ranges(seqs: impl Iterator<Item = Seq>) -> Vec<SeqRange> {
     }
     ranges
 }
+
+#[cfg(test)]
+mod tests;
