@@ -227,3 +227,56 @@ fn a_hundred_consumers_that_never_read_stay_within_the_limit() {
     // One that begins to read gets what was meant for it.
     assert_eq!(deaf[0].delivery(1).content.body.len(), body.len());
 }
+
+#[test]
+fn a_transient_queue_larger_than_the_limit_waits_on_disk() {
+    if peer_is_set(WARREN_ONLY) {
+        return;
+    }
+    const LIMIT: u64 = 150 << 20;
+    const MESSAGES: u64 = 4_000;
+    let server = server_with(&format!("[memory]\nhigh_watermark = {LIMIT}\n"));
+    let broker = server.broker().expect("our own");
+    let spill = broker.launch().home().join("data/spill");
+    let files = || std::fs::read_dir(&spill).map_or(0, Iterator::count);
+    let mut publisher = confirming(&server);
+    let queue = publisher.declare(1, &unique("queue"), 0).0;
+    let body = |number: u64| [number.to_be_bytes().as_slice(), &[b'x'; 100_000]].concat();
+    let mut confirmed = 0;
+    for number in 1..=MESSAGES {
+        publisher.publish(1, ("", &queue), 0, NO_PROPERTIES, &body(number));
+        // An alarm may come while the disk catches up, and must go by itself.
+        while number - confirmed > 10 || (number == MESSAGES && confirmed < number) {
+            let frame = publisher.read();
+            match frame.id() {
+                Some(id::BASIC_ACK) => confirmed = Reader::new(frame.arguments()).longlong(),
+                Some(id::CONNECTION_BLOCKED | id::CONNECTION_UNBLOCKED) => {}
+                _ => panic!("{frame:?}"),
+            }
+        }
+    }
+    let peak = broker.peak_resident_bytes();
+    assert!(peak < LIMIT + (100 << 20), "{peak} bytes were resident");
+    assert!(files() > 10);
+    let mut consumer = server.channel();
+    assert_eq!(u64::from(consumer.declare(1, &queue, 1).1), MESSAGES);
+    consumer.consume(1, &queue, "", 2);
+    for number in 1..=MESSAGES {
+        assert_eq!(consumer.delivery(1).content.body, body(number));
+    }
+    // Some are there when the broker is killed: nothing of them is left behind for ever.
+    let mut left = server.channel();
+    left.declare(1, "rest", 0);
+    for number in 1..=500 {
+        left.publish(1, ("", "rest"), 0, NO_PROPERTIES, &body(number));
+    }
+    while files() == 0 {
+        left.fence(1);
+    }
+    let launch = broker.launch().clone();
+    // That kills it.
+    drop(server);
+    let broker = launch.start();
+    assert_eq!(files(), 0);
+    drop(broker);
+}
