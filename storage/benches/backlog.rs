@@ -1,7 +1,8 @@
-//! What a deep backlog costs: `cargo bench -p warren-storage --bench backlog [-- messages [directory]]`.
+//! What a deep backlog costs: `cargo bench -p warren-storage --bench backlog [-- messages [directory [deadlines]]]`.
 //!
 //! One queue is filled with messages of 200 bytes, held, closed, opened again, drained in batches like a consumer would, and
-//! left alone. Resident memory beside each step, and the segments that are left at the end.
+//! left alone. Resident memory beside each step, and the segments that are left at the end. With "deadlines" every message
+//! gets one somewhere in an hour, and it is not a consumer that drains the queue but the time that passes, second by second.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -12,6 +13,7 @@ use storage::{Durable, Lsn, Meta, Options, Payload, Place, ReadBatch, SeqRange, 
 const BODY: usize = 200;
 const GROUP: u64 = 1024;
 const READ: usize = 1024;
+const HOUR_MS: u64 = 3_600_000;
 
 struct Message(Place);
 
@@ -48,6 +50,30 @@ fn read(store: &Store, from: u64) -> ReadBatch {
     store.read(1, from, READ, usize::MAX, Box::new(move |batch| drop(sender.send(batch))));
     store.kick();
     receiver.recv().expect("it is answered")
+}
+
+/// An hour passes; returns how many messages expired.
+fn expire(store: &Store) -> u64 {
+    let mut expired = 0;
+    for now in (0..=HOUR_MS).step_by(1000) {
+        loop {
+            let (sender, receiver) = mpsc::channel();
+            store.due(now, Box::new(move |due| drop(sender.send(due))));
+            let due = receiver.recv().expect("it is answered");
+            for (queue, seqs) in due.messages {
+                expired += seqs.len() as u64;
+                let mut last = Lsn(0);
+                for seq in seqs {
+                    last = store.settle(queue, SeqRange::one(seq));
+                }
+                wait(store, last);
+            }
+            if !due.more {
+                break;
+            }
+        }
+    }
+    expired
 }
 
 /// Resident memory of this process without file pages, in MiB.
@@ -95,6 +121,7 @@ fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
     let count: u64 = args.next().and_then(|count| count.parse().ok()).unwrap_or(20_000_000);
     let base = args.next().unwrap_or_else(|| ".".to_owned());
+    let deadlines = args.next().is_some_and(|word| word == "deadlines");
     let dir = tempfile::tempdir_in(base).expect("a directory");
     let options = Options::new(dir.path());
     let (store, _) = Store::open(options.clone()).expect("it opens");
@@ -104,7 +131,9 @@ fn main() {
     watch("fill", || {
         let mut last = std::collections::VecDeque::new();
         for seq in 1..=count {
-            let lsn = store.enqueue(1, seq, Meta::default(), Arc::new(Message(Place::default())));
+            let deadline_ms = deadlines.then(|| 1 + seq.wrapping_mul(0x9E37_79B9_7F4A_7C15) % HOUR_MS);
+            let meta = Meta { deadline_ms, ..Meta::default() };
+            let lsn = store.enqueue(1, seq, meta, Arc::new(Message(Place::default())));
             if seq % GROUP == 0 || seq == count {
                 store.kick();
                 last.push_back(lsn);
@@ -138,6 +167,9 @@ fn main() {
 
     let started = Instant::now();
     let drained = watch("drain", || {
+        if deadlines {
+            return expire(&store);
+        }
         let (mut from, mut drained) = (0, 0u64);
         loop {
             let batch = read(&store, from);

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::core::{Core, Job};
 use crate::index::base::Base;
 use crate::index::{Index, Obsolete, codec, touched};
-use crate::log::record::{Body, Entry};
+use crate::log::record::Entry;
 use crate::recover;
 use crate::schedule::{Unreadable, Wake};
+use crate::shortage;
 use crate::snapshot::{self, WriteError};
 use crate::state::{Changes, State, topology_pieces};
 
@@ -22,6 +24,10 @@ const DEAD_MAX: usize = 12;
 const DEAD_BUSY: usize = 4;
 /// A snapshot is cheap when the dead segments are this many times as big as the index.
 const DEAD_SHARE: u64 = 4;
+/// Bytes that a chunk takes in sled.
+const CHUNK_BYTES: u64 = 8 * 1024;
+/// A mark that takes longer than this may be waiting for what a checkpoint sets free.
+const WAITING: Duration = Duration::from_secs(1);
 
 /// The states of the index on disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +52,8 @@ pub(crate) struct Keeper {
     failed_before: bool,
     /// What sled has to forget and may still have, since the last checkpoint is not finished.
     forgotten: Forgotten,
+    /// The disk had no room for the last checkpoint or snapshot.
+    postponed: bool,
 }
 
 #[derive(Default)]
@@ -63,6 +71,7 @@ impl Keeper {
             log_at_snapshot: 0,
             failed_before: false,
             forgotten: Forgotten::default(),
+            postponed: false,
         }
     }
 
@@ -84,12 +93,15 @@ impl Keeper {
                     self.retire();
                 }
                 Wake::LastCheckpoint => {
+                    if !self.has_room_for_checkpoint() {
+                        return Err("the disk is full: there is no room for the last checkpoint".to_owned());
+                    }
                     self.checkpoint(true)?;
                     return Ok(());
                 }
                 Wake::Checkpoint => {
                     tried = false;
-                    if !self.checkpoint(false)? {
+                    if self.has_room_for_checkpoint() && !self.checkpoint(false)? {
                         return Ok(());
                     }
                     if self.is_snapshot_due() {
@@ -100,6 +112,29 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    fn has_room_for_checkpoint(&mut self) -> bool {
+        let core = Arc::clone(&self.core);
+        core.space.disk.look();
+        let needed = core.space.room() + core.index.lock().dirty_chunks.len() as u64 * CHUNK_BYTES;
+        let room = self.has_room("a checkpoint", needed);
+        core.space.disk.set_short(!room);
+        room
+    }
+
+    /// Whether there is room on the disk for so many bytes. If not, the thread comes back to it after the interval.
+    fn has_room(&mut self, what: &str, bytes: u64) -> bool {
+        let room = self.core.space.make_room(bytes);
+        if !room {
+            if !std::mem::replace(&mut self.postponed, true) {
+                tracing::warn!(bytes, "the disk is full: {what} has to wait for room");
+            }
+            self.core.schedule.dirty();
+        } else {
+            self.postponed = false;
+        }
+        room
     }
 
     /// One checkpoint; false when the store stopped meanwhile.
@@ -122,9 +157,20 @@ impl Keeper {
             self.core.schedule.dirty();
         }
         let done = Entry::CheckpointDone { lsn: base.lsn, clean: last };
-        let bytes = done.span(Body::Inline);
-        let lsn = self.core.pending.append(done, bytes);
-        if !self.core.wait_durable(lsn) {
+        let bytes = done.pending_bytes();
+        let core = Arc::clone(&self.core);
+        let lsn = core.pending.append(done, bytes);
+        // When the log itself waits for room, this is what can give it some: the last of the reserve, and what has died since.
+        core.schedule.set_marking(true);
+        let durable = core.wait_landed(lsn, WAITING, || {
+            core.space.disk.wake();
+            if self.is_snapshot_due() {
+                self.snapshot();
+            }
+            self.retire();
+        });
+        core.schedule.set_marking(false);
+        if !durable {
             return Ok(false);
         }
         self.from.checkpoint = base;
@@ -267,6 +313,7 @@ impl Keeper {
         written > core.options.snapshot_bytes.max(2 * index_bytes)
             || self.freed_by_snapshot() >= DEAD_MAX + core.options.pool_segments
             || self.snapshot_pays(DEAD_BUSY)
+            || (core.space.disk.is_low() && self.snapshot_pays(1))
     }
 
     /// Whether a snapshot lets go of at least so many segments, and of far more than it takes.
@@ -283,6 +330,10 @@ impl Keeper {
     }
 
     fn snapshot(&mut self) {
+        let needed = 2 * self.core.index.lock().estimated_bytes() + self.core.space.room();
+        if !self.has_room("a snapshot", needed) {
+            return;
+        }
         let core = &self.core;
         // As of the checkpoint, not of now: the log says that this point is durable.
         let base = self.from.checkpoint;
@@ -296,7 +347,13 @@ impl Keeper {
                 self.log_at_snapshot = log_bytes;
             }
             // The old one stays good; log is kept for longer.
-            Err(WriteError::Io(error)) => tracing::error!(%error, "cannot write a snapshot"),
+            Err(WriteError::Io(error)) => {
+                tracing::error!(%error, "cannot write a snapshot");
+                if shortage::is_full(&error) {
+                    core.space.disk.refuse();
+                    core.schedule.dirty();
+                }
+            }
             Err(WriteError::Sled(what)) => {
                 tracing::error!(reason = what.reason, "cannot write a snapshot: sled cannot be read");
                 core.schedule.unreadable(what);

@@ -4,27 +4,32 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::commit::encoder::ENOUGH;
 use crate::commit::failure::Failure;
+use crate::commit::large_writer::LargeWriter;
 use crate::commit::pending::Pending;
 use crate::commit::sleeper::{Sleep, Sleeper};
 use crate::commit::waiters::Waiters;
 use crate::index::Index;
 use crate::log::key::Key;
-use crate::log::recycle::Space;
 use crate::options::Options;
 use crate::reader::Requests;
 use crate::recover::Dirs;
 use crate::schedule::Schedule;
 use crate::shelf::Shelf;
+use crate::space::Space;
 use crate::stats::Cells;
 use crate::types::{Durable, Lsn};
 
 /// Chunks looked at for eviction under one hold of the index lock.
 const EVICT: usize = 16;
+
+/// Told of the next deadline.
+type DeadlineHandler = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// The shared state of a store.
 pub(crate) struct Core {
@@ -35,7 +40,11 @@ pub(crate) struct Core {
     /// Which opening of the store this is; greater than all before.
     pub(crate) epoch: u64,
     pub(crate) pending: Pending,
+    /// Who waits until everything up to a position is durable.
     pub(crate) waiters: Waiters,
+    /// Who waits until everything up to a position is durable or waits for a file of its own.
+    pub(crate) landed: Waiters,
+    pub(crate) large_writer: LargeWriter,
     pub(crate) encoder: Sleeper,
     /// A group is with the sync thread and not synced yet.
     pub(crate) sync_busy: AtomicBool,
@@ -52,9 +61,12 @@ pub(crate) struct Core {
     pub(crate) jobs: Mutex<Option<Sender<Job>>>,
     pub(crate) preparing: AtomicBool,
     pub(crate) requests: Requests,
+    /// Who wants to know of an earlier deadline.
+    pub(crate) deadline_handler: Mutex<Option<DeadlineHandler>>,
     pub(crate) stats: Cells,
     pub(crate) ids: Ids,
     pub(crate) stopping: AtomicBool,
+    pub(crate) closing: AtomicBool,
     /// LSN of the mark of a clean stop, once that is durable.
     pub(crate) clean_mark: AtomicU64,
 }
@@ -88,6 +100,8 @@ impl Core {
             epoch,
             pending: Pending::new(next_lsn),
             waiters: Waiters::new(next_lsn - 1),
+            landed: Waiters::new(next_lsn - 1),
+            large_writer: LargeWriter::default(),
             encoder: Sleeper::default(),
             sync_busy: AtomicBool::new(false),
             synced: AtomicU64::new(next_lsn - 1),
@@ -100,9 +114,11 @@ impl Core {
             jobs: Mutex::new(Some(jobs)),
             preparing: AtomicBool::new(false),
             requests: Requests::default(),
+            deadline_handler: Mutex::default(),
             stats: Cells::default(),
             ids: Ids::default(),
             stopping: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             clean_mark: AtomicU64::new(0),
         }
     }
@@ -118,6 +134,11 @@ impl Core {
     /// The store has failed, was closed, or is being dropped.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The store is being closed: what would have to wait for room on the disk fails.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// Wakes the encoder if it sleeps and there is reason to.
@@ -163,9 +184,11 @@ impl Core {
         self.stopping.store(true, Ordering::SeqCst);
         self.encoder.wake();
         self.schedule.wake();
+        self.space.disk.wake();
         self.requests.stop();
         self.jobs.lock().take();
         self.bell.ring();
+        self.landed.close();
         self.waiters.close();
     }
 
@@ -182,15 +205,26 @@ impl Core {
 
     /// Waits until a position is durable; false when it never will be.
     pub(crate) fn wait_durable(self: &Arc<Self>, lsn: Lsn) -> bool {
+        self.wait_for(&self.waiters, lsn, Duration::MAX, || {})
+    }
+
+    /// Waits until the log has a position, whatever waits for a file, and does something each time that `every` has gone by.
+    pub(crate) fn wait_landed(self: &Arc<Self>, lsn: Lsn, every: Duration, something: impl FnMut()) -> bool {
+        self.wait_for(&self.landed, lsn, every, something)
+    }
+
+    fn wait_for(self: &Arc<Self>, waiters: &Waiters, lsn: Lsn, every: Duration, mut something: impl FnMut()) -> bool {
         let gate = Arc::new(Gate { open: AtomicBool::new(false), bell: Arc::clone(&self.bell) });
-        if self.waiters.add(lsn, gate.clone()) {
+        if waiters.add(lsn, gate.clone()) {
             self.kick();
             let mut held = self.bell.lock.lock();
             while !gate.open.load(Ordering::Acquire) && !self.is_stopping() {
-                self.bell.rung.wait(&mut held);
+                if self.bell.rung.wait_for(&mut held, every).timed_out() {
+                    MutexGuard::unlocked(&mut held, &mut something);
+                }
             }
         }
-        self.waiters.durable() >= lsn
+        waiters.durable() >= lsn
     }
 }
 
@@ -229,4 +263,6 @@ pub(crate) enum Job {
     Retire(Vec<u64>),
     /// Nobody needs these large files any more.
     RemoveLarge(Vec<u64>),
+    /// The free space is to be looked at.
+    Review,
 }

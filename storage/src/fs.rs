@@ -7,6 +7,11 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
+use rustix::io::Errno;
+
+static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
+
 /// What [`Fs::open`] should do about a file that is there, or is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -45,6 +50,8 @@ pub trait Fs: Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Whether the path exists.
     fn exists(&self, path: &Path) -> bool;
+    /// Bytes that we may still use of the file system that holds this directory.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 }
 
 /// The operations on an open file.
@@ -57,6 +64,9 @@ pub trait File: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Sets the size.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes the file at least `len` bytes long, with blocks of its own for all of them: a write below `len` can't fail for
+    /// want of space any more. When it fails the file may have grown.
+    fn allocate(&self, len: u64) -> io::Result<()>;
     /// The size.
     fn len(&self) -> io::Result<u64>;
     /// Whether it has no bytes.
@@ -67,6 +77,17 @@ pub trait File: Send + Sync {
     fn links(&self) -> io::Result<u64>;
     /// Takes an exclusive lock that lasts as long as the file is open; false when somebody else has it.
     fn try_lock(&self) -> io::Result<bool>;
+}
+
+/// Writes zeroes from `from` up to `to`, as long as `go_on` says so between the writes. Returns how far it got.
+pub(crate) fn write_zeroes(file: &dyn File, from: u64, to: u64, go_on: impl Fn() -> bool) -> io::Result<u64> {
+    let mut at = from;
+    while at < to && go_on() {
+        let n = (to - at).min(ZEROES.len() as u64);
+        file.write_all_at(&ZEROES[..n as usize], at)?;
+        at += n;
+    }
+    Ok(at)
 }
 
 /// The file system of the machine.
@@ -128,6 +149,11 @@ impl Fs for RealFs {
     fn exists(&self, path: &Path) -> bool {
         path.exists()
     }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = statvfs(path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
 }
 
 struct RealFile(fs::File);
@@ -160,6 +186,17 @@ impl File for RealFile {
         self.0.set_len(len)
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        loop {
+            match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+                Err(Errno::INTR) => {}
+                // The file system has no such call. What is below the present end has its blocks, since it was written.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeroes(self, self.len()?, len, || true).map(drop),
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
@@ -169,9 +206,9 @@ impl File for RealFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match rustix::fs::flock(&self.0, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        match flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

@@ -5,17 +5,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::bytes_cursor::Cursor;
-use crate::fs::{Fs, OpenMode};
+use crate::fs::{File, Fs, OpenMode};
 use crate::log::group::VERSION;
 use crate::types::Payload;
 
 const MAGIC: &[u8; 8] = b"WARRNLRG";
 const HEADER: usize = 40;
 const SUFFIX: &str = ".body";
-const WORKERS: usize = 4;
 const PIECE: usize = 1024 * 1024;
 
 /// The file of a large payload.
@@ -29,44 +27,48 @@ pub(crate) fn parse_name(name: &str) -> Option<u64> {
     (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok()).flatten()
 }
 
-/// Writes the payloads into files with these ids, a few at a time, and syncs them and their directory. Returns the bytes.
-pub(crate) fn write_all(fs: &dyn Fs, large_dir: &Path, payloads: &[Arc<dyn Payload>], ids: &[u64]) -> io::Result<u64> {
-    let mut total = 0;
-    let work: Vec<(&Arc<dyn Payload>, u64)> = payloads.iter().zip(ids.iter().copied()).collect();
-    for batch in work.chunks(WORKERS) {
-        let results: Vec<io::Result<u64>> = std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                batch.iter().map(|&(payload, id)| scope.spawn(move || write(fs, large_dir, &**payload, id))).collect();
-            workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|_| Err(io::Error::other("a payload panicked in encode"))))
-                .collect()
-        });
-        for result in results {
-            total += result?;
-        }
-    }
-    fs.sync_dir(large_dir)?;
-    Ok(total)
-}
-
-fn write(fs: &dyn Fs, large_dir: &Path, payload: &dyn Payload, id: u64) -> io::Result<u64> {
+/// Writes a payload into a file with this id and syncs both the file and its directory. Returns the bytes, or `None` when
+/// `go_on` said so between two writes. Nothing is left of a file that is not whole.
+pub(crate) fn write(
+    fs: &dyn Fs,
+    large_dir: &Path,
+    payload: &dyn Payload,
+    id: u64,
+    go_on: impl Fn() -> bool,
+) -> io::Result<Option<u64>> {
     let announced = payload.encoded_len();
     let mut body = Vec::with_capacity(announced);
     payload.encode(&mut body);
     if body.len() != announced {
         return Err(io::Error::other("a payload is not as long as it said"));
     }
-    let header = header(id, &body);
-    let file = fs.open(&path(large_dir, id), OpenMode::CreateNew)?;
-    file.write_all_at(&header, 0)?;
+    let path = path(large_dir, id);
+    let file = fs.open(&path, OpenMode::Create)?;
+    let written = write_body(&*file, id, &body, go_on).and_then(|written| {
+        if written.is_some() {
+            fs.sync_dir(large_dir)?;
+        }
+        Ok(written)
+    });
+    if !matches!(written, Ok(Some(_))) {
+        // What can't be removed is written over by the next try, or goes with the next start.
+        let _ = fs.remove_file(&path);
+    }
+    written
+}
+
+fn write_body(file: &dyn File, id: u64, body: &[u8], go_on: impl Fn() -> bool) -> io::Result<Option<u64>> {
+    file.write_all_at(&header(id, body), 0)?;
     let mut at = HEADER as u64;
     for piece in body.chunks(PIECE) {
+        if !go_on() {
+            return Ok(None);
+        }
         file.write_all_at(piece, at)?;
         at += piece.len() as u64;
     }
     file.sync_data()?;
-    Ok(at)
+    Ok(Some(at))
 }
 
 fn header(id: u64, body: &[u8]) -> Vec<u8> {

@@ -7,7 +7,8 @@
 //!
 //! - `store`: the public interface; `core`: what its threads share.
 //! - `commit`: pending buffer, encoder thread, sync thread, those who wait.
-//! - `log`: bytes of groups and entries, segments and their reuse.
+//! - `log`: bytes of groups and entries, names of segments.
+//! - `space`: files for the log, what is kept for a full disk, and how full it is; `shortage`: errors that pass.
 //! - `index`: which messages are live and where they are.
 //! - `schedule`, `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own; `shelf`: the part that is only there.
 //! - `recover`: from a directory back to an index.
@@ -29,7 +30,9 @@ mod reader;
 mod recover;
 mod schedule;
 mod shelf;
+mod shortage;
 mod snapshot;
+mod space;
 mod spill;
 mod state;
 mod stats;
@@ -42,6 +45,6 @@ pub use spill::{Spill, SpillBatch, SpillOptions, SpillStats};
 pub use stats::{BUCKETS, Histogram, Stats};
 pub use store::Store;
 pub use types::{
-    Durable, Lsn, Meta, Payload, Place, QueueId, ReadBatch, ReadMessage, Recovered, RecoveredQueue, Seq, SeqRange,
+    Due, Durable, Lsn, Meta, Payload, Place, QueueId, ReadBatch, ReadMessage, Recovered, RecoveredQueue, Seq, SeqRange,
     TopologyChange, TxOp,
 };

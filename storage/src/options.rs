@@ -19,6 +19,11 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Free segments kept for reuse; what comes above is unlinked.
     pub pool_segments: usize,
+    /// Segment files kept for a full disk: what must go on then (settlements, checkpoints, what was already appended) is
+    /// written into these. Made in the background as far as there is room.
+    pub reserve_segments: usize,
+    /// The disk counts as low when fewer bytes than this are free.
+    pub disk_free_limit: u64,
     /// How long after the first change the state goes into sled.
     pub checkpoint_interval: Duration,
     /// Log written since the last snapshot that calls for another (or twice the index, whichever is more).
@@ -44,6 +49,8 @@ impl Options {
             // A snapshot frees about `snapshot_bytes` of log at once; a pool of that size takes it all, so a steady load
             // never unlinks and never zeroes.
             pool_segments: 6,
+            reserve_segments: 4,
+            disk_free_limit: 50_000_000,
             checkpoint_interval: Duration::from_millis(500),
             snapshot_bytes: 256 * MIB,
             sled_cache_bytes: 8 * MIB,

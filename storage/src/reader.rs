@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use rustix::io::Errno;
 
 use crate::core::Core;
 use crate::fs::{File, OpenMode};
@@ -16,11 +15,13 @@ use crate::index::chunk::{CHUNK, place_of};
 use crate::index::cold::ChunkRef;
 use crate::index::columns::Columns;
 use crate::index::queue::LiveMessage;
+use crate::index::timers::DueNow;
 use crate::large;
 use crate::log::record;
 use crate::log::segment;
 use crate::schedule::Unreadable;
-use crate::types::{Durable, Place, QueueId, ReadBatch, ReadMessage, Seq};
+use crate::shortage;
+use crate::types::{Due, Durable, Lsn, Place, QueueId, ReadBatch, ReadMessage, Seq};
 
 /// Neighbours on disk with no more than this between them are read at once.
 const GAP: u64 = 16 * 1024;
@@ -33,8 +34,15 @@ const AHEAD: usize = 2;
 /// Time before a read is tried again for which the process lacked file descriptors or memory.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// One read that somebody asked for.
-pub(crate) struct Request {
+/// Something that somebody asked for.
+pub(crate) enum Request {
+    Read(Read),
+    /// The messages that are due at a time.
+    Due(u64, Box<dyn FnOnce(Due) + Send>),
+}
+
+/// One read.
+pub(crate) struct Read {
     pub(crate) queue: QueueId,
     pub(crate) from: Seq,
     pub(crate) max_messages: usize,
@@ -109,8 +117,8 @@ pub(crate) struct Postponed {
 }
 
 impl Postponed {
-    pub(crate) fn new(core: &Arc<Core>, request: Request) -> Arc<Self> {
-        Arc::new(Self { core: Arc::downgrade(core), request: Mutex::new(Some(request)) })
+    pub(crate) fn new(core: &Arc<Core>, read: Read) -> Arc<Self> {
+        Arc::new(Self { core: Arc::downgrade(core), request: Mutex::new(Some(Request::Read(read))) })
     }
 }
 
@@ -123,16 +131,32 @@ impl Durable for Postponed {
 }
 
 /// Runs until the store stops.
-pub(crate) fn run(core: &Core) {
+pub(crate) fn run(core: &Arc<Core>) {
     let mut reader = Reader { core, open: VecDeque::new() };
     while let Some(request) = core.requests.next() {
-        let Some(batch) = reader.read(request.queue, request.from, request.max_messages, request.max_bytes) else {
-            return;
+        let request = match request {
+            Request::Read(read) => read,
+            Request::Due(now_ms, done) => {
+                let Some(due) = reader.due(now_ms) else {
+                    return;
+                };
+                done(due);
+                continue;
+            }
         };
-        let next = (!batch.end).then_some(batch.next);
-        (request.done)(batch);
-        if let Some(next) = next.filter(|_| core.requests.is_empty()) {
-            reader.ahead(request.queue, next);
+        match reader.read(&request) {
+            Some(Ok(batch)) => {
+                let next = (!batch.end).then_some(batch.next);
+                let queue = request.queue;
+                (request.done)(batch);
+                if let Some(next) = next.filter(|_| core.requests.is_empty()) {
+                    reader.ahead(queue, next);
+                }
+            }
+            Some(Err(lsn)) => {
+                core.waiters.add(lsn, Postponed::new(core, request));
+            }
+            None => return,
         }
         // An idle reader holds no files open: some may have been unlinked, and their space comes back only then.
         if core.requests.is_empty() {
@@ -149,17 +173,23 @@ struct Choice {
     bytes: usize,
     wanted: Vec<LiveMessage>,
     batch: ReadBatch,
+    /// Position of a message that is still on its way into the log, and that none behind it may overtake.
+    held: Option<Lsn>,
 }
 
 impl Choice {
-    fn new(queue: QueueId, from: Seq, max_messages: usize, max_bytes: usize) -> Self {
+    fn new(request: &Read) -> Self {
+        let Read { queue, from, max_messages, max_bytes, .. } = *request;
         let batch = ReadBatch { next: from, end: true, ..ReadBatch::default() };
-        Self { queue, max_messages, max_bytes, bytes: 0, wanted: Vec::new(), batch }
+        Self { queue, max_messages, max_bytes, bytes: 0, wanted: Vec::new(), batch, held: None }
     }
 
     /// Picks and pins messages until there are enough or none is left. If columns are needed that are not in memory, it comes
     /// back with them, and the next in order, and wants to be called again.
     fn go_on(&mut self, index: &mut Index) -> Vec<ChunkRef> {
+        let held = index.held.first(self.queue, self.batch.next);
+        self.held = held.map(|(_, lsn)| lsn);
+        self.batch.end = held.is_none();
         let Some(queue) = index.queues.get_mut(&self.queue) else {
             return Vec::new();
         };
@@ -185,11 +215,11 @@ impl Choice {
                 let (location, len) = columns.entry(slot);
                 self.bytes = self.bytes.saturating_add(len as usize);
                 let full = self.bytes > self.max_bytes && !self.wanted.is_empty();
-                if full || self.wanted.len() >= self.max_messages {
+                let seq = number * CHUNK + slot as u64;
+                if full || self.wanted.len() >= self.max_messages || held.is_some_and(|(held, _)| held < seq) {
                     self.batch.end = false;
                     return Vec::new();
                 }
-                let seq = number * CHUNK + slot as u64;
                 let redelivered = seq < redelivered_below || chunk.is_redelivered(slot);
                 self.batch.next = seq + 1;
                 self.wanted.push(LiveMessage { seq, location, len, meta: columns.meta(slot), redelivered });
@@ -206,12 +236,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// One batch; `None` when the store stops.
-    fn read(&mut self, queue: QueueId, from: Seq, max_messages: usize, max_bytes: usize) -> Option<ReadBatch> {
-        let (wanted, mut batch) = self.choose(Choice::new(queue, from, max_messages, max_bytes))?;
+    /// One batch, or the position to wait for before there can be one. `None` when the store stops.
+    fn read(&mut self, request: &Read) -> Option<Result<ReadBatch, Lsn>> {
+        let Choice { wanted, mut batch, held, .. } = self.choose(Choice::new(request))?;
+        if let Some(lsn) = held.filter(|_| wanted.is_empty()) {
+            return Some(Err(lsn));
+        }
         let outcome = self.read_wanted(&wanted, &mut batch);
         self.unpin(&wanted);
-        outcome.map(|()| batch)
+        outcome.map(|()| Ok(batch))
     }
 
     fn read_wanted(&mut self, wanted: &[LiveMessage], batch: &mut ReadBatch) -> Option<()> {
@@ -235,7 +268,7 @@ impl Reader<'_> {
     fn insist<T>(&mut self, mut read: impl FnMut(&mut Self) -> io::Result<T>) -> Option<io::Result<T>> {
         loop {
             match read(self) {
-                Err(error) if is_shortage(&error) => {
+                Err(error) if shortage::is_scarce(&error) => {
                     tracing::warn!(%error, "cannot read messages now");
                     self.open.clear();
                     if !self.core.requests.pause(RETRY) {
@@ -249,7 +282,7 @@ impl Reader<'_> {
 
     /// Picks the messages and pins what holds their bytes, so that neither is reused before they are read. What of the index
     /// is not in memory is read from sled, without the lock. `None` when the store stops meanwhile.
-    fn choose(&self, mut choice: Choice) -> Option<(Vec<LiveMessage>, ReadBatch)> {
+    fn choose(&self, mut choice: Choice) -> Option<Choice> {
         let mut loaded = Vec::new();
         loop {
             let any = !loaded.is_empty();
@@ -264,7 +297,7 @@ impl Reader<'_> {
                 self.core.evict();
             }
             if cold.is_empty() {
-                return Some((choice.wanted, choice.batch));
+                return Some(choice);
             }
             for at in cold {
                 let Some(columns) = self.columns(at) else {
@@ -292,6 +325,26 @@ impl Reader<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// What is due; `None` when the store stops.
+    fn due(&self, now_ms: u64) -> Option<Due> {
+        let mut due = DueNow::default();
+        let mut loaded = None;
+        loop {
+            let cold = {
+                let mut index = self.core.index.lock();
+                if let Some((at, columns)) = loaded.take() {
+                    index.install(at, columns);
+                }
+                match index.collect_due(now_ms, &mut due) {
+                    Some(cold) => cold,
+                    None => return Some(index.answer_due(now_ms, due)),
+                }
+            };
+            self.core.evict();
+            loaded = self.columns(cold)?.map(|columns| (cold, columns));
         }
     }
 
@@ -398,11 +451,6 @@ impl Reader<'_> {
         self.open.push_back((id, Arc::clone(&file)));
         Ok(file)
     }
-}
-
-/// The process, or the machine, has too many files open or too little memory: the bytes are as good as before.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 fn push(batch: &mut ReadBatch, message: &LiveMessage, payload: Bytes) {

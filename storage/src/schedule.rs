@@ -11,6 +11,7 @@ pub(crate) struct Schedule {
     state: Mutex<Pending>,
     changed: Condvar,
     said: AtomicBool,
+    marking: AtomicBool,
 }
 
 #[derive(Default)]
@@ -74,6 +75,16 @@ impl Schedule {
     pub(crate) fn wake(&self) {
         drop(self.state.lock());
         self.changed.notify_all();
+    }
+
+    /// Notes whether a checkpoint is in sled and waits for its mark in the log.
+    pub(crate) fn set_marking(&self, marking: bool) {
+        self.marking.store(marking, Ordering::Release);
+    }
+
+    /// See [`Schedule::set_marking`].
+    pub(crate) fn waits_for_mark(&self) -> bool {
+        self.marking.load(Ordering::Acquire)
     }
 
     /// Waits for something to do. With `quiet` one interval without a change is something.

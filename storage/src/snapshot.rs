@@ -55,7 +55,25 @@ pub(crate) fn write(
     if fs.exists(&temporary) {
         fs.remove_file(&temporary)?;
     }
-    let file = fs.open(&temporary, OpenMode::CreateNew)?;
+    let written = write_temporary(fs, &temporary, base, index, shelf);
+    if written.is_err() {
+        // It may be what fills the disk. If it can't be removed, the next snapshot does it.
+        let _ = fs.remove_file(&temporary);
+    }
+    let bytes = written?;
+    fs.rename(&temporary, &data_dir.join(NAME))?;
+    fs.sync_dir(data_dir)?;
+    Ok(bytes)
+}
+
+fn write_temporary(
+    fs: &dyn Fs,
+    temporary: &Path,
+    base: &Base,
+    index: &Mutex<Index>,
+    shelf: &Shelf,
+) -> Result<u64, WriteError> {
+    let file = fs.open(temporary, OpenMode::CreateNew)?;
     let mut out = Writer { file, at: 0, buf: Vec::new(), blocks: 0 };
     out.header(base);
     let (dropped, keys, queues) = {
@@ -97,8 +115,6 @@ pub(crate) fn write(
     out.block(kind::END, &blocks.to_le_bytes());
     out.flush()?;
     out.file.sync_data()?;
-    fs.rename(&temporary, &data_dir.join(NAME))?;
-    fs.sync_dir(data_dir)?;
     Ok(out.at)
 }
 

@@ -64,6 +64,8 @@ pub struct Stats {
     pub segments: usize,
     /// Free segment files kept for reuse.
     pub free_segments: usize,
+    /// Segment files kept for a full disk.
+    pub reserve_segments: usize,
     /// Bytes appended and not yet durable.
     pub pending_bytes: usize,
     /// Bytes of memory that the part of the index takes which sled may have alone.

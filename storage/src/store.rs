@@ -2,8 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
@@ -14,14 +14,16 @@ use crate::commit::syncer;
 use crate::core::{Core, Job};
 use crate::error::{CloseError, OpenError};
 use crate::fs::File;
-use crate::large;
-use crate::log::record::{Body, ENQUEUE_HEADER, Entry, Purge, Requeue};
+use crate::log::record::{Entry, Purge, Requeue};
 use crate::options::Options;
-use crate::reader::{self, Postponed, Request};
+use crate::reader::{self, Postponed, Read, Request};
 use crate::recover::{self, Opened};
+use crate::space;
 use crate::spill::{Spill, SpillOptions};
 use crate::stats::Stats;
-use crate::types::{Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp};
+use crate::types::{
+    Due, Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp,
+};
 
 /// A durable store in one data directory.
 ///
@@ -33,7 +35,6 @@ pub struct Store {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store is open.
     lock: Mutex<Option<Arc<dyn File>>>,
-    closing: AtomicBool,
     spill: Spill,
 }
 
@@ -65,7 +66,6 @@ impl Store {
             keeper: Mutex::default(),
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
-            closing: AtomicBool::new(false),
             spill,
         });
         let spawned = [
@@ -75,7 +75,7 @@ impl Store {
                 reader::run(core);
                 Ok(())
             }),
-            spawn(&core, "warren-space", move |core| keep_space(core, &work)),
+            spawn(&core, "warren-space", move |core| space::thread::run(core, &work)),
         ];
         let mut threads = Vec::new();
         for thread in spawned {
@@ -94,8 +94,7 @@ impl Store {
 
     /// A message enters a queue.
     pub fn enqueue(&self, queue: QueueId, seq: Seq, meta: Meta, payload: Arc<dyn Payload>) -> Lsn {
-        let bytes = ENQUEUE_HEADER + payload.encoded_len();
-        self.core.pending.append(enqueue_entry(queue, seq, &meta, payload, false), bytes)
+        self.append(enqueue_entry(queue, seq, &meta, payload, false))
     }
 
     /// Messages leave a queue for good.
@@ -127,7 +126,7 @@ impl Store {
             })
             .collect();
         entries.push(Entry::TxEnd { count });
-        let bytes = entries.iter().map(|entry| entry.span(Body::Inline)).sum();
+        let bytes = entries.iter().map(Entry::pending_bytes).sum();
         self.core.pending.append_all(entries, bytes)
     }
 
@@ -156,7 +155,8 @@ impl Store {
     }
 
     /// Reads live messages of a queue in order, from `from` on, until one of the two limits is reached (but at least one).
-    /// `done` is called on a reader thread, after everything appended before this call is durable. If the store stops before
+    /// `done` is called on a reader thread, after everything appended before this call is durable, as far as the queue's
+    /// messages from `from` on are concerned. If the store stops before
     /// that, or has stopped, it is dropped without a call: an empty batch would say that there are no messages.
     pub fn read(
         &self,
@@ -166,8 +166,30 @@ impl Store {
         max_bytes: usize,
         done: Box<dyn FnOnce(ReadBatch) + Send>,
     ) {
-        let request = Request { queue, from, max_messages: max_messages.max(1), max_bytes, done };
-        self.notify_at(self.core.pending.last(), Postponed::new(&self.core, request));
+        let request = Read { queue, from, max_messages: max_messages.max(1), max_bytes, done };
+        if self.core.landed.add(self.core.pending.last(), Postponed::new(&self.core, request)) {
+            self.core.kick();
+        }
+    }
+
+    /// The earliest wall time, in milliseconds since the Unix epoch, at which a stored message may expire, as far as is known:
+    /// it may turn out that the message is gone, never that there was an earlier one. `None` when no message has a deadline.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.core.index.lock().next_deadline()
+    }
+
+    /// Calls `handler` whenever [`Store::next_deadline`] has moved to an earlier time than anybody was told, also by
+    /// [`Due::next`]. It is called from a store thread and must be quick. Ask for the next deadline once after this: only what
+    /// comes later is told.
+    pub fn on_deadline(&self, handler: Box<dyn Fn(u64) + Send + Sync>) {
+        *self.core.deadline_handler.lock() = Some(Arc::from(handler));
+    }
+
+    /// Names the live messages whose deadline is at or before `now_ms`, some thousands at a time. Each is named at most once
+    /// per opening of the store. `done` is called on a store thread; it is dropped without a call when the store stops.
+    pub fn due(&self, now_ms: u64, done: Box<dyn FnOnce(Due) + Send>) {
+        self.core.requests.push(Request::Due(now_ms, done));
     }
 
     /// Room on disk for messages that need not survive.
@@ -181,6 +203,31 @@ impl Store {
         self.core.failure.add(handler);
     }
 
+    /// The disk is full or nearly so: what is appended is still taken, but publishers should be held. Settlements, deletes
+    /// and purges go on.
+    #[must_use]
+    pub fn is_disk_low(&self) -> bool {
+        self.core.space.disk.is_low()
+    }
+
+    /// Calls `handler` whenever [`Store::is_disk_low`] changes, at once if the disk is low now. The calls come from threads
+    /// of the store, which wait for it: it must be quick.
+    pub fn on_disk(&self, handler: Box<dyn Fn(bool) + Send + Sync>) {
+        self.core.space.disk.add(handler.into());
+    }
+
+    /// Free bytes of the file system as last looked at, and the limit.
+    #[must_use]
+    pub fn disk_free(&self) -> (u64, u64) {
+        self.core.space.disk.figures()
+    }
+
+    /// Sets another limit, in bytes.
+    pub fn set_disk_free_limit(&self, bytes: u64) {
+        self.core.space.disk.set_limit(bytes);
+        self.core.post(Job::Review);
+    }
+
     /// Commits everything, notes which messages were delivered before, checkpoints, and leaves the mark of a clean stop.
     /// `redelivered` adds to what the store already knows to be redelivered.
     ///
@@ -188,9 +235,10 @@ impl Store {
     ///
     /// When the store has failed, or fails now; the next start is then one after a crash.
     pub fn close(&self, redelivered: Vec<(QueueId, Vec<SeqRange>)>) -> Result<(), CloseError> {
-        if self.closing.swap(true, Ordering::AcqRel) {
+        if self.core.closing.swap(true, Ordering::AcqRel) {
             return Err(CloseError::Closed);
         }
+        self.core.space.disk.wake();
         for (queue, ranges) in redelivered {
             self.append(Entry::Requeue(Box::new(Requeue { queue, delivery_count: 0, ranges })));
         }
@@ -226,17 +274,24 @@ impl Store {
     /// Figures since the store was opened.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let (segments, free_segments) = self.core.space.counts();
+        let (segments, free_segments, reserve_segments) = self.core.space.counts();
         let (index_bytes, cold_chunks) = {
             let index = self.core.index.lock();
             (index.cache.resident, index.cache.cold)
         };
-        let pending_bytes = self.pending_bytes();
-        Stats { segments, free_segments, pending_bytes, index_bytes, cold_chunks, ..self.core.stats.read() }
+        Stats {
+            segments,
+            free_segments,
+            reserve_segments,
+            pending_bytes: self.pending_bytes(),
+            index_bytes,
+            cold_chunks,
+            ..self.core.stats.read()
+        }
     }
 
     fn append(&self, entry: Entry) -> Lsn {
-        let bytes = entry.span(Body::Inline);
+        let bytes = entry.pending_bytes();
         self.core.pending.append(entry, bytes)
     }
 
@@ -246,6 +301,9 @@ impl Store {
         self.spill.close();
         join(self.keeper.lock().take());
         for thread in std::mem::take(&mut *self.threads.lock()) {
+            join(Some(thread));
+        }
+        for thread in self.core.large_writer.take_threads() {
             join(Some(thread));
         }
         self.core.shelf.close();
@@ -294,37 +352,4 @@ fn spawn(
         core.stop();
         OpenError::Io { action: "start a thread for", path: core.options.data_dir.clone(), source }
     })
-}
-
-/// Runs until the store stops.
-fn keep_space(core: &Core, work: &Receiver<Job>) -> Result<(), String> {
-    while let Ok(job) = work.recv() {
-        match job {
-            Job::Prepare => {
-                let prepared = core.space.prepare(|| !core.is_stopping());
-                core.preparing.store(false, Ordering::Release);
-                match prepared {
-                    Ok(bytes) => core.stats.prepared(bytes),
-                    // Without it the next segment is made when it is needed.
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot prepare the next segment of the log");
-                    }
-                }
-            }
-            Job::Retire(dead) => {
-                if let Err(error) = core.space.retire(&dead) {
-                    tracing::warn!(%error, "cannot recycle a segment of the log");
-                }
-            }
-            Job::RemoveLarge(files) => {
-                for file in files {
-                    let path = large::path(&core.large_dir, file);
-                    if let Err(error) = core.options.fs.remove_file(&path) {
-                        tracing::warn!(path = %path.display(), %error, "cannot remove a large message");
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
 }

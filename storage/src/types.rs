@@ -145,6 +145,17 @@ pub struct ReadBatch {
     pub damaged: Vec<Seq>,
 }
 
+/// Messages that have expired.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// In ascending order for each queue.
+    pub messages: Vec<(QueueId, Vec<Seq>)>,
+    /// There are more: ask again at once.
+    pub more: bool,
+    /// As [`crate::Store::next_deadline`].
+    pub next: Option<u64>,
+}
+
 /// One message read back from the store.
 #[derive(Debug)]
 pub struct ReadMessage {

@@ -1,5 +1,6 @@
 //! Alarms of the node: short of memory, short of disk. While one is on, connections that publish are blocked.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::Broker;
@@ -84,25 +85,25 @@ impl Broker {
     }
 
     /// Has the alarm for the disk follow the store.
-    pub fn watch_disk(self: &std::sync::Arc<Self>) {
-        let broker = std::sync::Arc::downgrade(self);
-        on_disk(&self.store, move |low, free, limit| {
+    pub fn watch_disk(self: &Arc<Self>) {
+        let broker = Arc::downgrade(self);
+        let changed = move |low: bool| {
             let Some(broker) = broker.upgrade() else { return };
             // What space is left is for messages that must not be lost.
             broker.store.spill().pause(low);
-            if broker.set_alarm(Alarm::Disk, low) {
-                if low {
-                    tracing::warn!(free_bytes = free, limit_bytes = limit, "low on disk: publishers are blocked");
-                } else {
-                    tracing::info!(free_bytes = free, limit_bytes = limit, "enough disk again: publishers go on");
-                }
+            let (free, limit) = broker.store.disk_free();
+            if !broker.set_alarm(Alarm::Disk, low) {
+                return;
             }
-        });
+            if low {
+                tracing::warn!(free_bytes = free, limit_bytes = limit, "low on disk: publishers are blocked");
+            } else {
+                tracing::info!(free_bytes = free, limit_bytes = limit, "enough disk again: publishers go on");
+            }
+        };
+        self.store.on_disk(Box::new(changed));
     }
 }
-
-/// Calls `changed` with whether the disk is low, its free bytes and the limit, whenever that changes.
-fn on_disk(_store: &std::sync::Arc<storage::Store>, _changed: impl Fn(bool, u64, u64) + Send + Sync + 'static) {}
 
 #[cfg(test)]
 mod tests {

@@ -132,6 +132,8 @@ fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
     options.checkpoint_interval = configured.checkpoint_interval;
     options.snapshot_bytes = configured.snapshot_bytes;
     options.sled_cache_bytes = configured.sled_cache_bytes;
+    options.disk_free_limit = configured.disk_free_limit;
+    options.reserve_segments = configured.reserve_segments;
     options.index_cache_bytes = configured.index_cache_bytes;
     let (store, found) = Store::open(options).map_err(|error| match error {
         OpenError::Io { .. } => anyhow::anyhow!("{error} ({})", settings.describe("storage.data_dir")),

@@ -134,6 +134,10 @@ impl Fs for GatedFs {
     fn exists(&self, path: &Path) -> bool {
         RealFs.exists(path)
     }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        RealFs.free_bytes(path)
+    }
 }
 
 impl File for GatedFile {
@@ -158,6 +162,10 @@ impl File for GatedFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.file.allocate(len)
     }
 
     fn len(&self) -> io::Result<u64> {

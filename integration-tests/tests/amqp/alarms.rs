@@ -1,4 +1,4 @@
-//! Short of memory: publishers are blocked and told, consumers go on, and publishing goes on by itself.
+//! Short of memory or disk: publishers are blocked and told, consumers go on, and publishing goes on by itself.
 
 use crate::support::*;
 use futures_util::StreamExt;
@@ -57,6 +57,26 @@ fn a_publisher_is_told_and_its_first_message_is_taken() {
     assert_eq!(other.declare(1, &queue, 1).1, 2, "what was sent before the end was not lost");
     let message = other.get(1, &queue, true).expect("a message");
     assert_eq!(message.text(), "first");
+}
+
+#[test]
+fn reasons_name_what_is_short() {
+    if peer_is_set(WARREN_ONLY) {
+        return;
+    }
+    let disk = "[storage]\ndisk_free_limit = \"1000TB\"\n";
+    for (config, expected) in [(disk.to_owned(), "low on disk"), (format!("{disk}{ALWAYS}"), "low on disk & memory")] {
+        let server = server_with(&config);
+        let mut raw = confirming(&server);
+        let queue = raw.declare(1, "work", 2).0;
+        raw.publish(1, ("", &queue), 0, PERSISTENT, b"first");
+        assert_eq!(confirm_and_reason(&mut raw), expected);
+        // Consuming, settling and deleting go on.
+        let mut consumer = server.channel();
+        let message = consumer.get(1, &queue, true).expect("a message");
+        assert_eq!(message.text(), "first");
+        consumer.call(1, id::QUEUE_DELETE, Bytes::new().short(0).shortstr(&queue).octet(0), id::QUEUE_DELETE_OK);
+    }
 }
 
 #[test]

@@ -6,15 +6,15 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use crate::core::Core;
+use crate::core::{Core, Job};
 use crate::index::Position;
-use crate::large;
 use crate::log::group::{self, GroupHeader, HEADER};
 use crate::log::location::Location;
 use crate::log::record::{Body, ENQUEUE_HEADER, Entry, Op, Target};
 use crate::log::segment::Segment;
-use crate::types::Payload;
 
+use super::held::{Gone, Held};
+use super::large_writer::{Done, LargeWriter, Task};
 use super::sleeper::Sleep;
 use super::{Group, Spare};
 
@@ -24,8 +24,14 @@ pub(crate) const ENOUGH: u64 = 64 * 1024;
 const GROUP_MAX: usize = 1024 * 1024;
 /// Time between the starts of two groups that are smaller than [`ENOUGH`]: syncs back to back burn CPU for nothing.
 const PACE: Duration = Duration::from_micros(300);
-/// Large payloads written at the same time.
-const LARGE_BATCH: usize = 16;
+/// Where an entry comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// It was just taken from the pending buffer.
+    Batch,
+    /// It has waited for a file.
+    Released,
+}
 
 /// State of the encoder thread.
 pub(crate) struct Encoder {
@@ -40,7 +46,19 @@ pub(crate) struct Encoder {
     tx_sum: u32,
     /// Entries taken from the pending buffer and not encoded yet.
     batch: VecDeque<Entry>,
+    /// So many of them are free to be encoded: one, or the rest of a transaction.
+    admitted: usize,
+    /// Those that wait for files of large payloads.
+    held: Held,
+    /// Those that waited, with their places in the order of the appends.
+    released: VecDeque<(u64, Entry)>,
+    /// Place of the front of the batch in the order of the appends: its LSN, as it was given to whoever appended it.
+    next_ticket: u64,
+    /// LSN of the next entry in the log. It differs only as long as entries wait: those behind them move up, and when the
+    /// last has followed, as many are in the log as were appended.
     next_lsn: u64,
+    /// Up to here the sync thread knows what is encoded or waits.
+    landed: u64,
     taken: u64,
     // The group being built; `buf` is empty when there is none.
     buf: Vec<u8>,
@@ -70,7 +88,12 @@ impl Encoder {
             link: at.link,
             tx_sum: 0,
             batch: VecDeque::new(),
+            admitted: 0,
+            held: Held::default(),
+            released: VecDeque::new(),
+            next_ticket: 0,
             next_lsn: 0,
+            landed: 0,
             taken: 0,
             buf: Vec::new(),
             ops: Vec::new(),
@@ -88,8 +111,11 @@ impl Encoder {
         while !core.is_stopping() {
             self.take();
             self.fill()?;
-            if self.buf.is_empty() {
-                core.encoder.sleep(Sleep::Idle, None, || !core.pending.is_empty() || core.is_stopping());
+            let told = self.landed + 1 >= self.next_ticket;
+            if self.buf.is_empty() && told {
+                core.encoder.sleep(Sleep::Idle, None, || {
+                    !core.pending.is_empty() || core.large_writer.has_news() || core.is_stopping()
+                });
             } else if core.sync_busy.load(Ordering::SeqCst) {
                 let state = if self.full { Sleep::Full } else { Sleep::Pacing };
                 core.encoder.sleep(state, None, || {
@@ -97,6 +123,9 @@ impl Encoder {
                         || (state == Sleep::Pacing && core.pending.untaken() >= ENOUGH)
                         || core.is_stopping()
                 });
+            } else if self.buf.is_empty() {
+                // Nothing but messages that wait for files: readers of others need not wait for these.
+                self.send(self.offset)?;
             } else if let Some(wait) = self.pace() {
                 core.encoder
                     .sleep(Sleep::Pacing, Some(wait), || core.pending.untaken() >= ENOUGH || core.is_stopping());
@@ -121,18 +150,22 @@ impl Encoder {
         }
         let (first, taken) = self.core.pending.take(&mut self.batch);
         if !self.batch.is_empty() {
-            self.next_lsn = first;
+            debug_assert!(self.next_ticket == first || self.next_ticket == 0);
+            if self.next_ticket == 0 {
+                (self.next_ticket, self.next_lsn) = (first, first);
+            }
             self.taken += taken;
         }
     }
 
     /// Encodes entries until none is left or the group is full.
     fn fill(&mut self) -> Result<(), String> {
-        while !self.full && !self.batch.is_empty() {
-            if self.batch.front().is_some_and(|entry| self.is_large(entry)) {
-                self.write_large()?;
-            }
-            let Some(entry) = self.batch.front() else {
+        self.collect_files();
+        while !self.full {
+            let Some(source) = self.choose() else {
+                break;
+            };
+            let Some(entry) = self.front(source) else {
                 break;
             };
             let mut body = self.body_of(entry);
@@ -140,9 +173,11 @@ impl Encoder {
             let room = usize::try_from(self.segment.len - self.offset).unwrap_or(usize::MAX);
             if self.buf.is_empty() {
                 if group::span(span) > room as u64 {
-                    self.roll(span)?;
+                    if !self.roll(source)? {
+                        break;
+                    }
                     // What stands in the segment before is out of reach of a reference now.
-                    let Some(entry) = self.batch.front() else {
+                    let Some(entry) = self.front(source) else {
                         break;
                     };
                     body = self.body_of(entry);
@@ -154,7 +189,7 @@ impl Encoder {
                 self.full = true;
                 break;
             }
-            let Some(entry) = self.batch.pop_front() else {
+            let Some(entry) = self.pop(source) else {
                 break;
             };
             self.encode(entry, body)?;
@@ -166,14 +201,6 @@ impl Encoder {
     }
 
     fn encode(&mut self, entry: Entry, body: Body) -> Result<(), String> {
-        if let Body::Elsewhere(location, _) = body
-            && let Some(file) = location.as_large()
-            && !self.core.index.lock().usage.pin_large(file)
-        {
-            // It went between `body_of` and here: the entry takes another turn and gets a new file.
-            self.batch.push_front(entry);
-            return Ok(());
-        }
         let mut target = Target {
             key: &self.core.key,
             segment: self.segment.id,
@@ -188,6 +215,174 @@ impl Encoder {
         Ok(())
     }
 
+    /// Where the next entry comes from, if there is one. Those whose files have come go first, but not into the middle of a
+    /// transaction.
+    fn choose(&mut self) -> Option<Source> {
+        while self.admitted == 0 {
+            if !self.released.is_empty() {
+                return Some(Source::Released);
+            }
+            self.batch.front()?;
+            self.admit();
+        }
+        Some(Source::Batch)
+    }
+
+    fn front(&self, source: Source) -> Option<&Entry> {
+        match source {
+            Source::Batch => self.batch.front(),
+            Source::Released => self.released.front().map(|(_, entry)| entry),
+        }
+    }
+
+    fn pop(&mut self, source: Source) -> Option<Entry> {
+        match source {
+            Source::Batch => {
+                self.admitted -= 1;
+                self.next_ticket += 1;
+                self.batch.pop_front()
+            }
+            Source::Released => self.released.pop_front().map(|(_, entry)| entry),
+        }
+    }
+
+    /// Lets the front of the batch pass, a transaction as a whole, or puts it aside until its files are there.
+    fn admit(&mut self) {
+        let Some(entry) = self.batch.front() else {
+            return;
+        };
+        if !entry.is_in_tx() {
+            if self.pin_or_lack(0) {
+                return self.hold(1);
+            }
+            if !self.held.is_empty() {
+                self.pass();
+            }
+            self.admitted = 1;
+            return;
+        }
+        let end = self.batch.iter().position(|entry| matches!(entry, Entry::TxEnd { .. }));
+        let len = end.map_or(self.batch.len(), |end| end + 1);
+        let mut lacks = false;
+        for at in 0..len {
+            lacks |= self.pin_or_lack(at);
+        }
+        let behind = !self.held.is_empty() && self.batch.range(..len).any(|entry| self.held.is_named_by(entry));
+        if lacks || behind {
+            return self.hold(len);
+        }
+        self.admitted = len;
+    }
+
+    /// Whether the payload of an entry of the batch needs a file that is not there, or no longer. A file that is there is
+    /// pinned until the entry is in force.
+    fn pin_or_lack(&self, at: usize) -> bool {
+        let Some(Entry::Enqueue { payload, .. }) = self.batch.get(at) else {
+            return false;
+        };
+        let file = Location(payload.place().get()).as_large();
+        let is_large = payload.encoded_len() >= self.core.options.large_bytes;
+        match file {
+            Some(file) if self.core.index.lock().usage.pin_large(file) => false,
+            _ => is_large,
+        }
+    }
+
+    /// Puts the first entries of the batch aside and has the files written that they lack.
+    fn hold(&mut self, len: usize) {
+        let entries: Vec<Entry> = self.batch.drain(..len).collect();
+        let first = self.next_ticket;
+        self.next_ticket += len as u64;
+        let last = self.next_ticket - 1;
+        let bytes = entries.iter().map(Entry::pending_bytes).sum::<usize>() as u64;
+        self.taken -= bytes;
+        let mut tasks = Vec::new();
+        {
+            let mut index = self.core.index.lock();
+            for entry in &entries {
+                let Entry::Enqueue { queue, seq, payload, .. } = entry else {
+                    continue;
+                };
+                index.held.add(*queue, *seq, last);
+                let file = Location(payload.place().get()).as_large();
+                let is_there = file.is_some_and(|file| index.has_large(file));
+                let is_large = payload.encoded_len() >= self.core.options.large_bytes;
+                if is_large && !is_there && !self.held.is_awaited(payload) {
+                    let id = self.core.new_large_id();
+                    let given_up = self.held.await_file(id, payload);
+                    tasks.push(Task { id, payload: Arc::clone(payload), given_up });
+                }
+            }
+        }
+        self.held.push(first, entries, bytes);
+        for task in tasks {
+            LargeWriter::write(&self.core, task);
+        }
+    }
+
+    /// The front of the batch passes those that wait.
+    fn pass(&mut self) {
+        let Some(entry) = self.batch.front() else {
+            return;
+        };
+        let gone = self.held.pass(entry);
+        if gone.is_empty() {
+            return;
+        }
+        {
+            let mut index = self.core.index.lock();
+            for Gone { queue, seq, payload, was_waiting } in gone {
+                index.skip(queue, seq);
+                if let Some(file) = Location(payload.place().get()).as_large()
+                    && !was_waiting
+                {
+                    index.usage.unpin_large(file);
+                }
+            }
+        }
+        // A writer may be waiting for room that it needs no longer.
+        self.core.space.disk.wake();
+        self.release();
+    }
+
+    /// Takes in which files have been written, and lets go on what waited for them.
+    fn collect_files(&mut self) {
+        let done = self.core.large_writer.take_done();
+        if done.is_empty() {
+            return;
+        }
+        for Done { id, is_there } in done {
+            let Some((payload, needed)) = self.held.file_done(id) else {
+                continue;
+            };
+            if needed > 0 && is_there {
+                self.core.index.lock().usage.large.entry(id).or_default().pins += needed;
+                payload.place().set(Location::large(id).0);
+            } else if is_there {
+                self.core.post(Job::RemoveLarge(vec![id]));
+            } else if needed > 0 {
+                // It was given up, and then another entry came with the same payload.
+                let id = self.core.new_large_id();
+                let given_up = self.held.await_file(id, &payload);
+                LargeWriter::write(&self.core, Task { id, payload, given_up });
+            }
+        }
+        self.release();
+    }
+
+    fn release(&mut self) {
+        let Self { held, released, core, taken, .. } = self;
+        held.release(|unit| {
+            *taken += unit.bytes;
+            released.extend((unit.first..).zip(unit.entries));
+            for requeue in unit.requeues {
+                let entry = Entry::Requeue(Box::new(requeue));
+                let bytes = entry.pending_bytes();
+                core.pending.append(entry, bytes);
+            }
+        });
+    }
+
     /// Where the payload of an entry goes. A payload that stands in this very segment is referred to; one in an earlier
     /// segment is written again, so that a message and its bytes always share their segment: what one needs, the other pins,
     /// also when only the log is left.
@@ -198,6 +393,7 @@ impl Encoder {
         let location = Location(payload.place().get());
         let len = payload.encoded_len();
         if let Some(file) = location.as_large() {
+            // It was pinned when the entry was let in, if it was there.
             if len >= self.core.options.large_bytes || self.core.index.lock().has_large(file) {
                 return Body::Elsewhere(location, u32::try_from(len).unwrap_or(u32::MAX));
             }
@@ -209,47 +405,6 @@ impl Encoder {
             }
             _ => Body::Inline,
         }
-    }
-
-    /// Whether a payload needs a file of its own that is not there, or no longer.
-    fn is_large(&self, entry: &Entry) -> bool {
-        let Entry::Enqueue { payload, .. } = entry else {
-            return false;
-        };
-        if payload.encoded_len() < self.core.options.large_bytes {
-            return false;
-        }
-        match Location(payload.place().get()).as_large() {
-            Some(file) => !self.core.index.lock().has_large(file),
-            None => true,
-        }
-    }
-
-    /// Gives the large payloads among the next entries their files, several at a time. The group waits for them: the entry
-    /// that names a file must not be durable before the file is.
-    fn write_large(&mut self) -> Result<(), String> {
-        let mut payloads: Vec<Arc<dyn Payload>> = Vec::new();
-        for entry in &self.batch {
-            if let Entry::Enqueue { payload, .. } = entry
-                && self.is_large(entry)
-                && !payloads.iter().any(|known| Arc::ptr_eq(known, payload))
-            {
-                payloads.push(Arc::clone(payload));
-                if payloads.len() == LARGE_BATCH {
-                    break;
-                }
-            }
-        }
-        let ids: Vec<u64> = payloads.iter().map(|_| self.core.new_large_id()).collect();
-        let written = large::write_all(&*self.core.options.fs, &self.core.large_dir, &payloads, &ids)
-            .map_err(|error| format!("writing a large message: {error}"))?;
-        self.core.stats.large(written);
-        let mut index = self.core.index.lock();
-        for (payload, id) in payloads.iter().zip(ids) {
-            index.usage.large.entry(id).or_default();
-            payload.place().set(Location::large(id).0);
-        }
-        Ok(())
     }
 
     fn begin(&mut self) {
@@ -265,21 +420,50 @@ impl Encoder {
         self.entries_sum = 0;
     }
 
-    /// Goes on in the next segment, which is big enough for an entry of `span` bytes with its body inline.
-    fn roll(&mut self, span: usize) -> Result<(), String> {
-        let inline = self.batch.front().map_or(span, |entry| match entry {
-            Entry::Enqueue { payload, .. } => {
-                span.max(ENQUEUE_HEADER + payload.encoded_len().min(self.core.options.large_bytes))
+    /// Goes on in the next segment, which is big enough for the next entry with its body inline. False when the store stops
+    /// before there is one.
+    fn roll(&mut self, source: Source) -> Result<bool, String> {
+        let inline = match self.front(source) {
+            Some(Entry::Enqueue { payload, .. }) => {
+                ENQUEUE_HEADER + payload.encoded_len().min(self.core.options.large_bytes).max(16)
             }
-            _ => span,
-        });
+            Some(entry) => entry.span(Body::Inline),
+            None => 0,
+        };
         let needed = group::span(inline.next_multiple_of(8));
-        self.segment =
-            self.core.space.next(needed).map_err(|error| format!("opening the next segment of the log: {error}"))?;
+        let Some(segment) = self.core.next_segment(needed)? else {
+            return Ok(false);
+        };
+        self.segment = segment;
         self.offset = 0;
         self.asked = false;
         self.core.schedule.segment_full();
-        Ok(())
+        Ok(true)
+    }
+
+    /// Up to here everything that was appended is encoded.
+    fn durable(&self) -> u64 {
+        let released = self.released.iter().map(|&(ticket, _)| ticket).min();
+        [self.held.first(), released].into_iter().flatten().min().unwrap_or(self.next_ticket) - 1
+    }
+
+    /// Gives the sync thread what is in the buffer, to be written at `offset`.
+    fn send(&mut self, offset: u64) -> Result<(), String> {
+        self.landed = self.next_ticket - 1;
+        let group = Group {
+            buf: std::mem::take(&mut self.buf),
+            ops: std::mem::take(&mut self.ops),
+            segment: self.segment.clone(),
+            offset,
+            last_lsn: self.next_lsn - 1,
+            durable: self.durable(),
+            landed: self.landed,
+            end: Position { segment: self.segment.id, offset: self.offset, link: self.link },
+            // While entries are left over, their bytes stay counted as pending until the group that has the last of them.
+            taken: if self.batch.is_empty() && self.released.is_empty() { std::mem::take(&mut self.taken) } else { 0 },
+        };
+        self.core.sync_busy.store(true, Ordering::SeqCst);
+        self.groups.send(group).map_err(|_| "the sync thread is gone".to_owned())
     }
 
     fn hand_over(&mut self) -> Result<(), String> {
@@ -298,22 +482,9 @@ impl Encoder {
         self.buf.resize(header.span() as usize, 0);
         let offset = self.offset;
         self.offset += header.span();
-        let group = Group {
-            buf: std::mem::take(&mut self.buf),
-            ops: std::mem::take(&mut self.ops),
-            segment: self.segment.clone(),
-            offset,
-            last_lsn: self.next_lsn - 1,
-            end: Position { segment: self.segment.id, offset: self.offset, link: self.link },
-            // While entries are left over, their bytes stay counted as pending until the group that has the last of them.
-            taken: if self.batch.is_empty() { std::mem::take(&mut self.taken) } else { 0 },
-        };
         self.full = false;
         self.last_start = Some(Instant::now());
-        self.core.sync_busy.store(true, Ordering::SeqCst);
-        if self.groups.send(group).is_err() {
-            return Err("the sync thread is gone".to_owned());
-        }
+        self.send(offset)?;
         // Once per segment: on a full disk, asking again and again would eat up the space that the log itself still has.
         if !self.asked && self.offset > self.segment.len / 4 {
             self.asked = true;

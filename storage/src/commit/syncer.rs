@@ -23,13 +23,21 @@ pub(crate) fn run(core: &Arc<Core>, groups: &Receiver<Group>, spares: &Sender<Sp
 }
 
 fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<(), String> {
+    if group.buf.is_empty() {
+        core.sync_busy.store(false, Ordering::SeqCst);
+        core.encoder.wake();
+        core.pending.settle_bytes(group.taken);
+        core.landed.publish(group.landed);
+        return Ok(());
+    }
     let started = Instant::now();
     let name = group.segment.id;
-    group
-        .segment
-        .file
-        .write_all_at(&group.buf, group.offset)
-        .map_err(|error| format!("writing segment {name:016x} of the log: {error}"))?;
+    // The segment has its blocks, so only a file system that never writes in place can be full here. Then the same bytes are
+    // written to the same place again: the group has not been synced, so nobody has seen any of it. Other errors are final.
+    let what = format_args!("writing segment {name:016x} of the log");
+    if core.insist(&what, || group.segment.file.write_all_at(&group.buf, group.offset))?.is_none() {
+        return Ok(());
+    }
     // Never tried again: after a failed fdatasync the kernel may have dropped the pages and would report success.
     group.segment.file.sync_data().map_err(|error| format!("syncing segment {name:016x} of the log: {error}"))?;
     core.synced.store(group.last_lsn, Ordering::Release);
@@ -37,15 +45,22 @@ fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<
     core.encoder.wake();
     core.stats.group(group.buf.len() as u64, group.ops.len() as u64, started.elapsed());
 
-    let dirty = {
+    let (dirty, deadline) = {
         let mut index = core.index.lock();
         index.apply_group(group.ops.drain(..), group.last_lsn, group.end);
-        index.is_dirty()
+        (index.is_dirty(), index.timers.tell_earlier())
     };
     core.pending.settle_bytes(group.taken);
-    core.waiters.publish(group.last_lsn);
+    core.landed.publish(group.landed);
+    core.waiters.publish(group.durable);
     if dirty {
         core.schedule.dirty();
+    }
+    if let Some(deadline) = deadline {
+        let handler = core.deadline_handler.lock().clone();
+        if let Some(handler) = handler {
+            handler(deadline);
+        }
     }
     // The encoder may be gone already.
     let _ = spares.send(Spare { buf: group.buf, ops: group.ops });

@@ -50,6 +50,10 @@ pub(crate) struct Chunk {
     /// Changes with every writing of the columns, and is never the same for two chunks: it tells columns that were just read
     /// from sled from those that sled has now.
     pub(crate) generation: u64,
+    /// The deadline with which it stands in the heap of chunks, 0 when it does not.
+    pub(crate) armed: u64,
+    /// Deadlines up to here are with the messages that are waited for one by one.
+    pub(crate) taken_to: u64,
     pub(crate) live_count: u16,
     pub(crate) stored: Stored,
     /// The columns in memory differ from what sled has.
@@ -73,6 +77,8 @@ impl Default for Chunk {
             redelivered: None,
             residence: Residence::Hot(Box::default()),
             generation: 0,
+            armed: 0,
+            taken_to: 0,
             live_count: 0,
             stored: Stored::Nowhere,
             columns_dirty: false,

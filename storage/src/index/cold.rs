@@ -86,9 +86,9 @@ impl Cache {
 fn release(cold: &Cold, usage: &mut Usage) -> u64 {
     usage.release_all(&cold.held);
     let mut payload = cold.held.payload;
-    for late in cold.overlay.iter().flat_map(|overlay| overlay.entries.values()) {
-        usage.release(late.location, late.len);
-        payload = payload.saturating_add(payload_len(late.location, late.len));
+    for (location, len) in cold.overlay.iter().flat_map(|overlay| overlay.counted()) {
+        usage.release(location, len);
+        payload = payload.saturating_add(payload_len(location, len));
     }
     payload
 }
@@ -185,6 +185,7 @@ impl Index {
         if chunk.bits_dirty || chunk.live_count == 0 {
             touched(id, number, &mut chunk, &mut self.dirty_chunks);
         }
+        self.timers.arm_chunk(id, number, &mut chunk, held.least_deadline);
         let queue = self.queues.entry(id).or_default();
         queue.messages = queue.messages.saturating_add(u64::from(chunk.live_count));
         queue.bytes = queue.bytes.saturating_add(held.payload);
@@ -207,6 +208,7 @@ impl Index {
             });
             cache.pruned = cache.clock.len();
         }
+        self.prune_timers();
     }
 
     fn offer(&mut self, id: QueueId, number: u64) {

@@ -64,6 +64,13 @@ impl Columns {
         set(&mut meta.delivery_counts, slot, value.delivery_count);
     }
 
+    /// Sets location and length of a slot that is there.
+    pub(crate) fn set_location(&mut self, slot: usize, location: Location, len: u32) {
+        if let (Some(at), Some(length)) = (self.locations.get_mut(slot), self.lens.get_mut(slot)) {
+            (*at, *length) = (location, len);
+        }
+    }
+
     pub(crate) fn set_delivery_count(&mut self, slot: usize, count: u32) {
         set(&mut self.meta.get_or_insert_default().delivery_counts, slot, count);
     }
@@ -103,16 +110,34 @@ pub(crate) struct Late {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overlay {
     /// Whole entries; each is counted for its bytes from the moment it stands here, live or not.
-    pub(crate) entries: BTreeMap<u16, Late>,
+    entries: BTreeMap<u16, Late>,
+    /// Other messages that are somewhere else now, with their lengths; counted like the entries.
+    moved: BTreeMap<u16, (Location, u32)>,
     /// Delivery counts of other messages.
     delivery_counts: BTreeMap<u16, u32>,
 }
 
 impl Overlay {
-    /// Sets an entry; returns what stood there.
-    pub(crate) fn put(&mut self, slot: usize, late: Late) -> Option<Late> {
+    /// Sets an entry; returns what was counted for the slot.
+    pub(crate) fn put(&mut self, slot: usize, late: Late) -> Option<(Location, u32)> {
         self.delivery_counts.remove(&(slot as u16));
-        self.entries.insert(slot as u16, late)
+        let moved = self.moved.remove(&(slot as u16));
+        self.entries.insert(slot as u16, late).map(|late| (late.location, late.len)).or(moved)
+    }
+
+    /// A message is somewhere else now; returns what was counted for the slot.
+    pub(crate) fn relocate(&mut self, slot: usize, location: Location, len: u32) -> Option<(Location, u32)> {
+        match self.entries.get_mut(&(slot as u16)) {
+            Some(late) => {
+                Some((std::mem::replace(&mut late.location, location), std::mem::replace(&mut late.len, len)))
+            }
+            None => self.moved.insert(slot as u16, (location, len)),
+        }
+    }
+
+    /// Locations and lengths that are counted.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = (Location, u32)> + '_ {
+        self.entries.values().map(|late| (late.location, late.len)).chain(self.moved.values().copied())
     }
 
     pub(crate) fn set_delivery_count(&mut self, slot: usize, count: u32) {
@@ -128,6 +153,9 @@ impl Overlay {
     pub(crate) fn apply(&self, columns: &mut Columns) {
         for (&slot, late) in &self.entries {
             columns.set(usize::from(slot), late.location, late.len, &late.meta);
+        }
+        for (&slot, &(location, len)) in &self.moved {
+            columns.set_location(usize::from(slot), location, len);
         }
         for (&slot, &count) in &self.delivery_counts {
             columns.set_delivery_count(usize::from(slot), count);

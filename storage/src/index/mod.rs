@@ -7,7 +7,11 @@ pub(crate) mod chunk;
 pub(crate) mod codec;
 pub(crate) mod cold;
 pub(crate) mod columns;
+pub(crate) mod held;
 pub(crate) mod queue;
+#[cfg(test)]
+mod tests;
+pub(crate) mod timers;
 pub(crate) mod topology;
 pub(crate) mod usage;
 
@@ -21,7 +25,9 @@ use crate::types::{Meta, QueueId, SeqRange, TopologyChange};
 use chunk::{CHUNK, Chunk, Residence, Stored, place_of};
 use cold::Cache;
 use columns::Late;
+use held::HeldMessages;
 use queue::{QueueIndex, payload_len};
+use timers::Timers;
 use topology::Topology;
 use usage::Usage;
 
@@ -79,6 +85,10 @@ pub(crate) struct Index {
     pub(crate) topology: Topology,
     pub(crate) usage: Usage,
     pub(crate) cache: Cache,
+    pub(crate) held: HeldMessages,
+    pub(crate) timers: Timers,
+    /// It is being built from a log whose oldest segments are gone, and from nothing else.
+    pub(crate) partial_log: bool,
     /// LSN of the last entry in force.
     pub(crate) applied: u64,
     /// Replaying from here brings back everything above `applied`.
@@ -146,6 +156,10 @@ impl Index {
                 let meta = Meta { deadline_ms: (deadline != 0).then_some(deadline), priority, delivery_count };
                 self.enqueue(queue, seq, location, len, &meta);
             }
+            Op::Relocate { queue, seq, deadline, location, len, delivery_count, priority } => {
+                let meta = Meta { deadline_ms: (deadline != 0).then_some(deadline), priority, delivery_count };
+                self.relocate(queue, seq, location, len, &meta);
+            }
             Op::Settle { queue, range, .. } => self.remove(queue, range, &[]),
             Op::Purge(purge) => {
                 if let Some(last) = purge.below.checked_sub(1) {
@@ -168,19 +182,12 @@ impl Index {
     }
 
     fn enqueue(&mut self, id: QueueId, seq: u64, location: Location, len: u32, meta: &Meta) {
+        self.held.remove(id, seq);
         if !self.dropped.is_empty() && self.dropped.contains(&id) {
             self.usage.release_pin(location);
             return;
         }
-        let queue = self.queues.entry(id).or_default();
-        if seq >= queue.next_seq {
-            queue.next_seq = seq.saturating_add(1);
-            queue.header_dirty = true;
-            if !queue.listed {
-                queue.listed = true;
-                self.dirty_queues.push(id);
-            }
-        }
+        let queue = used(&mut self.queues, &mut self.dirty_queues, id, seq);
         let (number, slot) = place_of(seq);
         let chunk = queue.chunks.entry(number).or_default();
         let was_live = !chunk.set_live(slot);
@@ -196,9 +203,12 @@ impl Index {
             }
             Residence::Cold(cold) => {
                 let overlay = cold.overlay.get_or_insert_default();
-                overlay.put(slot, Late { location, len, meta: *meta }).map(|late| (late.location, late.len))
+                overlay.put(slot, Late { location, len, meta: *meta })
             }
         };
+        if let Some(deadline) = meta.deadline_ms {
+            self.timers.arm(id, number, slot, chunk, deadline);
+        }
         touched(id, number, chunk, &mut self.dirty_chunks);
         queue.messages += u64::from(!was_live);
         queue.bytes += payload_len(location, len);
@@ -213,6 +223,53 @@ impl Index {
     /// Whether a large file is known.
     pub(crate) fn has_large(&self, file: u64) -> bool {
         self.usage.large.contains_key(&file)
+    }
+
+    /// A live message has its bytes somewhere else now; what is known about it stays. A message that is not live has been
+    /// settled, unless only a part of the log is left: there it may be one whose first entry is gone.
+    fn relocate(&mut self, id: QueueId, seq: u64, location: Location, len: u32, meta: &Meta) {
+        let (number, slot) = place_of(seq);
+        let live = |queue: &QueueIndex| queue.chunks.get(&number).is_some_and(|chunk| bits::is_set(&chunk.live, slot));
+        let found = self.queues.get_mut(&id).filter(|queue| live(queue));
+        let Some((bytes, chunk)) = found.and_then(|queue| {
+            let QueueIndex { chunks, bytes, .. } = queue;
+            chunks.get_mut(&number).map(|chunk| (bytes, chunk))
+        }) else {
+            if self.partial_log {
+                self.enqueue(id, seq, location, len, meta);
+            }
+            return;
+        };
+        let before = match &mut chunk.residence {
+            Residence::Hot(columns) => {
+                let before = columns.entry(slot);
+                columns.set_location(slot, location, len);
+                chunk.columns_dirty = true;
+                Some(before)
+            }
+            Residence::Cold(cold) => {
+                // What is counted for the columns in sled stays counted until they are at hand.
+                let before = cold.overlay.get_or_insert_default().relocate(slot, location, len);
+                *bytes += payload_len(location, len);
+                if let Some((location, len)) = before {
+                    *bytes = bytes.saturating_sub(payload_len(location, len));
+                }
+                before
+            }
+        };
+        touched(id, number, chunk, &mut self.dirty_chunks);
+        self.usage.hold(location, len);
+        if let Some((location, len)) = before {
+            self.usage.release(location, len);
+        }
+    }
+
+    /// A message was settled before it came into the log: its number counts as used all the same.
+    pub(crate) fn skip(&mut self, id: QueueId, seq: u64) {
+        self.held.remove(id, seq);
+        if !self.dropped.contains(&id) {
+            used(&mut self.queues, &mut self.dirty_queues, id, seq);
+        }
     }
 
     /// Takes the messages of a range out, as long as they are not in `except`, which is in order and without overlaps (see
@@ -375,6 +432,20 @@ impl Index {
             chunk.stored = Stored::Nowhere;
         }
     }
+}
+
+/// A number of a queue was given out.
+fn used<'a>(queues: &'a mut IdMap<QueueIndex>, dirty: &mut Vec<QueueId>, id: QueueId, seq: u64) -> &'a mut QueueIndex {
+    let queue = queues.entry(id).or_default();
+    if seq >= queue.next_seq {
+        queue.next_seq = seq.saturating_add(1);
+        queue.header_dirty = true;
+        if !queue.listed {
+            queue.listed = true;
+            dirty.push(id);
+        }
+    }
+    queue
 }
 
 /// A chunk changed: the next checkpoint has to look at it.

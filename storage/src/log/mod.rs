@@ -7,5 +7,4 @@ pub(crate) mod group;
 pub(crate) mod key;
 pub(crate) mod location;
 pub(crate) mod record;
-pub(crate) mod recycle;
 pub(crate) mod segment;

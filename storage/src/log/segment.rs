@@ -7,6 +7,7 @@ use crate::fs::File;
 
 const SUFFIX: &str = ".log";
 const FREE_PREFIX: &str = "free-";
+const RESERVE_SUFFIX: &str = ".reserve";
 
 /// A segment open for writing.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub(crate) enum LogName {
     Segment(u64),
     /// A free file, kept for reuse, with the number in its name.
     Free(u64),
+    /// A file kept for a full disk, with the number in its name.
+    Reserve(u64),
     /// None of these.
     Other,
 }
@@ -37,8 +40,16 @@ pub(crate) fn free_path(log_dir: &Path, number: u64) -> PathBuf {
     log_dir.join(format!("{FREE_PREFIX}{number:016x}{SUFFIX}"))
 }
 
+/// The file of the reserve with this number.
+pub(crate) fn reserve_path(log_dir: &Path, number: u64) -> PathBuf {
+    log_dir.join(format!("{number:016x}{RESERVE_SUFFIX}"))
+}
+
 /// Tells the names of the log directory apart.
 pub(crate) fn classify(name: &str) -> LogName {
+    if let Some(number) = name.strip_suffix(RESERVE_SUFFIX) {
+        return parse(number).map_or(LogName::Other, LogName::Reserve);
+    }
     let Some(stem) = name.strip_suffix(SUFFIX) else {
         return LogName::Other;
     };

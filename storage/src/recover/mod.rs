@@ -6,7 +6,6 @@ pub(crate) mod replay;
 pub(crate) mod scan;
 mod sources;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,9 +19,9 @@ use crate::large;
 use crate::log::group::{GroupHeader, HEADER};
 use crate::log::key::{self, Key};
 use crate::log::record::{Body, Entry, Target};
-use crate::log::recycle::Space;
 use crate::log::segment::{self, LogName, Segment};
 use crate::options::Options;
+use crate::space::{Depth, Space, Stock};
 use crate::state::State;
 use crate::types::Recovered;
 
@@ -98,15 +97,7 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let epoch = epochs.max().unwrap_or_default() + 1;
     let next_id = files.next_id.max(base.resume.segment + 1).max(snapshot.resume.segment + 1);
     let older_log = files.segments.range(snapshot.resume.segment..).map(|(_, &len)| len).sum();
-    let space = Space::new(
-        Arc::clone(&options.fs),
-        &dirs.log,
-        options.segment_bytes,
-        options.pool_segments,
-        files.segments,
-        files.free,
-        next_id,
-    );
+    let space = Space::new(options, &dirs.log, Stock { next_id, ..files });
     // A rebuilt sled has nothing yet; as long as the log names a later checkpoint, it does not count.
     let checkpoint = if rebuilt { Base::default() } else { base };
     let boot = Boot { lsn: last_lsn + LSN_GAP, epoch, link, synced: last_lsn, checkpoint: checkpoint.lsn };
@@ -143,7 +134,7 @@ fn create_dirs(fs: &dyn Fs, dirs: &Dirs) -> Result<(), OpenError> {
 
 /// Reads the key, or makes one for a new directory. When both copies are gone, sled or the snapshot still have it. Without it
 /// nothing of the log can be read, and what it was written with is kept away from reuse.
-fn load_key(options: &Options, dirs: &Dirs, files: &mut LogFiles, damage: &mut Vec<String>) -> Result<Key, OpenError> {
+fn load_key(options: &Options, dirs: &Dirs, files: &mut Stock, damage: &mut Vec<String>) -> Result<Key, OpenError> {
     let fs = &*options.fs;
     let copies = key::find(fs, &dirs.data, damage)?;
     let key = match copies.key {
@@ -168,7 +159,7 @@ fn load_key(options: &Options, dirs: &Dirs, files: &mut LogFiles, damage: &mut V
 }
 
 /// Names what the index says is in segments that are not there.
-fn report_missing(index: &Index, files: &LogFiles, damage: &mut Vec<String>) {
+fn report_missing(index: &Index, files: &Stock, damage: &mut Vec<String>) {
     let missing = index.usage.segments.iter().filter(|(id, used)| used.live > 0 && !files.segments.contains_key(id));
     for (id, used) in missing {
         damage.push(format!("segment {id:016x} is missing: the bytes of {} messages are lost", used.live));
@@ -220,28 +211,24 @@ fn lock(fs: &dyn Fs, data_dir: &Path) -> Result<Arc<dyn File>, OpenError> {
     Ok(file)
 }
 
-/// The files of the log directory.
-struct LogFiles {
-    segments: BTreeMap<u64, u64>,
-    free: Vec<PathBuf>,
-    next_id: u64,
-}
-
-fn list_log(fs: &dyn Fs, log_dir: &Path, segment_bytes: u64) -> Result<LogFiles, OpenError> {
-    let mut files = LogFiles { segments: BTreeMap::new(), free: Vec::new(), next_id: 1 };
+fn list_log(fs: &dyn Fs, log_dir: &Path, segment_bytes: u64) -> Result<Stock, OpenError> {
+    let mut files = Stock { next_id: 1, ..Stock::default() };
     for entry in fs.list(log_dir).map_err(io_error("list", log_dir))? {
         let path = log_dir.join(&entry.name);
-        match segment::classify(&entry.name) {
+        let name = segment::classify(&entry.name);
+        match name {
             LogName::Segment(id) => {
                 files.segments.insert(id, entry.len);
                 files.next_id = files.next_id.max(id + 1);
             }
-            LogName::Free(number) => {
+            LogName::Free(number) | LogName::Reserve(number) => {
                 files.next_id = files.next_id.max(number + 1);
-                if entry.len == segment_bytes {
+                if entry.len != segment_bytes {
+                    fs.remove_file(&path).map_err(io_error("remove", &path))?;
+                } else if name == LogName::Free(number) {
                     files.free.push(path);
                 } else {
-                    fs.remove_file(&path).map_err(io_error("remove", &path))?;
+                    files.reserve.push(path);
                 }
             }
             LogName::Other if entry.name.ends_with(".tmp") => {
@@ -276,7 +263,7 @@ fn seal(
     from: Position,
     groups: &[GroupRef],
     verdict: &Verdict,
-    files: &mut LogFiles,
+    files: &mut Stock,
     damage: &mut Vec<String>,
 ) -> Result<(), OpenError> {
     let end = match verdict.accepted.checked_sub(1).and_then(|last| groups.get(last)) {
@@ -338,7 +325,7 @@ struct Boot {
 
 impl Boot {
     fn write(&self, space: &Space, key: &Key, log_dir: &Path) -> Result<(Segment, Position), OpenError> {
-        let segment = space.next(0).map_err(io_error("create a segment in", log_dir))?;
+        let segment = space.next(0, Depth::Last).map_err(io_error("create a segment in", log_dir))?;
         let path = segment::path(log_dir, segment.id);
         let mut buf = vec![0; HEADER];
         let (mut tx_sum, mut entries_sum) = (0, 0);

@@ -15,14 +15,14 @@ use crate::state::State;
 use super::relief::{self, Relief};
 use super::replay::{self, Replayed};
 use super::scan::{self, GroupRef, Verdict};
-use super::{Dirs, LogFiles, quarantine};
+use super::{Dirs, Stock, quarantine};
 
 /// Where an index can come from.
 pub(super) struct Sources<'a> {
     pub(super) options: &'a Options,
     pub(super) dirs: &'a Dirs,
     pub(super) key: &'a Key,
-    pub(super) files: &'a LogFiles,
+    pub(super) files: &'a Stock,
     pub(super) damage: &'a mut Vec<String>,
 }
 
@@ -144,7 +144,8 @@ impl Sources<'_> {
         };
         let snapshot = base;
         let (link, gaps) = if base == Base::default() { (None, true) } else { (Some(base.resume.link), false) };
-        if gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1) {
+        index.partial_log = gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1);
+        if index.partial_log {
             self.damage.push(
                 "rebuilt from the log alone: messages whose settlement was in a recycled segment come back".to_owned(),
             );
@@ -152,6 +153,7 @@ impl Sources<'_> {
         let mut relief = Relief::new(&state, self.options.index_cache_bytes);
         let Attempt { groups, verdict, replayed } =
             self.replay(&mut index, base, link, gaps, |index| relief.spill(index).map_err(failed))?;
+        index.partial_log = false;
         relief::complete(&state, &mut index).map_err(failed)?;
         state.sync().map_err(failed)?;
         index.mark_all_dirty();

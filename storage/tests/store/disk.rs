@@ -197,6 +197,9 @@ impl Fs for Disk {
         let (dir, name) = split(path);
         self.lock().image.dirs.get(&dir).is_some_and(|dir| dir.live.contains_key(&name)) || path.exists()
     }
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 }
 
 struct DiskFile {
@@ -237,6 +240,12 @@ impl File for DiskFile {
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.change(|content| content.live.resize(len as usize, 0))
+    }
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.change(|content| {
+            let len = content.live.len().max(len as usize);
+            content.live.resize(len, 0);
+        })
     }
     fn len(&self) -> io::Result<u64> {
         self.disk.lock().image.files.get(&self.file).map(|content| content.live.len() as u64).ok_or_else(absent)

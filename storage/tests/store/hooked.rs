@@ -16,6 +16,7 @@ pub(crate) enum Call {
     Read,
     Write,
     Sync,
+    Allocate,
     /// The last handle of an [`Fs::open`] is dropped; what the hook says counts for nothing.
     Close,
 }
@@ -64,6 +65,9 @@ impl Fs for Hooked {
     fn exists(&self, path: &Path) -> bool {
         RealFs.exists(path)
     }
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        RealFs.free_bytes(path)
+    }
 }
 
 impl Drop for HookedFile {
@@ -87,6 +91,10 @@ impl File for HookedFile {
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
+    }
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        (self.hook)(Call::Allocate, &self.path)?;
+        self.file.allocate(len)
     }
     fn len(&self) -> io::Result<u64> {
         self.file.len()

@@ -49,10 +49,10 @@ impl<'a> Verified<'a> {
         self.bytes[8] == kind::TX_PART
     }
 
-    /// The payload, when this is an Enqueue that holds one.
+    /// The payload, when this is an Enqueue or Relocate that holds one.
     pub(crate) fn payload(&self) -> Option<&'a [u8]> {
         let kind = if self.is_tx_part() { self.bytes[11] } else { self.bytes[8] };
-        if kind != kind::ENQUEUE || self.bytes[9] & flag::ELSEWHERE != 0 {
+        if !matches!(kind, kind::ENQUEUE | kind::RELOCATE) || self.bytes[9] & flag::ELSEWHERE != 0 {
             return None;
         }
         self.bytes.get(ENQUEUE_HEADER..)
@@ -64,9 +64,10 @@ impl<'a> Verified<'a> {
         let kind = if tx { self.bytes[11] } else { self.bytes[8] };
         let known = match kind {
             kind::ENQUEUE => flags & !flag::KNOWN == 0,
+            kind::RELOCATE => flags & !flag::KNOWN == 0 && !tx,
             kind::SETTLE => flags == 0,
             kind::PURGE | kind::TOPOLOGY | kind::REQUEUE | kind::TX_END | kind::CHECKPOINT_DONE => flags == 0 && !tx,
-            kind::BODY | kind::OFFSET | kind::MOVE | kind::RELOCATE => false,
+            kind::BODY | kind::OFFSET | kind::MOVE => false,
             _ => false,
         };
         if !known {
@@ -82,14 +83,18 @@ impl<'a> Verified<'a> {
         let mut cursor = Cursor::new(self.bytes.get(12..)?);
         let own = cursor.u32()?;
         Some(match kind {
-            kind::ENQUEUE => {
+            kind::ENQUEUE | kind::RELOCATE => {
                 let (queue, seq, deadline) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
                 let (location, len) = if self.bytes[9] & flag::ELSEWHERE != 0 {
                     (Location(cursor.u64()?), u32::try_from(cursor.u64()?).ok()?)
                 } else {
                     (Location::segment(segment, offset), u32::try_from(self.bytes.len()).ok()?)
                 };
-                Op::Enqueue { queue, seq, deadline, location, len, delivery_count: own, priority: self.bytes[10], tx }
+                let (delivery_count, priority) = (own, self.bytes[10]);
+                match kind {
+                    kind::ENQUEUE => Op::Enqueue { queue, seq, deadline, location, len, delivery_count, priority, tx },
+                    _ => Op::Relocate { queue, seq, deadline, location, len, delivery_count, priority },
+                }
             }
             kind::SETTLE => Op::Settle { queue: cursor.u64()?, range: range(&mut cursor)?, tx },
             kind::PURGE => {

@@ -1,6 +1,6 @@
 //! Writing entries into the buffer of a group.
 
-use crate::types::{SeqRange, TopologyChange};
+use crate::types::{Payload, SeqRange, TopologyChange};
 
 use super::super::key::Key;
 use super::super::location::Location;
@@ -33,29 +33,8 @@ impl Target<'_> {
         let op = match entry {
             Entry::Enqueue { queue, seq, deadline, payload, delivery_count, priority, tx } => {
                 seal.kind = kind::ENQUEUE;
-                seal.priority = priority;
-                seal.own = delivery_count;
-                if deadline != 0 {
-                    seal.flags |= flag::DEADLINE;
-                }
-                self.words(&[queue, seq, deadline]);
-                let (location, len) = match body {
-                    Body::Inline => {
-                        let announced = payload.encoded_len();
-                        payload.encode(self.buf);
-                        if self.buf.len() - start != ENQUEUE_HEADER + announced {
-                            return Err(WrongLength);
-                        }
-                        let location = Location::segment(self.segment, offset);
-                        payload.place().set(location.0);
-                        (location, (ENQUEUE_HEADER + announced) as u32)
-                    }
-                    Body::Elsewhere(location, len) => {
-                        seal.flags |= flag::ELSEWHERE;
-                        self.words(&[location.0, u64::from(len)]);
-                        (location, len)
-                    }
-                };
+                (seal.priority, seal.own) = (priority, delivery_count);
+                let (location, len) = self.message(&mut seal, [queue, seq, deadline], &*payload, body, start)?;
                 Op::Enqueue { queue, seq, deadline, location, len, delivery_count, priority, tx }
             }
             Entry::Settle { queue, range, tx } => {
@@ -109,6 +88,39 @@ impl Target<'_> {
         }
         *self.entries_sum = crc32c::crc32c_append(*self.entries_sum, &sum.to_le_bytes());
         Ok(op)
+    }
+
+    /// Writes a message, which begins at `start`; says where its bytes are and what the index keeps as their length.
+    fn message(
+        &mut self,
+        seal: &mut Seal,
+        words: [u64; 3],
+        payload: &dyn Payload,
+        body: Body,
+        start: usize,
+    ) -> Result<(Location, u32), WrongLength> {
+        let [_, _, deadline] = words;
+        if deadline != 0 {
+            seal.flags |= flag::DEADLINE;
+        }
+        self.words(&words);
+        match body {
+            Body::Inline => {
+                let announced = payload.encoded_len();
+                payload.encode(self.buf);
+                if self.buf.len() - start != ENQUEUE_HEADER + announced {
+                    return Err(WrongLength);
+                }
+                let location = Location::segment(self.segment, self.group_offset + start as u64);
+                payload.place().set(location.0);
+                Ok((location, (ENQUEUE_HEADER + announced) as u32))
+            }
+            Body::Elsewhere(location, len) => {
+                seal.flags |= flag::ELSEWHERE;
+                self.words(&[location.0, u64::from(len)]);
+                Ok((location, len))
+            }
+        }
     }
 
     fn words(&mut self, words: &[u64]) {

@@ -65,6 +65,16 @@ pub(crate) enum Op {
         priority: u8,
         tx: bool,
     },
+    /// A message that is live has its bytes here now. The rest counts only where the message is not known.
+    Relocate {
+        queue: QueueId,
+        seq: Seq,
+        deadline: u64,
+        location: Location,
+        len: u32,
+        delivery_count: u32,
+        priority: u8,
+    },
     Settle {
         queue: QueueId,
         range: SeqRange,
@@ -95,6 +105,16 @@ pub(crate) enum Body {
 }
 
 impl Entry {
+    /// Whether it is part of a transaction, or ends one.
+    pub(crate) fn is_in_tx(&self) -> bool {
+        matches!(self, Self::Enqueue { tx: true, .. } | Self::Settle { tx: true, .. } | Self::TxEnd { .. })
+    }
+
+    /// Bytes that it counts for until it is durable.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.span(Body::Inline)
+    }
+
     /// Bytes the entry takes in a group when its payload, if any, is written as `body`; padding included.
     pub(crate) fn span(&self, body: Body) -> usize {
         let len = match (self, body) {

@@ -21,7 +21,7 @@ use super::key::Key;
 pub(crate) const ALIGN: usize = 8;
 /// Bytes every entry begins with.
 pub(crate) const PREFIX: usize = 16;
-/// Bytes of an Enqueue before the payload.
+/// Bytes of an Enqueue or a Relocate before the payload.
 pub(crate) const ENQUEUE_HEADER: usize = 40;
 
 /// The type numbers are a closed list. Those that this version does not write are reserved, so that none is ever used twice.
@@ -36,7 +36,7 @@ pub(crate) mod kind {
     pub(crate) const REQUEUE: u8 = 4;
     /// Reserved: a message leaves one queue for others in one step. Must be understood.
     pub(crate) const MOVE: u8 = 5;
-    /// Reserved: compaction wrote a message again; counts only while it is still live. Must be understood.
+    /// Compaction wrote a message again; counts only while it is still live. Must be understood.
     pub(crate) const RELOCATE: u8 = 6;
     /// A queue is emptied. Must be understood.
     pub(crate) const PURGE: u8 = 7;
@@ -55,11 +55,11 @@ pub(crate) mod kind {
 mod flag {
     /// A reader that does not know the type may ignore the entry.
     pub(crate) const MAY_SKIP: u8 = 1;
-    /// An Enqueue whose payload is elsewhere: a location and a length stand in its place.
+    /// An Enqueue or Relocate whose payload is elsewhere: a location and a length stand in its place.
     pub(crate) const ELSEWHERE: u8 = 2;
-    /// An Enqueue with a deadline.
+    /// An Enqueue or Relocate with a deadline.
     pub(crate) const DEADLINE: u8 = 4;
-    /// The bits of an Enqueue that this version knows.
+    /// The bits of an Enqueue or Relocate that this version knows.
     pub(crate) const KNOWN: u8 = MAY_SKIP | ELSEWHERE | DEADLINE;
 }
 

@@ -43,6 +43,14 @@ fn enqueue(tx: bool) -> Entry {
     Entry::Enqueue { queue: 1, seq: 2, deadline: 3, payload, delivery_count: 4, priority: meta.priority, tx }
 }
 
+/// The same bytes with another type and other flags.
+fn retyped(mut bytes: Vec<u8>, kind: u8, flags: u8) -> Vec<u8> {
+    (bytes[8], bytes[9]) = (kind, flags);
+    let sum = checksum(&Key::from_bytes([3; 16]), 5, 4096, &bytes);
+    bytes[4..8].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
 #[test]
 fn entries_come_back_as_they_were() {
     let key = Key::from_bytes([3; 16]);
@@ -83,16 +91,30 @@ fn unknown_entries_are_refused_unless_they_may_be_skipped() {
     for (kind, flags, expected) in [
         (kind::MOVE, 0, Err(DecodeError::NotUnderstood(kind::MOVE))),
         (kind::OFFSET, flag::MAY_SKIP, Ok(Op::Skipped)),
+        (kind::RELOCATE, 0x80, Err(DecodeError::NotUnderstood(kind::RELOCATE))),
         (200, flag::MAY_SKIP, Ok(Op::Skipped)),
         (200, 0, Err(DecodeError::NotUnderstood(200))),
         (kind::ENQUEUE, 0x80, Err(DecodeError::NotUnderstood(kind::ENQUEUE))),
     ] {
-        let (mut bytes, _) = encode(enqueue(false), Body::Inline);
-        bytes[8] = kind;
-        bytes[9] = flags;
-        let sum = checksum(&key, 5, 4096, &bytes);
-        bytes[4..8].copy_from_slice(&sum.to_le_bytes());
+        let bytes = retyped(encode(enqueue(false), Body::Inline).0, kind, flags);
         let verified = verify(&bytes, &key, 5, 4096).expect("it verifies");
         assert_eq!(verified.decode(5, 4096), expected);
+    }
+}
+
+#[test]
+fn a_relocate_is_an_enqueue_of_another_type() {
+    let key = Key::from_bytes([3; 16]);
+    for body in [Body::Inline, Body::Elsewhere(Location::segment(5, 800), 56)] {
+        let (bytes, op) = encode(enqueue(false), body);
+        let flags = bytes[9];
+        let bytes = retyped(bytes, kind::RELOCATE, flags);
+        let verified = verify(&bytes, &key, 5, 4096).expect("it verifies");
+        let Op::Enqueue { queue, seq, deadline, location, len, delivery_count, priority, .. } = op else {
+            panic!("not an enqueue: {op:?}");
+        };
+        let expected = Op::Relocate { queue, seq, deadline, location, len, delivery_count, priority };
+        assert_eq!(verified.decode(5, 4096), Ok(expected));
+        assert_eq!(verified.payload(), matches!(body, Body::Inline).then_some([7; 16].as_slice()));
     }
 }
