@@ -142,7 +142,7 @@ fn transient_and_persistent_messages_keep_their_order() {
         let disk = Disk::new();
         let services = services(&disk);
         let queue = queue(&services, true);
-        let persistent = |id: u64| if run == 300 { id % 300 == 0 } else { (id / run).is_multiple_of(2) };
+        let persistent = |id: u64| if run == 300 { id.is_multiple_of(300) } else { (id / run).is_multiple_of(2) };
         for id in 0..COUNT {
             publish(&queue, id, persistent(id));
         }
