@@ -56,7 +56,7 @@ pub enum Wanted {
 
 /// Messages that are on disk, and those behind them.
 struct Backlog {
-    /// First sequence number not read from the store yet.
+    /// First sequence number not read from the store yet. Means nothing while the store has no message.
     next: Seq,
     /// One past the last.
     end: Seq,
@@ -256,7 +256,8 @@ impl Ready {
             return Vec::new();
         };
         let on_disk = |seq: &Seq| {
-            (backlog.next..backlog.end).contains(seq)
+            backlog.on_disk > 0
+                && (backlog.next..backlog.end).contains(seq)
                 && !self.reserved.contains(seq)
                 && !backlog.resident.contains(*seq)
                 && !backlog.has_expired(*seq)
@@ -309,8 +310,10 @@ impl Ready {
         let mut lost = 0;
         // What is read may have to wait for what the spill has.
         let mixed = backlog.spilled > 0;
+        // What it had when it was asked has expired since.
+        let stale = mixed && backlog.on_disk == 0;
         for read in batch.messages {
-            if read.seq < backlog.next || self.reserved.contains(&read.seq) || backlog.has_expired(read.seq) {
+            if stale || read.seq < backlog.next || self.reserved.contains(&read.seq) || backlog.has_expired(read.seq) {
                 continue;
             }
             if !mixed {
@@ -403,18 +406,24 @@ impl Ready {
         self.deadlines.clear();
         if let Some(backlog) = self.backlog.take() {
             // Read from the store already, and waiting for what the spill has.
-            let read =
-                backlog.resident.iter().filter(|(seq, message, _)| message.is_persistent() && *seq < backlog.next);
+            let is_read = |seq: Seq| backlog.on_disk == 0 || seq < backlog.next;
+            let held = backlog.resident.iter();
+            let read = held.filter(|(seq, message, _)| message.is_persistent() && is_read(*seq));
             ranges.extend(self::ranges(read.map(|(seq, ..)| seq)));
             self.clear_backlog(&backlog, &mut ranges);
         }
         (count, ranges)
     }
 
-    /// The backlog's range without what transactions have reserved in it.
+    /// The backlog's range in the store without what transactions have reserved in it.
     fn clear_backlog(&self, backlog: &Backlog, ranges: &mut Vec<SeqRange>) {
+        if backlog.on_disk == 0 {
+            return;
+        }
         let mut first = backlog.next;
-        for seq in self.reserved.range(backlog.next..backlog.end).copied().chain([backlog.end]) {
+        // The store may have been read past the end: it shows what transactions have reserved behind it.
+        let end = backlog.end.max(first);
+        for seq in self.reserved.range(first..end).copied().chain([end]) {
             if first < seq {
                 ranges.push(SeqRange { first, last: seq - 1 });
             }

@@ -273,7 +273,7 @@ fn pick(from: &mut BTreeMap<Seq, Known>, index: prop::sample::Index) -> Option<(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3_000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(5_000) })]
 
     #[test]
     fn messages_keep_their_order_over_memory_store_and_spill(ops in prop::collection::vec(op(), 1..150)) {
