@@ -1,8 +1,12 @@
 //! The broker as a value: what all its connections share. Several can live in one process.
 
+mod alarms;
+mod machine;
+mod memory;
+
 use std::collections::HashMap as StdMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,10 +19,14 @@ use crate::auth::AuthStore;
 use crate::config::Settings;
 use crate::model::ConnectionId;
 use crate::model::clock::Clock;
+use crate::model::memory::{Memory, Owner};
 use crate::queue::Services;
 use crate::queue::consumers::ConsumerId;
 use crate::queue::signal::{self, Signal};
 use crate::vhost::Vhost;
+
+pub use alarms::{Active, Alarm};
+pub use memory::MemoryUse;
 
 /// Bodies that have not come whole may hold this many messages of the largest size per connection …
 const PARTIAL_MESSAGES_MAX: usize = 2;
@@ -45,7 +53,9 @@ pub struct Broker {
     connections: Mutex<StdMap<ConnectionId, Arc<Signal>>>,
     connection_count: watch::Sender<usize>,
     stopping: AtomicBool,
-    partial_bytes: AtomicUsize,
+    /// Who holds how much memory.
+    pub(crate) memory: Arc<Memory>,
+    alarms: alarms::Alarms,
 }
 
 /// What a start found in the data directory.
@@ -76,6 +86,8 @@ impl Broker {
     /// A broker without connections.
     pub fn new(settings: Settings, services: Services, auth: Arc<AuthStore>, vhosts: Vec<Arc<Vhost>>) -> Self {
         let host = rustix::system::uname();
+        let memory = Arc::clone(&services.memory);
+        memory.set_limit(memory::limit(settings.memory.high_watermark));
         let node_name = format!("warren@{}", host.nodename().to_string_lossy());
         Self {
             settings,
@@ -90,7 +102,8 @@ impl Broker {
             connections: Mutex::default(),
             connection_count: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
-            partial_bytes: AtomicUsize::new(0),
+            memory,
+            alarms: alarms::Alarms::default(),
         }
     }
 
@@ -158,25 +171,25 @@ impl Broker {
     /// Closes all connections with 320 and waits until they are gone.
     pub async fn close_connections(&self) {
         self.stopping.store(true, Ordering::Release);
-        for signal in self.connections.lock().values() {
-            signal.raise(signal::CLOSE);
-        }
+        self.raise_all(signal::CLOSE);
         let mut count = self.connection_count.subscribe();
         // The sender lives as long as the broker does.
         let _ = count.wait_for(|count| *count == 0).await;
     }
 
+    fn raise_all(&self, flag: u8) {
+        for signal in self.connections.lock().values() {
+            signal.raise(flag);
+        }
+    }
+
     /// Octets of incomplete messages, all connections together.
     pub(crate) fn partial_bytes(&self) -> usize {
-        self.partial_bytes.load(Ordering::Relaxed)
+        self.memory.held(Owner::Partial)
     }
 
     pub(crate) fn partial_bytes_change(&self, before: usize, now: usize) {
-        if now >= before {
-            self.partial_bytes.fetch_add(now - before, Ordering::Relaxed);
-        } else {
-            self.partial_bytes.fetch_sub(before - now, Ordering::Relaxed);
-        }
+        self.memory.change(Owner::Partial, before, now);
     }
 
     pub(crate) fn partial_bytes_max(&self) -> PartialMax {

@@ -14,6 +14,7 @@
 //! - `recover`: from a directory back to an index.
 //! - `inspect`: a look into a directory that no store has open.
 //! - `backup`: a copy of the directory while the store goes on.
+//! - `spill`: messages that need not survive and that memory has no room for.
 //! - `reader`, `large`, `fs`: reading back, large messages, the file system.
 #![forbid(unsafe_code)]
 
@@ -36,6 +37,7 @@ mod shelf;
 mod shortage;
 mod snapshot;
 mod space;
+mod spill;
 mod state;
 mod stats;
 mod store;
@@ -44,6 +46,7 @@ mod types;
 pub use backup::{BackupError, BackupManifest, BackupReport};
 pub use error::{CloseError, OpenError};
 pub use options::Options;
+pub use spill::{Spill, SpillBatch, SpillOptions, SpillStats};
 pub use stats::{BUCKETS, Histogram, Stats};
 pub use store::Store;
 pub use types::{

@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::reader::{self, Postponed, Read, Request};
 use crate::recover::{self, Opened};
 use crate::space;
+use crate::spill::{Spill, SpillOptions};
 use crate::stats::Stats;
 use crate::types::{
     Due, Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp,
@@ -34,6 +35,7 @@ pub struct Store {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store is open.
     lock: Mutex<Option<Arc<dyn File>>>,
+    spill: Spill,
 }
 
 impl Store {
@@ -46,6 +48,9 @@ impl Store {
     pub fn open(options: Options) -> Result<(Arc<Self>, Recovered), OpenError> {
         let options = options.normalized();
         let Opened { lock, start, segment, at, state, mirrors, recovered } = recover::open(&options)?;
+        let spill_dir = options.data_dir.join("spill");
+        let spill = Spill::open(Arc::clone(&options.fs), spill_dir.clone(), SpillOptions::default())
+            .map_err(|source| OpenError::Io { action: "start a thread for", path: spill_dir, source })?;
         let (jobs, work) = mpsc::channel();
         let core = Arc::new(Core::new(options, start, jobs));
         let (to_sync, groups) = mpsc::sync_channel(1);
@@ -61,6 +66,7 @@ impl Store {
             keeper: Mutex::default(),
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
+            spill,
         });
         let spawned = [
             spawn(&core, "warren-encoder", move |_| encoder.run()),
@@ -186,6 +192,12 @@ impl Store {
         self.core.requests.push(Request::Due(now_ms, done));
     }
 
+    /// Room on disk for messages that need not survive.
+    #[must_use]
+    pub fn spill(&self) -> &Spill {
+        &self.spill
+    }
+
     /// Calls `handler` when an error ends the store, at once if one has: nothing more becomes durable from then on.
     pub fn on_failure(&self, handler: Box<dyn Fn(&str) + Send + Sync>) {
         self.core.failure.add(handler);
@@ -286,6 +298,7 @@ impl Store {
     /// Ends the threads.
     fn shut_down(&self) {
         self.core.stop();
+        self.spill.close();
         join(self.keeper.lock().take());
         for thread in std::mem::take(&mut *self.threads.lock()) {
             join(Some(thread));

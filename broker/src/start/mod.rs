@@ -28,6 +28,7 @@ use crate::model::clock::Clock;
 use crate::net::listener;
 use crate::offline;
 use crate::queue::Services;
+use crate::queue::stored::StoredExpiry;
 use crate::vhost;
 use checks::FileLimit;
 
@@ -75,6 +76,14 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
         // The receiver goes only when the broker is ending anyway.
         let _ = failures.send(reason.to_owned());
     }));
+    broker.check_memory();
+    broker.watch_disk();
+    let services = &broker.services;
+    let expiry = StoredExpiry::start(
+        Arc::clone(&broker.store) as _,
+        Arc::clone(&services.directory),
+        Arc::clone(&services.timers),
+    );
     // Before the ready line: whoever reads it may stop the broker at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -92,6 +101,8 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     let mut addresses = Vec::new();
     let timers = tokio::spawn(timers::run(Arc::clone(&broker.services.timers)));
     let mut tasks = Vec::new();
+    let watched = Arc::clone(&broker);
+    let watch = tokio::spawn(async move { watched.watch_memory().await });
     for listener in listeners {
         addresses.push(format!("amqp://{}", listener.local_addr()?));
         tasks.push(tokio::spawn(listener::accept(Arc::clone(&broker), listener)));
@@ -119,7 +130,9 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     for task in &tasks {
         task.abort();
     }
+    watch.abort();
     timers.abort();
+    drop(expiry);
     if let Ok(why) = outcome {
         tracing::info!("stopping on {why}");
         if tokio::time::timeout(STOP_TIMEOUT, broker.close_connections()).await.is_err() {
@@ -143,6 +156,8 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     options.checkpoint_interval = configured.checkpoint_interval;
     options.snapshot_bytes = configured.snapshot_bytes;
     options.sled_cache_bytes = configured.sled_cache_bytes;
+    options.disk_free_limit = configured.disk_free_limit;
+    options.reserve_segments = configured.reserve_segments;
     options.index_cache_bytes = configured.index_cache_bytes;
     let (store, found) = Store::open(options).map_err(|error| match error {
         OpenError::Io { .. } => anyhow::anyhow!("{error} ({})", settings.describe("storage.data_dir")),

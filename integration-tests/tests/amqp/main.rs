@@ -8,6 +8,7 @@ mod support;
 mod archive;
 
 mod acknowledgements;
+mod alarms;
 mod bad_input;
 mod channel_errors;
 mod configuration;

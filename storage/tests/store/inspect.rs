@@ -229,7 +229,15 @@ fn the_dump_has_every_entry() {
                 assert!(count > 0 && dumped.offset % 4096 == 0);
                 return ControlFlow::Continue(());
             }
-            Item::Enqueue { queue: 1, seq: 9, meta: found, len: 50, payload: Payload::Here(bytes), tx: false } => {
+            Item::Enqueue {
+                queue: 1,
+                seq: 9,
+                meta: found,
+                len: 50,
+                payload: Payload::Here(bytes),
+                tx: false,
+                moved: false,
+            } => {
                 assert_eq!((found, bytes), (meta, &body(1, 9, 50)[..]));
                 "enqueue"
             }

@@ -24,5 +24,6 @@ mod recovery;
 mod recycle;
 mod sled_trace;
 mod small_disk;
+mod spill;
 mod transaction;
 mod upgrade;
