@@ -11,6 +11,7 @@
 //! - `space`: files for the log, what is kept for a full disk, and how full it is; `shortage`: errors that pass.
 //! - `index`: which messages are live and where they are.
 //! - `schedule`, `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own; `shelf`: the part that is only there.
+//! - `compact`: moves the rest out of segments that are mostly dead.
 //! - `recover`: from a directory back to an index.
 //! - `reader`, `large`, `fs`: reading back, large messages, the file system.
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@
 mod bytes_cursor;
 mod checkpoint;
 mod commit;
+mod compact;
 mod core;
 mod error;
 pub mod fs;

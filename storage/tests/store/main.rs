@@ -4,6 +4,7 @@ mod append;
 mod checkpoint;
 mod cold;
 mod common;
+mod compact;
 mod concurrency;
 mod crash;
 mod deadlines;
