@@ -275,7 +275,7 @@ impl Keeper {
             tracing::error!(reason, "sled failed; it is moved to quarantine and written anew");
             let state = core.shelf.replace(|| {
                 recover::quarantine(&*core.options.fs, &dirs, &dirs.sled).map_err(|error| error.to_string())?;
-                State::open(&dirs.sled, cache_bytes)
+                State::open(&core.options.fs, &dirs.sled, cache_bytes)
             })?;
             self.state = Some(state);
             self.forgotten = Forgotten::default();
@@ -285,7 +285,7 @@ impl Keeper {
         tracing::error!(reason, "sled failed; it is opened again");
         let known = self.from.checkpoint;
         let reopened = core.shelf.replace(|| {
-            let state = State::open(&dirs.sled, cache_bytes)?;
+            let state = State::open(&core.options.fs, &dirs.sled, cache_bytes)?;
             let base = state.base()?.unwrap_or_default();
             let good = base.lsn >= known.lsn && (known == Base::default() || base.key == core.key.bytes);
             if good { Ok(state) } else { Err("it has lost the last checkpoint".to_owned()) }
@@ -309,6 +309,11 @@ impl Keeper {
     }
 
     fn is_snapshot_due(&self) -> bool {
+        // Before the first checkpoint of a rebuilt sled there is no point of the log to write one for, and the one that is
+        // there is what a rebuild starts from.
+        if self.from.checkpoint == Base::default() {
+            return false;
+        }
         let core = &self.core;
         let written = core.stats.log_bytes().saturating_sub(self.log_at_snapshot).saturating_add(self.from.older_log);
         let index_bytes = core.index.lock().estimated_bytes();
@@ -320,7 +325,7 @@ impl Keeper {
 
     /// Whether a snapshot lets go of at least so many segments, and of far more than it takes.
     fn snapshot_pays(&self, least: usize) -> bool {
-        let freed = self.freed_by_snapshot();
+        let freed = if self.from.checkpoint == Base::default() { 0 } else { self.freed_by_snapshot() };
         let bytes = freed as u64 * self.core.options.segment_bytes;
         freed >= least && bytes > DEAD_SHARE.saturating_mul(self.core.index.lock().estimated_bytes())
     }

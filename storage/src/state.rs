@@ -9,11 +9,13 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::fs::{File, Fs, OpenMode};
 use crate::index::base::Base;
 use crate::index::bits;
 use crate::index::chunk::{CHUNK, Chunk, Stored};
@@ -39,8 +41,10 @@ const TOPOLOGY: &[u8] = b"topology/";
 /// The open database.
 pub(crate) struct State {
     db: sled::Db,
+    /// What syncs sled's files; everything else sled does itself.
+    fs: Arc<dyn Fs>,
     path: PathBuf,
-    file: fs::File,
+    file: Arc<dyn File>,
     /// Files of sled beside `db` that were synced; it writes each once, under a new name.
     synced: HashSet<PathBuf>,
 }
@@ -54,7 +58,7 @@ pub(crate) struct Changes {
 
 impl State {
     /// Opens the database, creating it when it is new.
-    pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self, String> {
+    pub(crate) fn open(fs: &Arc<dyn Fs>, path: &Path, cache_bytes: u64) -> Result<Self, String> {
         wait_until_free(&path.join("db"));
         let db = guarded(|| {
             sled::Config::new()
@@ -64,8 +68,8 @@ impl State {
                 .flush_every_ms(None)
                 .open()
         })?;
-        let file = fs::File::open(path.join("db")).map_err(|error| error.to_string())?;
-        Ok(Self { db, path: path.to_path_buf(), file, synced: HashSet::new() })
+        let file = fs.open(&path.join("db"), OpenMode::Read).map_err(|error| error.to_string())?;
+        Ok(Self { db, fs: Arc::clone(fs), path: path.to_path_buf(), file, synced: HashSet::new() })
     }
 
     /// The database, for others who only read.
@@ -182,25 +186,21 @@ impl State {
         guarded(|| self.db.flush())?;
         let mut sync = || -> io::Result<()> {
             self.file.sync_data()?;
-            let mut present = HashSet::new();
-            for entry in fs::read_dir(&self.path)? {
-                let path = entry?.path();
-                if path.is_file() && path.file_name().is_some_and(|name| name != "db") {
-                    present.insert(path);
-                }
-            }
+            let mut present: HashSet<PathBuf> =
+                self.fs.list(&self.path)?.into_iter().map(|entry| self.path.join(entry.name)).collect();
+            present.remove(&self.path.join("db"));
             if present == self.synced {
                 return Ok(());
             }
             for path in present.difference(&self.synced) {
-                match fs::File::open(path) {
-                    Ok(file) => file.sync_all()?,
+                match self.fs.open(path, OpenMode::Read) {
+                    Ok(file) => file.sync_data()?,
                     // It gives its snapshots a final name when they are written.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                 }
             }
-            fs::File::open(&self.path)?.sync_all()?;
+            self.fs.sync_dir(&self.path)?;
             self.synced = present;
             Ok(())
         };
@@ -353,6 +353,7 @@ pub(crate) fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::RealFs;
     use crate::index::columns::Columns;
     use crate::log::location::Location;
     use crate::types::Meta;
@@ -361,7 +362,8 @@ mod tests {
     #[test]
     fn bitmaps_of_the_first_version_are_completed() {
         let dir = tempfile::tempdir().expect("a directory");
-        let state = State::open(&dir.path().join("sled"), 1024 * 1024).expect("it opens");
+        let state =
+            State::open(&(Arc::new(RealFs) as Arc<dyn Fs>), &dir.path().join("sled"), 1024 * 1024).expect("it opens");
         let mut columns = Columns::default();
         let mut written = bits::Bits::default();
         for slot in 0..1000usize {

@@ -120,7 +120,8 @@ pub enum TxOp {
     Settle {
         /// The queue.
         queue: QueueId,
-        /// The messages that are done with.
+        /// The messages that are done with, none that is still to come: a transaction may wait for the file of a large message
+        /// while others are enqueued.
         range: SeqRange,
     },
 }

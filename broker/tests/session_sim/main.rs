@@ -4,15 +4,17 @@
 //! - `client`: one client, what it knows, and what it insists on.
 //! - `ledger`: what has become of every message.
 //! - `simulation`: a broker with several clients, driven by a seed.
+//! - `crash`: the power fails, and the broker comes again.
 //! - `cases`: sequences that once went wrong, or nearly.
 //!
-//! `SIM_SEED=<n>` runs one seed only.
+//! `SIM_SEED=<n>` runs one seed only, `SIM_SEEDS=<n>` so many power losses.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod cases;
 mod client;
+mod crash;
 mod ledger;
 mod simulation;
 mod wire;

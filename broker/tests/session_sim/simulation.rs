@@ -31,7 +31,7 @@ impl House {
         Self::on(Disk::new(), Recovered::default(), outbox_bytes)
     }
 
-    fn on(disk: Disk, found: Recovered, outbox_bytes: usize) -> Self {
+    pub(crate) fn on(disk: Disk, found: Recovered, outbox_bytes: usize) -> Self {
         let mut settings = Settings::defaults().expect("defaults");
         settings.limits.outbox_bytes = outbox_bytes;
         let services = Services::new(Arc::clone(&disk.store), Clock::system());
@@ -68,11 +68,11 @@ impl House {
 
 /// What outlives a restart.
 pub(crate) struct Before {
-    ledger: Ledger,
+    pub(crate) ledger: Ledger,
     next_client: u64,
     next_number: u64,
     queues: Vec<String>,
-    doomed: String,
+    pub(crate) doomed: String,
 }
 
 pub(crate) struct Simulation<'h> {
@@ -89,6 +89,8 @@ pub(crate) struct Simulation<'h> {
     doomed: String,
     /// There is a backlog on disk only.
     cold: bool,
+    /// The power is going to fail: nothing is delivered that nobody acknowledges, since nobody would know whether it was.
+    pub(crate) doomed_to_crash: bool,
 }
 
 impl<'h> Simulation<'h> {
@@ -103,8 +105,9 @@ impl<'h> Simulation<'h> {
             next_client: 1,
             next_number: 0,
             queues: vec![format!("{name}-durable"), format!("{name}-transient")],
-            doomed: format!("{name}-doomed"),
+            doomed: if name.starts_with("crash") { format!("{name}-doomed-durable") } else { format!("{name}-doomed") },
             cold: false,
+            doomed_to_crash: false,
         };
         simulation.begin(true);
         simulation
@@ -115,8 +118,19 @@ impl<'h> Simulation<'h> {
         let Before { ledger, next_client, next_number, queues, doomed } = before;
         let rng = StdRng::seed_from_u64(seed);
         let clients = Vec::new();
-        let mut simulation =
-            Self { house, rng, clients, ledger, syncs: 0, next_client, next_number, queues, doomed, cold: true };
+        let mut simulation = Self {
+            house,
+            rng,
+            clients,
+            ledger,
+            syncs: 0,
+            next_client,
+            next_number,
+            queues,
+            doomed,
+            cold: true,
+            doomed_to_crash: false,
+        };
         simulation.begin(false);
         simulation
     }
@@ -124,6 +138,11 @@ impl<'h> Simulation<'h> {
     /// Ends it without looking; only what is durable is to be found again.
     pub(crate) fn interrupt(mut self) -> Before {
         self.rest();
+        self.leave()
+    }
+
+    /// Ends it where it stands.
+    pub(crate) fn leave(self) -> Before {
         let Self { ledger, next_client, next_number, queues, doomed, .. } = self;
         Before { ledger, next_client, next_number, queues, doomed }
     }
@@ -140,7 +159,9 @@ impl<'h> Simulation<'h> {
                 self.clients[0].declare(1, queue, index == 0);
             }
         }
-        self.clients[0].declare(1, &doomed, false);
+        if self.house.vhost().queue(&doomed).is_none() {
+            self.clients[0].declare(1, &doomed, doomed.ends_with("-durable"));
+        }
         self.rest();
         assert!(self.clients.iter().all(|client| client.opened));
     }
@@ -165,6 +186,7 @@ impl<'h> Simulation<'h> {
         self.house.disk.gate.release_syncs();
         self.house.disk.wait_durable();
         self.house.disk.gate.hold_syncs();
+        self.ledger.sync();
     }
 
     /// A read of the backlog that has been asked for stops after the choice of its messages, until the gate is released.
@@ -250,7 +272,7 @@ impl<'h> Simulation<'h> {
         let number = self.rng.random_range(1..3);
         let queue = self.rng.random_range(0..self.queues.len() + 1);
         let queue = self.queues.get(queue).unwrap_or(&self.doomed).clone();
-        let no_ack = self.rng.random_bool(0.15);
+        let no_ack = self.rng.random_bool(0.15) && !self.doomed_to_crash;
         let Some(channel) = self.clients[at].channels.get(&number) else {
             self.clients[at].open(number);
             let mode = [Mode::Plain, Mode::Confirm, Mode::Transaction][self.rng.random_range(0..3)];
@@ -367,7 +389,7 @@ impl<'h> Simulation<'h> {
 }
 
 /// Runs one seed and names it when it fails.
-fn named(seed: u64, run: impl FnOnce()) {
+pub(crate) fn named(seed: u64, run: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
         eprintln!("SIM_SEED={seed} fails");
         resume_unwind(panic);
@@ -375,7 +397,7 @@ fn named(seed: u64, run: impl FnOnce()) {
 }
 
 /// The seeds of a test, or the one that was asked for.
-fn seeds(all: std::ops::Range<u64>) -> impl Iterator<Item = u64> + Clone {
+pub(crate) fn seeds(all: std::ops::Range<u64>) -> impl Iterator<Item = u64> + Clone {
     let only: Option<u64> = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok());
     all.filter(move |seed| only.is_none_or(|only| only == *seed))
 }

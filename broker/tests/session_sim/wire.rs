@@ -44,6 +44,10 @@ pub(crate) const COMMIT_OK: Id = (90, 21);
 pub(crate) const ROLLBACK: Id = (90, 30);
 pub(crate) const ROLLBACK_OK: Id = (90, 31);
 
+/// Properties of a message that are nothing but its delivery mode, or nothing.
+pub(crate) const PERSISTENT: &[u8] = &[0x10, 0x00, 2];
+pub(crate) const TRANSIENT: &[u8] = &[0x00, 0x00];
+
 /// Arguments of a method.
 pub(crate) struct Args(Vec<u8>);
 
@@ -103,7 +107,7 @@ pub(crate) fn start_ok() -> Vec<u8> {
 
 /// The frames of a publish through the default exchange.
 pub(crate) fn publish(channel: u16, queue: &str, mandatory: bool, persistent: bool, body: &[u8]) -> Vec<Vec<u8>> {
-    let properties: &[u8] = if persistent { &[0x10, 0x00, 2] } else { &[0x00, 0x00] };
+    let properties = if persistent { PERSISTENT } else { TRANSIENT };
     let address = protocol::address("", queue);
     let mut all = Vec::new();
     put_publish(&mut all, channel, &Content { address: &address, properties, body }, mandatory, 4096);

@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use storage::fs::{DirEntry, File, Fs, OpenMode, RealFs};
-use storage::{Durable, Lsn, Options, QueueId, Recovered, SeqRange, Store};
+use storage::fs::{DirEntry, File, Fs, OpenMode};
+use storage::{Durable, Lsn, OpenError, Options, QueueId, Recovered, SeqRange, Store};
 use tempfile::TempDir;
 
 /// Nothing in these tests takes that long: who waits longer waits for an event that was lost.
@@ -91,11 +91,17 @@ impl Gate {
     }
 }
 
-struct GatedFs(Arc<Gate>);
+struct GatedFs {
+    gate: Arc<Gate>,
+    inner: Arc<dyn Fs>,
+    /// Syncs are passed on. On a real disk they are not: nothing here pulls its plug.
+    syncs: bool,
+}
 
 struct GatedFile {
     file: Arc<dyn File>,
     gate: Arc<Gate>,
+    syncs: bool,
     log: bool,
     reader: bool,
 }
@@ -104,39 +110,40 @@ impl Fs for GatedFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let log = path.parent().and_then(Path::file_name).is_some_and(|name| name == "log");
         Ok(Arc::new(GatedFile {
-            file: RealFs.open(path, mode)?,
-            gate: Arc::clone(&self.0),
+            file: self.inner.open(path, mode)?,
+            gate: Arc::clone(&self.gate),
+            syncs: self.syncs,
             log,
             reader: log && mode == OpenMode::Read,
         }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        RealFs.create_dir_all(path)
+        self.inner.create_dir_all(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        RealFs.list(path)
+        self.inner.list(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealFs.rename(from, to)
+        self.inner.rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        RealFs.remove_file(path)
+        self.inner.remove_file(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealFs.sync_dir(path)
+        self.inner.sync_dir(path)
     }
 
     fn exists(&self, path: &Path) -> bool {
-        RealFs.exists(path)
+        self.inner.exists(path)
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        RealFs.free_bytes(path)
+        self.inner.free_bytes(path)
     }
 }
 
@@ -152,12 +159,11 @@ impl File for GatedFile {
         self.file.write_all_at(buf, offset)
     }
 
-    /// Without the real thing: nothing here pulls the plug.
     fn sync_data(&self) -> io::Result<()> {
         if self.log {
             self.gate.sync();
         }
-        Ok(())
+        if self.syncs { self.file.sync_data() } else { Ok(()) }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -195,12 +201,21 @@ impl Disk {
     }
 
     fn open(directory: TempDir) -> (Self, Recovered) {
-        let gate = Arc::new(Gate::default());
         let mut options = Options::new(directory.path());
         options.segment_bytes = 8 << 20;
-        options.fs = Arc::new(GatedFs(Arc::clone(&gate)));
-        let (store, recovered) = Store::open(options).expect("store");
-        (Self { store, gate, directory }, recovered)
+        Self::open_with(options, directory, false).expect("store")
+    }
+
+    /// A store with these options; `syncs` says whether their file system is one to be synced.
+    pub(crate) fn open_with(
+        mut options: Options,
+        directory: TempDir,
+        syncs: bool,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let gate = Arc::new(Gate::default());
+        options.fs = Arc::new(GatedFs { gate: Arc::clone(&gate), inner: Arc::clone(&options.fs), syncs });
+        let (store, recovered) = Store::open(options)?;
+        Ok((Self { store, gate, directory }, recovered))
     }
 
     /// Closes the store, which nobody else must hold any more, and opens it again. `redelivered`: what has been delivered.

@@ -255,8 +255,9 @@ fn report_losses(verdict: &Verdict, groups: &[GroupRef], damage: &mut Vec<String
 }
 
 /// Ends the log where the last accepted group ends, and makes durable what was read of it: after a crash it may have come
-/// from the page cache. Syncing the old files does that as well as appending everything again would: a group whose sync had
-/// failed before the crash was confirmed to nobody, and if its pages are lost later, nothing that was promised is.
+/// from the page cache. Groups that nobody saw synced are written again where they are, with the same bytes: when their sync
+/// failed before, the kernel takes their pages for written, and a sync alone would not write them. They were confirmed to
+/// nobody, but from here on others build on them.
 fn seal(
     fs: &dyn Fs,
     dirs: &Dirs,
@@ -270,6 +271,8 @@ fn seal(
         Some(last) => (last.segment, last.offset + last.header.span()),
         None => (from.segment, from.offset),
     };
+    let synced = groups.iter().map(|group| group.header.synced_upto).max().unwrap_or_default();
+    let accepted = groups.get(..verdict.accepted).unwrap_or_default();
     let ids: Vec<u64> = files.segments.range(from.segment..).map(|(&id, _)| id).collect();
     for id in ids {
         let path = segment::path(&dirs.log, id);
@@ -294,6 +297,10 @@ fn seal(
         {
             file.set_len(cut).map_err(io_error("truncate", &path))?;
             files.segments.insert(id, cut);
+        }
+        for group in accepted.iter().filter(|group| group.segment == id && group.header.last_lsn() > synced) {
+            let bytes = scan::read_group(&*file, &path, group.offset, &group.header)?;
+            file.write_all_at(&bytes, group.offset).map_err(io_error("write", &path))?;
         }
         file.sync_data().map_err(io_error("sync", &path))?;
     }

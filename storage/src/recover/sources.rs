@@ -50,7 +50,7 @@ pub(super) fn spare_key(options: &Options, dirs: &Dirs) -> Option<Key> {
     if !dirs.sled.exists() {
         return None;
     }
-    let state = State::open(&dirs.sled, options.sled_cache_bytes).ok()?;
+    let state = State::open(&options.fs, &dirs.sled, options.sled_cache_bytes).ok()?;
     let base = state.base().ok()??;
     Some(Key::from_bytes(base.key))
 }
@@ -110,7 +110,7 @@ impl Sources<'_> {
     }
 
     fn open_state(&self, index: &mut Index) -> Result<(State, Base), String> {
-        let mut state = State::open(&self.dirs.sled, self.options.sled_cache_bytes)?;
+        let mut state = State::open(&self.options.fs, &self.dirs.sled, self.options.sled_cache_bytes)?;
         let base = state.load(index)?.unwrap_or_default();
         // After a crash it may be in the page cache only, and the first group is going to name its checkpoint.
         state.sync()?;
@@ -126,7 +126,8 @@ impl Sources<'_> {
         let path = self.dirs.data.join(snapshot::NAME);
         let fs = &*self.options.fs;
         let failed = |reason| OpenError::Sled { path: self.dirs.sled.clone(), reason };
-        let mut state = State::open(&self.dirs.sled, self.options.sled_cache_bytes).map_err(failed)?;
+        let mut state =
+            State::open(&self.options.fs, &self.dirs.sled, self.options.sled_cache_bytes).map_err(failed)?;
         let mut index = Index::default();
         let mut relief = Relief::new(&state, self.options.index_cache_bytes);
         let found = snapshot::read(fs, &self.dirs.data, &mut index, |index| {

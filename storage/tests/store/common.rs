@@ -1,7 +1,9 @@
 //! What the tests of the store share: payloads, blocking reads, copies of directories.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use storage::{Durable, Lsn, Meta, Options, Payload, Place, QueueId, ReadBatch, ReadMessage, Seq, SeqRange, Store};
@@ -38,6 +40,44 @@ pub(crate) fn body(queue: QueueId, seq: Seq, len: usize) -> Vec<u8> {
     }
     out.truncate(len.max(1));
     out
+}
+
+/// A directory for files that need not outlive the machine, in memory where there is such a file system.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a directory")
+}
+
+/// Runs so many seeds on all processors, or `WARREN_SEEDS` of them, or the one that `WARREN_SEED` names, and names the one
+/// that fails.
+pub(crate) fn each_seed(seeds: u64, run: impl Fn(u64) + Sync) {
+    if let Some(seed) = number("WARREN_SEED") {
+        return run(seed);
+    }
+    let seeds = number("WARREN_SEEDS").unwrap_or(seeds);
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds || failed.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                failed.store(true, Ordering::Relaxed);
+                eprintln!("failed with WARREN_SEED={seed}");
+                resume_unwind(panic);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(work);
+        }
+    });
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
 /// Options with small figures, so that a test meets every boundary.

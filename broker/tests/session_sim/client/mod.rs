@@ -42,7 +42,16 @@ pub(crate) enum Effect {
     /// A queue is declared.
     Declared {
         channel: u16,
+        queue: String,
         durable: bool,
+    },
+    /// What a queue holds is thrown away, but for what somebody has.
+    Emptied {
+        queue: String,
+    },
+    /// A queue goes with all that it holds.
+    Deleted {
+        queue: String,
     },
     Closed {
         channel: u16,
@@ -101,8 +110,19 @@ struct Incoming {
     redelivered: bool,
     no_ack: bool,
     returned: bool,
+    persistent: bool,
     left: Option<usize>,
     body: Vec<u8>,
+}
+
+/// A reply that vouches for something.
+struct Vouched {
+    reply: wire::Id,
+    sync: u64,
+    /// Messages that a commit put into durable queues.
+    messages: Vec<(String, Id)>,
+    /// A durable queue that was declared.
+    queue: Option<String>,
 }
 
 pub(crate) struct Channel {
@@ -121,9 +141,12 @@ pub(crate) struct Channel {
     /// Publishes that the broker has handled, and when a persistent one of them can be durable.
     published: Vec<u64>,
     confirmed: u64,
+    /// Of each publish the message that its confirm vouches for.
+    vouched: Vec<Option<(String, Id)>>,
     /// Replies that vouch for something, and the sync that makes it durable.
-    durable: VecDeque<(wire::Id, u64)>,
-    tx_published: Vec<(String, Id, bool)>,
+    durable: VecDeque<Vouched>,
+    /// With how often the queue had been deleted when it was published to.
+    tx_published: Vec<(String, Id, bool, u64)>,
     tx_settled: Vec<(String, Id)>,
     /// Settled since the last commit, by tag.
     tx_taken: Vec<(u64, Outstanding)>,
@@ -146,6 +169,7 @@ impl Channel {
             incoming: None,
             published: Vec::new(),
             confirmed: 0,
+            vouched: Vec::new(),
             durable: VecDeque::new(),
             tx_published: Vec::new(),
             tx_settled: Vec::new(),
@@ -160,6 +184,11 @@ impl Channel {
 
     pub(crate) fn tags(&self) -> Vec<u64> {
         self.outstanding.keys().copied().collect()
+    }
+
+    /// What it has and has not settled, in the order it came.
+    pub(crate) fn held(&self) -> Vec<Id> {
+        self.outstanding.values().map(|held| held.id).collect()
     }
 
     /// Answers that have not come.
@@ -244,15 +273,21 @@ impl Client {
 
     pub(crate) fn declare(&mut self, channel: u16, queue: &str, durable: bool) {
         let args = Args::new(wire::DECLARE).short(0).text(queue).octet(u8::from(durable) << 1).octets(&[]);
-        self.call(channel, args, wire::DECLARE_OK, Some(Effect::Declared { channel, durable }));
+        self.call(
+            channel,
+            args,
+            wire::DECLARE_OK,
+            Some(Effect::Declared { channel, queue: queue.to_owned(), durable }),
+        );
     }
 
     /// Deletes a queue and declares it again before anybody else can look.
     pub(crate) fn renew(&mut self, channel: u16, queue: &str) {
         let args = Args::new(wire::DELETE).short(0).text(queue).octet(0);
-        self.call(channel, args, wire::DELETE_OK, None);
+        let effect = Effect::Deleted { queue: queue.to_owned() };
+        self.call(channel, args, wire::DELETE_OK, Some(effect));
         self.glue();
-        self.declare(channel, queue, false);
+        self.declare(channel, queue, queue.ends_with("-durable"));
     }
 
     fn glue(&mut self) {
@@ -262,7 +297,12 @@ impl Client {
     }
 
     pub(crate) fn purge(&mut self, channel: u16, queue: &str) {
-        self.call(channel, Args::new(wire::PURGE).short(0).text(queue).octet(0), wire::PURGE_OK, None);
+        self.call(
+            channel,
+            Args::new(wire::PURGE).short(0).text(queue).octet(0),
+            wire::PURGE_OK,
+            Some(Effect::Emptied { queue: queue.to_owned() }),
+        );
         self.channel(channel).gets.push_back((queue.to_owned(), false));
         self.indispensable = true;
     }
@@ -437,18 +477,21 @@ impl Client {
             Effect::Published { channel, queue, id, persistent } => {
                 let from = self.channel(channel);
                 if from.mode == Mode::Transaction {
-                    from.tx_published.push((queue, id, persistent));
+                    let deletions = ledger.account(&queue).deletions;
+                    from.tx_published.push((queue, id, persistent, deletions));
                 } else {
                     if from.mode == Mode::Confirm {
                         from.published.push(if persistent { syncs + 1 } else { 0 });
+                        from.vouched.push(persistent.then(|| (queue.clone(), id)));
                     }
-                    ledger.account(&queue).published.insert(id);
+                    ledger.publish(&queue, id, persistent);
                 }
             }
             Effect::Returned { channel } => {
                 let from = self.channel(channel);
                 if from.mode == Mode::Confirm {
                     from.published.push(0);
+                    from.vouched.push(None);
                 }
             }
             Effect::Settled { channel, tags } => {
@@ -463,13 +506,19 @@ impl Client {
             }
             Effect::Committed { channel } => {
                 let from = self.channel(channel);
-                let durable = from.tx_published.iter().any(|(_, _, persistent)| *persistent);
-                from.durable.push_back((wire::COMMIT_OK, if durable { syncs + 1 } else { 0 }));
-                let (published, settled) =
-                    (std::mem::take(&mut from.tx_published), std::mem::take(&mut from.tx_settled));
-                for (queue, id, _) in published {
-                    ledger.account(&queue).published.insert(id);
+                // What was meant for a queue that is another one by now goes nowhere.
+                let mut messages = Vec::new();
+                for (queue, id, persistent, deletions) in std::mem::take(&mut from.tx_published) {
+                    ledger.publish(&queue, id, persistent);
+                    if ledger.account(&queue).deletions != deletions {
+                        ledger.account(&queue).doubtful.insert(id);
+                    } else if persistent {
+                        messages.push((queue, id));
+                    }
                 }
+                let sync = if messages.is_empty() { 0 } else { syncs + 1 };
+                from.durable.push_back(Vouched { reply: wire::COMMIT_OK, sync, messages, queue: None });
+                let settled = std::mem::take(&mut from.tx_settled);
                 for (queue, id) in settled {
                     ledger.settle(&queue, id);
                 }
@@ -479,9 +528,14 @@ impl Client {
                 from.tx_published.clear();
                 from.tx_settled.clear();
             }
-            Effect::Declared { channel, durable } => {
-                self.channel(channel).durable.push_back((wire::DECLARE_OK, if durable { syncs + 1 } else { 0 }));
+            Effect::Declared { channel, queue, durable } => {
+                let sync = if durable { syncs + 1 } else { 0 };
+                let queue = durable.then_some(queue);
+                let vouched = Vouched { reply: wire::DECLARE_OK, sync, messages: Vec::new(), queue };
+                self.channel(channel).durable.push_back(vouched);
             }
+            Effect::Emptied { queue } => ledger.empty(&queue),
+            Effect::Deleted { queue } => ledger.delete(&queue),
         }
     }
 

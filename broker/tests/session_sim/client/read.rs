@@ -15,7 +15,11 @@ impl Client {
                 (0, _) => self.on_connection(frame.payload),
                 (number, FrameKind::Method) => self.on_method(number, frame.payload, syncs, ledger),
                 (number, FrameKind::Header) => {
-                    let size = Reader(&frame.payload[4..]).longlong() as usize;
+                    let (head, properties) = frame.payload.split_at(12);
+                    let size = Reader(&head[4..]).longlong() as usize;
+                    let incoming = self.channel(number).incoming.as_mut().expect("a method first");
+                    incoming.persistent = properties == wire::PERSISTENT;
+                    assert!(incoming.persistent || properties == wire::TRANSIENT, "properties: {properties:?}");
                     self.on_content(number, Some(size), &[], ledger);
                 }
                 (number, FrameKind::Body) => self.on_content(number, None, frame.payload, ledger),
@@ -61,6 +65,7 @@ impl Client {
                     redelivered,
                     no_ack,
                     returned: false,
+                    persistent: false,
                     left: None,
                     body: Vec::new(),
                 };
@@ -78,6 +83,7 @@ impl Client {
                         redelivered,
                         no_ack,
                         returned: false,
+                        persistent: false,
                         left: None,
                         body: Vec::new(),
                     };
@@ -92,6 +98,7 @@ impl Client {
                     redelivered: false,
                     no_ack: true,
                     returned: true,
+                    persistent: false,
                     left: None,
                     body: Vec::new(),
                 });
@@ -103,6 +110,7 @@ impl Client {
                 assert!(tag as usize <= channel.published.len(), "confirm of {tag}, which was not published");
                 for number in channel.confirmed..tag {
                     assert!(channel.published[number as usize] <= syncs, "{number} is confirmed before it is durable");
+                    ledger.confirm(channel.vouched[number as usize].take());
                 }
                 channel.confirmed = tag;
             }
@@ -127,9 +135,11 @@ impl Client {
             reply => {
                 assert_eq!(channel.expected.pop_front(), Some(reply), "replies come in order");
                 if matches!(reply, wire::DECLARE_OK | wire::COMMIT_OK) {
-                    let (awaited, at) = channel.durable.pop_front().expect("it was asked for");
-                    assert_eq!(awaited, reply);
-                    assert!(at <= syncs, "{reply:?} before what it vouches for is durable");
+                    let vouched = channel.durable.pop_front().expect("it was asked for");
+                    assert_eq!(vouched.reply, reply);
+                    ledger.confirm(vouched.messages);
+                    ledger.declared.extend(vouched.queue);
+                    assert!(vouched.sync <= syncs, "{reply:?} before what it vouches for is durable");
                 }
                 match reply {
                     wire::CONSUME_OK => {
@@ -184,6 +194,8 @@ impl Client {
         assert!(incoming.tag > channel.last_tag, "delivery tags ascend");
         channel.last_tag = incoming.tag;
         let id = Id::of(&incoming.body);
+        assert_eq!(incoming.body, id.body(incoming.body.len()), "the body of {id:?}");
+        ledger.check_persistent(&incoming.queue, id, incoming.persistent);
         ledger.seen(&incoming.queue, channel.key, id, incoming.redelivered, !channel.is_free());
         if incoming.no_ack {
             ledger.settle(&incoming.queue, id);

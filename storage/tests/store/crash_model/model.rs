@@ -1,0 +1,251 @@
+//! What a store has to hold, as a function of what was appended to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use storage::{Lsn, Meta, QueueId, ReadMessage, Seq, SeqRange};
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) body: Arc<Vec<u8>>,
+    pub(crate) meta: Meta,
+    pub(crate) redelivered: bool,
+}
+
+/// One thing that was appended.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Enqueue(QueueId, Seq, Message),
+    Settle(QueueId, SeqRange),
+    Purge(QueueId, Seq, Vec<SeqRange>),
+    Topology(Vec<(Vec<u8>, Option<Vec<u8>>)>, Option<QueueId>),
+    Transaction(Vec<Op>),
+    /// The marks of a clean stop.
+    Redelivered(Vec<(QueueId, Vec<SeqRange>)>),
+}
+
+/// Everything a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) queues: BTreeMap<QueueId, BTreeMap<Seq, Message>>,
+    pub(crate) topology: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl State {
+    fn apply(&mut self, op: &Op, beside: &mut Beside) {
+        match op {
+            Op::Enqueue(queue, seq, message) => {
+                let next = beside.next.entry(*queue).or_insert(1);
+                *next = (*next).max(*seq + 1);
+                if !beside.dropped.contains(queue) {
+                    self.queues.entry(*queue).or_default().insert(*seq, message.clone());
+                }
+            }
+            Op::Settle(queue, range) => self.remove(*queue, |seq| within(range, seq)),
+            Op::Purge(queue, below, except) => {
+                self.remove(*queue, |seq| seq < *below && !except.iter().any(|range| within(range, seq)));
+            }
+            Op::Topology(changes, queue) => {
+                for (key, value) in changes {
+                    match value {
+                        Some(value) => drop(self.topology.insert(key.clone(), value.clone())),
+                        None => drop(self.topology.remove(key)),
+                    }
+                }
+                if let Some(queue) = queue {
+                    beside.dropped.insert(*queue);
+                    self.queues.remove(queue);
+                }
+            }
+            Op::Transaction(ops) => ops.iter().for_each(|op| self.apply(op, beside)),
+            Op::Redelivered(marks) => {
+                for (queue, ranges) in marks {
+                    for (seq, message) in self.queues.entry(*queue).or_default() {
+                        message.redelivered |= ranges.iter().any(|range| within(range, *seq));
+                    }
+                }
+            }
+        }
+        self.queues.retain(|_, messages| !messages.is_empty());
+    }
+
+    fn remove(&mut self, queue: QueueId, gone: impl Fn(Seq) -> bool) {
+        if let Some(messages) = self.queues.get_mut(&queue) {
+            messages.retain(|seq, _| !gone(*seq));
+        }
+    }
+
+    pub(crate) fn messages(&self, queue: QueueId) -> impl Iterator<Item = (&Seq, &Message)> {
+        self.queues.get(&queue).into_iter().flatten()
+    }
+}
+
+pub(crate) fn within(range: &SeqRange, seq: Seq) -> bool {
+    (range.first..=range.last).contains(&seq)
+}
+
+/// A message as it was read.
+pub(crate) fn read(message: ReadMessage) -> (Seq, Message) {
+    let ReadMessage { seq, meta, redelivered, payload, .. } = message;
+    (seq, Message { body: Arc::new(payload.to_vec()), meta, redelivered })
+}
+
+/// What is known of one store over several openings.
+#[derive(Default)]
+pub(crate) struct Model {
+    /// What was there when it was opened last, and is durable.
+    base: State,
+    /// What was appended since.
+    ops: Vec<(Lsn, Op)>,
+    /// How many of them were confirmed.
+    confirmed: usize,
+    /// Everything that was appended, in force.
+    pub(crate) now: State,
+    /// What belongs to `base`, and to `now`.
+    beside: Beside,
+    beside_now: Beside,
+}
+
+/// What a history leaves that nobody can read.
+#[derive(Clone, Debug, Default)]
+struct Beside {
+    dropped: BTreeSet<QueueId>,
+    /// Above every sequence number that was used.
+    next: BTreeMap<QueueId, Seq>,
+}
+
+impl Model {
+    pub(crate) fn append(&mut self, lsn: Lsn, op: Op) {
+        self.now.apply(&op, &mut self.beside_now);
+        self.ops.push((lsn, op));
+    }
+
+    pub(crate) fn last(&self) -> Lsn {
+        self.ops.last().map_or(Lsn(0), |(lsn, _)| *lsn)
+    }
+
+    /// Above every sequence number that is known to have been used in a queue.
+    pub(crate) fn next(&self, queue: QueueId) -> Seq {
+        self.beside_now.next.get(&queue).copied().unwrap_or(1)
+    }
+
+    /// The last thing was an attempt to close.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.ops.last(), Some((_, Op::Redelivered(_))))
+    }
+
+    /// Everything up to here was said to be durable.
+    pub(crate) fn confirm(&mut self, durable: Lsn) {
+        self.confirmed = self.confirmed.max(self.ops.iter().filter(|(lsn, _)| *lsn <= durable).count());
+    }
+
+    /// The store was opened again and holds `found`: that must be what some point of the history left, not before what was
+    /// confirmed. Messages of `large` bytes and more wait for their files while the log goes on, so of what was not confirmed
+    /// they may be missing. `exact`: it was a clean stop, so it is the last point, and who was delivered before is known.
+    pub(crate) fn recovered(&mut self, found: State, exact: bool, large: usize) -> Result<(), String> {
+        let from = if exact { self.ops.len() } else { self.confirmed };
+        let mut near: Option<String> = None;
+        for at in from..=self.ops.len() {
+            let (mut state, mut beside) = (self.base.clone(), self.beside.clone());
+            let ops: Vec<&Op> = self.ops[..at].iter().map(|(_, op)| op).collect();
+            let missing = late(&ops, self.confirmed, &found, large);
+            for (op, _) in ops.iter().zip(&missing).filter(|(_, missing)| !**missing) {
+                state.apply(op, &mut beside);
+            }
+            let expected = if exact { state } else { all_redelivered(&state) };
+            if expected == found {
+                self.base = found.clone();
+                self.now = found;
+                self.beside_now = beside.clone();
+                self.beside = beside;
+                self.ops.clear();
+                self.confirmed = 0;
+                return Ok(());
+            }
+            let difference = format!("as of {at}: {}", differences(&expected, &found));
+            if near.as_ref().is_none_or(|near| near.len() > difference.len()) {
+                near = Some(difference);
+            }
+        }
+        let (confirmed, asked) = (self.confirmed, self.ops.len());
+        Err(format!("{confirmed} of {asked} were confirmed, exact: {exact}; {}", near.unwrap_or_default()))
+    }
+}
+
+/// Which ops were still waiting for a large file when the store ended: those that could, and whose effects are not there. A
+/// transaction also waits for what it takes away.
+fn late(ops: &[&Op], confirmed: usize, found: &State, large: usize) -> Vec<bool> {
+    let mut waiting: BTreeSet<(QueueId, Seq)> = BTreeSet::new();
+    let mut may_wait = vec![false; ops.len()];
+    for (at, op) in ops.iter().enumerate().skip(confirmed) {
+        let parts = parts(op);
+        let in_tx = matches!(op, Op::Transaction(_));
+        may_wait[at] = parts.iter().any(|part| match part {
+            Op::Enqueue(_, _, message) => message.body.len() >= large,
+            other => in_tx && waiting.iter().any(|(queue, seq)| takes(other, *queue, *seq)),
+        });
+        if may_wait[at] {
+            waiting.extend(parts.iter().filter_map(|part| match part {
+                Op::Enqueue(queue, seq, _) => Some((*queue, *seq)),
+                _ => None,
+            }));
+        }
+    }
+    let has = |queue: QueueId, seq: Seq| found.queues.get(&queue).is_some_and(|messages| messages.contains_key(&seq));
+    let mut missing = vec![false; ops.len()];
+    for at in (confirmed..ops.len()).rev().filter(|at| may_wait[*at]) {
+        let taken_later = |queue: QueueId, seq: Seq| {
+            (at + 1..ops.len()).any(|later| !missing[later] && parts(ops[later]).iter().any(|op| takes(op, queue, seq)))
+        };
+        missing[at] = parts(ops[at]).iter().any(|part| match part {
+            Op::Enqueue(queue, seq, _) => !has(*queue, *seq) && !taken_later(*queue, *seq),
+            Op::Settle(queue, range) => found.messages(*queue).any(|(seq, _)| within(range, *seq)),
+            _ => false,
+        });
+    }
+    missing
+}
+
+fn parts(op: &Op) -> &[Op] {
+    match op {
+        Op::Transaction(ops) => ops,
+        op => std::slice::from_ref(op),
+    }
+}
+
+/// Whether an op takes a message out of its queue.
+fn takes(op: &Op, queue: QueueId, seq: Seq) -> bool {
+    match op {
+        Op::Settle(from, range) => *from == queue && within(range, seq),
+        Op::Purge(from, below, except) => {
+            *from == queue && seq < *below && !except.iter().any(|range| within(range, seq))
+        }
+        Op::Topology(_, dropped) => *dropped == Some(queue),
+        Op::Enqueue(..) | Op::Transaction(_) | Op::Redelivered(_) => false,
+    }
+}
+
+fn all_redelivered(state: &State) -> State {
+    let mut state = state.clone();
+    state.queues.values_mut().flat_map(BTreeMap::values_mut).for_each(|message| message.redelivered = true);
+    state
+}
+
+/// What of `expected` is not there, and what is there beside it.
+fn differences(expected: &State, found: &State) -> String {
+    let list = |state: &State, other: &State| {
+        let mut out = Vec::new();
+        for (queue, messages) in &state.queues {
+            for (seq, message) in messages {
+                if other.queues.get(queue).and_then(|messages| messages.get(seq)) != Some(message) {
+                    out.push(format!("{queue:x}/{seq}{}", if message.redelivered { "r" } else { "" }));
+                }
+            }
+        }
+        let keys = state.topology.iter().filter(|(key, value)| other.topology.get(*key) != Some(value));
+        out.extend(keys.map(|(key, _)| String::from_utf8_lossy(key).into_owned()));
+        out.join(" ")
+    };
+    format!("missing: [{}], too much: [{}]", list(expected, found), list(found, expected))
+}
