@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::common::{Mode, body, cold, payload, put, range, read, read_all, seqs, small, wait};
+use crate::common::{Mode, body, cold, payload, put, range, read, read_all, scratch, seqs, small, wait};
 use crate::crash::segments;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use storage::fs::faulty::{Disk, FaultyFs, When};
 use storage::{Meta, Options, SeqRange, Stats, Store};
 
 /// As [`small`], and compaction waits for nothing.
@@ -314,4 +317,83 @@ fn no_columns_are_kept_in_memory_for_it() {
     let (store, _) = Store::open(eager_cold(dir.path())).expect("it opens");
     eventually(&store, |stats| stats.relocated_messages >= 40 && stats.segments <= 4 && stats.index_bytes == 0);
     check(&store, 1, 300, (50..=3000).step_by(50));
+}
+
+/// A disk of its own, and where it is mounted.
+fn mount(disk: Disk, seed: u64, mode: Mode) -> (FaultyFs, Options, tempfile::TempDir) {
+    let root = scratch();
+    let fs = FaultyFs::mount(disk, root.path(), "sled", seed).expect("mounted");
+    let mut options = mode(root.path());
+    options.fs = Arc::new(fs.clone());
+    (fs, options, root)
+}
+
+#[test]
+fn a_power_loss_at_any_call_of_a_compaction() {
+    check_a_power_loss_at_any_call_of_a_compaction(eager);
+}
+
+#[test]
+fn a_power_loss_at_any_call_of_a_compaction_with_a_cold_index() {
+    check_a_power_loss_at_any_call_of_a_compaction(eager_cold);
+}
+
+fn check_a_power_loss_at_any_call_of_a_compaction(mode: Mode) {
+    let (fs, mut options, _root) = mount(Disk::default(), 0, mode);
+    options.compaction_delay = Duration::from_secs(3600);
+    let (store, _) = Store::open(options).expect("it opens");
+    fill(&store, 1, 1000, 400);
+    thin_out(&store, 1, 1000, 50);
+    store.close(Vec::new()).expect("it closes");
+    let full = store.stats().segments;
+    drop(store);
+    let before = fs.unmount().expect("unmounted");
+    for call in 1.. {
+        let mut finished = false;
+        let (fs, options, _root) = mount(before.clone(), call, mode);
+        fs.lose_power(When::Nth(call), |_, _| true);
+        if let Ok((store, recovered)) = Store::open(options) {
+            assert_eq!(recovered.damage, Vec::<String>::new(), "call {call}");
+            while !fs.is_off() && store.stats().segments > full / 2 {
+                std::thread::yield_now();
+            }
+            finished = !fs.is_off() && store.stats().relocated_messages >= 15;
+        }
+        let mut rng = StdRng::seed_from_u64(call);
+        let (_fs, options, _root) = mount(fs.cut().after_power_loss(&mut rng), call, small);
+        let (store, recovered) = Store::open(options).expect("it opens");
+        let serious: Vec<&String> =
+            recovered.damage.iter().filter(|line| !line.contains("the sled database in")).collect();
+        assert!(serious.is_empty(), "call {call}: {serious:?}");
+        check(&store, 1, 400, (50..=1000).step_by(50));
+        let queue = recovered.queues.iter().find(|queue| queue.id == 1).expect("it is there");
+        assert_eq!((queue.messages, queue.bytes), (20, 20 * 400), "call {call}");
+        if finished {
+            break;
+        }
+    }
+}
+
+/// The reserve serves it, and what it sets free comes back to the reserve.
+#[test]
+fn a_full_disk_is_compacted() {
+    let (fs, mut options, _first_root) = mount(Disk::default(), 0, eager);
+    options.compaction_delay = Duration::from_secs(3600);
+    options.disk_free_limit = 0;
+    let (store, _) = Store::open(options).expect("it opens");
+    fill(&store, 1, 2000, 500);
+    eventually(&store, |stats| stats.reserve_segments == 4);
+    thin_out(&store, 1, 2000, 100);
+    store.close(Vec::new()).expect("it closes");
+    drop(store);
+    let (fs, mut options, _root) = mount(fs.unmount().expect("unmounted"), 1, eager);
+    options.disk_free_limit = 1024 * 1024;
+    fs.set_capacity(Some(fs.used() + 256 * 1024));
+    let (store, _) = Store::open(options).expect("it opens");
+    assert!(store.is_disk_low());
+    let before = store.stats().segments;
+    eventually(&store, |stats| stats.segments <= 6 && stats.relocated_messages >= 15);
+    assert!(before > 10);
+    eventually(&store, |_| !store.is_disk_low());
+    check(&store, 1, 500, (100..=2000).step_by(100));
 }
