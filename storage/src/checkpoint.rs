@@ -79,6 +79,7 @@ impl Keeper {
         let core = Arc::clone(&self.core);
         core.evict();
         self.retire();
+        core.compaction.notice(self.from.checkpoint.resume.segment);
         // After a snapshot that failed, quiet or not, the next try waits for the next checkpoint.
         let mut tried = false;
         loop {
@@ -109,6 +110,7 @@ impl Keeper {
                         self.snapshot();
                     }
                     self.retire();
+                    core.compaction.notice(self.from.checkpoint.resume.segment);
                 }
             }
         }

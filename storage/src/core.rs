@@ -15,6 +15,7 @@ use crate::commit::large_writer::LargeWriter;
 use crate::commit::pending::Pending;
 use crate::commit::sleeper::{Sleep, Sleeper};
 use crate::commit::waiters::Waiters;
+use crate::compact::Compaction;
 use crate::index::Index;
 use crate::log::key::Key;
 use crate::options::Options;
@@ -57,6 +58,7 @@ pub(crate) struct Core {
     pub(crate) space: Space,
     pub(crate) failure: Failure,
     pub(crate) schedule: Schedule,
+    pub(crate) compaction: Compaction,
     pub(crate) bell: Arc<Bell>,
     /// The way to the space thread, until the store stops.
     pub(crate) jobs: Mutex<Option<Sender<Job>>>,
@@ -115,6 +117,7 @@ impl Core {
             space,
             failure: Failure::default(),
             schedule: Schedule::default(),
+            compaction: Compaction::default(),
             bell: Arc::default(),
             jobs: Mutex::new(Some(jobs)),
             preparing: AtomicBool::new(false),
@@ -194,6 +197,7 @@ impl Core {
         self.stopping.store(true, Ordering::SeqCst);
         self.encoder.wake();
         self.schedule.wake();
+        self.compaction.stop();
         self.space.disk.wake();
         self.requests.stop();
         self.jobs.lock().take();

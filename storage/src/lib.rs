@@ -11,6 +11,7 @@
 //! - `space`: files for the log, what is kept for a full disk, and how full it is; `shortage`: errors that pass.
 //! - `index`: which messages are live and where they are.
 //! - `schedule`, `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own; `shelf`: the part that is only there.
+//! - `compact`: moves the rest out of segments that are mostly dead.
 //! - `recover`: from a directory back to an index.
 //! - `inspect`: a look into a directory that no store has open.
 //! - `backup`: a copy of the directory while the store goes on.
@@ -22,6 +23,7 @@ mod backup;
 mod bytes_cursor;
 mod checkpoint;
 mod commit;
+mod compact;
 mod core;
 mod error;
 pub mod fs;

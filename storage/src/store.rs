@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::checkpoint::Keeper;
 use crate::commit::encoder::Encoder;
 use crate::commit::syncer;
+use crate::compact;
 use crate::core::{Core, Job};
 use crate::error::{CloseError, OpenError};
 use crate::fs::File;
@@ -73,6 +74,10 @@ impl Store {
             spawn(&core, "warren-sync", move |core| syncer::run(core, &groups, &give_back)),
             spawn(&core, "warren-reader", |core| {
                 reader::run(core);
+                Ok(())
+            }),
+            spawn(&core, "warren-compact", |core| {
+                compact::run(core);
                 Ok(())
             }),
             spawn(&core, "warren-space", move |core| space::thread::run(core, &work)),
@@ -238,6 +243,8 @@ impl Store {
         if self.core.closing.swap(true, Ordering::AcqRel) {
             return Err(CloseError::Closed);
         }
+        // It must not append behind the mark of a clean stop.
+        self.core.compaction.stop();
         self.core.space.disk.wake();
         for (queue, ranges) in redelivered {
             self.append(Entry::Requeue(Box::new(Requeue { queue, delivery_count: 0, ranges })));

@@ -8,6 +8,7 @@ mod backup;
 mod checkpoint;
 mod cold;
 mod common;
+mod compact;
 mod concurrency;
 mod crash;
 mod crash_model;
