@@ -89,7 +89,7 @@ pub(crate) struct Index {
     pub(crate) cache: Cache,
     pub(crate) held: HeldMessages,
     pub(crate) timers: Timers,
-    /// It is being built from a log with segments missing, and from nothing else: what was settled so far.
+    /// It is being built from the log alone, of which segments may be missing: what was settled so far.
     pub(crate) partial_log: Option<Settled>,
     /// LSN of the last entry in force.
     pub(crate) applied: u64,

@@ -154,9 +154,8 @@ impl Sources<'_> {
         };
         let snapshot = base;
         let (link, gaps) = if base == Base::default() { (None, true) } else { (Some(base.resume.link), false) };
-        // A segment may be missing from the middle too; ids that free files took up look the same, and do no harm.
-        let whole = self.files.segments.keys().copied().eq(1..=self.files.segments.len() as u64);
-        index.partial_log = (gaps && !whole).then(Default::default);
+        // The Enqueue of a message may be in a segment that is gone, or damaged.
+        index.partial_log = gaps.then(Default::default);
         if gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1) {
             self.damage.push(
                 "rebuilt from the log alone: messages whose settlement was in a recycled segment come back".to_owned(),
