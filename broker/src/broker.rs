@@ -1,12 +1,17 @@
 //! The broker as a value: what all its connections share. Several can live in one process.
 
+mod alarms;
+mod machine;
+mod memory;
+
 use std::collections::HashMap as StdMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
 use storage::{Lsn, Store};
 use tokio::sync::watch;
 
@@ -14,10 +19,14 @@ use crate::auth::AuthStore;
 use crate::config::Settings;
 use crate::model::ConnectionId;
 use crate::model::clock::Clock;
+use crate::model::memory::{Memory, Owner};
 use crate::queue::Services;
 use crate::queue::consumers::ConsumerId;
 use crate::queue::signal::{self, Signal};
 use crate::vhost::Vhost;
+
+pub use alarms::{Active, Alarm};
+pub use memory::MemoryUse;
 
 /// Bodies that have not come whole may hold this many messages of the largest size per connection …
 const PARTIAL_MESSAGES_MAX: usize = 2;
@@ -36,13 +45,32 @@ pub struct Broker {
     pub auth: Arc<AuthStore>,
     /// What the broker calls itself to clients.
     pub node_name: String,
+    /// What its start found; nothing until the one who starts it says so.
+    pub recovery: Recovery,
     vhosts: RwLock<StdMap<Arc<str>, Arc<Vhost>>>,
     next_connection: AtomicU64,
     next_consumer: AtomicU64,
     connections: Mutex<StdMap<ConnectionId, Arc<Signal>>>,
     connection_count: watch::Sender<usize>,
     stopping: AtomicBool,
-    partial_bytes: AtomicUsize,
+    /// Who holds how much memory.
+    pub(crate) memory: Arc<Memory>,
+    alarms: alarms::Alarms,
+}
+
+/// What a start found in the data directory.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Recovery {
+    /// The stop before was a clean one, or there was none.
+    pub clean: bool,
+    /// Durable queues.
+    pub queues: usize,
+    /// Messages in them.
+    pub messages: u64,
+    /// Entries of the log that were replayed.
+    pub replayed_entries: u64,
+    /// One line for everything that was lost, quarantined or rebuilt.
+    pub damage: Vec<String>,
 }
 
 /// How many octets of incomplete messages may be held.
@@ -58,6 +86,8 @@ impl Broker {
     /// A broker without connections.
     pub fn new(settings: Settings, services: Services, auth: Arc<AuthStore>, vhosts: Vec<Arc<Vhost>>) -> Self {
         let host = rustix::system::uname();
+        let memory = Arc::clone(&services.memory);
+        memory.set_limit(memory::limit(settings.memory.high_watermark));
         let node_name = format!("warren@{}", host.nodename().to_string_lossy());
         Self {
             settings,
@@ -65,13 +95,15 @@ impl Broker {
             services,
             auth,
             node_name,
+            recovery: Recovery::default(),
             vhosts: RwLock::new(vhosts.into_iter().map(|vhost| (Arc::clone(vhost.name()), vhost)).collect()),
             next_connection: AtomicU64::new(1),
             next_consumer: AtomicU64::new(1),
             connections: Mutex::default(),
             connection_count: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
-            partial_bytes: AtomicUsize::new(0),
+            memory,
+            alarms: alarms::Alarms::default(),
         }
     }
 
@@ -131,28 +163,33 @@ impl Broker {
         self.connection_count.send_replace(connections.len());
     }
 
+    /// Connections that are open now, those included that have not logged in yet.
+    pub fn connection_count(&self) -> usize {
+        *self.connection_count.borrow()
+    }
+
     /// Closes all connections with 320 and waits until they are gone.
     pub async fn close_connections(&self) {
         self.stopping.store(true, Ordering::Release);
-        for signal in self.connections.lock().values() {
-            signal.raise(signal::CLOSE);
-        }
+        self.raise_all(signal::CLOSE);
         let mut count = self.connection_count.subscribe();
         // The sender lives as long as the broker does.
         let _ = count.wait_for(|count| *count == 0).await;
     }
 
+    fn raise_all(&self, flag: u8) {
+        for signal in self.connections.lock().values() {
+            signal.raise(flag);
+        }
+    }
+
     /// Octets of incomplete messages, all connections together.
     pub(crate) fn partial_bytes(&self) -> usize {
-        self.partial_bytes.load(Ordering::Relaxed)
+        self.memory.held(Owner::Partial)
     }
 
     pub(crate) fn partial_bytes_change(&self, before: usize, now: usize) {
-        if now >= before {
-            self.partial_bytes.fetch_add(now - before, Ordering::Relaxed);
-        } else {
-            self.partial_bytes.fetch_sub(before - now, Ordering::Relaxed);
-        }
+        self.memory.change(Owner::Partial, before, now);
     }
 
     pub(crate) fn partial_bytes_max(&self) -> PartialMax {

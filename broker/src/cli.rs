@@ -4,6 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::bench;
 use crate::config::Flags;
+use crate::ctl;
+use crate::offline;
 
 /// Warren, an AMQP 0-9-1 message broker. Without a subcommand it starts the broker.
 #[derive(Clone, Parser)]
@@ -22,6 +24,12 @@ pub struct Cli {
 pub enum Command {
     /// Load an AMQP 0-9-1 broker and measure it; or measure the disk
     Bench(Box<bench::Options>),
+    /// Ask a running broker how it is
+    Ctl(ctl::Options),
+    /// Make a copy of a running broker's data; starting a broker on the copy restores it
+    Backup(ctl::BackupOptions),
+    /// Look into a data directory that no broker runs on, without changing it
+    Log(offline::Options),
 }
 
 #[cfg(test)]

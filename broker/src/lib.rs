@@ -4,13 +4,16 @@
 //! has the map.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod auth;
 pub mod bench;
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod ctl;
 pub mod model;
 pub mod net;
+pub mod offline;
 pub mod queue;
 pub mod routing;
 pub mod session;

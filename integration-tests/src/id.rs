@@ -21,6 +21,8 @@ pub const CONNECTION_CLOSE: Id = (10, 50);
 pub const CONNECTION_CLOSE_OK: Id = (10, 51);
 /// connection.blocked
 pub const CONNECTION_BLOCKED: Id = (10, 60);
+/// connection.unblocked
+pub const CONNECTION_UNBLOCKED: Id = (10, 61);
 /// connection.update-secret
 pub const CONNECTION_UPDATE_SECRET: Id = (10, 70);
 /// connection.update-secret-ok

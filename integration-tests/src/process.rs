@@ -145,6 +145,11 @@ impl Broker {
         &self.launch
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
     /// The most memory it ever had resident, in bytes, as the kernel counts it.
     #[track_caller]
     pub fn peak_resident_bytes(&self) -> u64 {

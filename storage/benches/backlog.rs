@@ -86,9 +86,10 @@ fn resident() -> u64 {
 fn say(what: &str, since: Instant, store: &Store) {
     let stats = store.stats();
     println!(
-        "{what:<28} {:>8.2} s   rss {:>4} MiB   segments {:>4} + {} free   sled {} MiB   checkpoints {}   snapshots {}",
+        "{what:<28} {:>8.2} s   rss {:>4} MiB   index {:>3} MiB   segments {:>4} + {} free   sled {} MiB   checkpoints {}   snapshots {}",
         since.elapsed().as_secs_f64(),
         resident(),
+        stats.index_bytes / (1 << 20),
         stats.segments,
         stats.free_segments,
         stats.sled_bytes / (1 << 20),

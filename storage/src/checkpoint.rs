@@ -1,5 +1,6 @@
 //! The housekeeping thread: brings the index into sled, says so in the log, writes snapshots, and sets segments free.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,15 +10,13 @@ use crate::index::base::Base;
 use crate::index::{Index, Obsolete, codec, touched};
 use crate::log::record::Entry;
 use crate::recover;
-use crate::schedule::{Unreadable, Wake};
+use crate::schedule::{SnapshotCopy, Unreadable, Wake};
 use crate::shortage;
 use crate::snapshot::{self, WriteError};
 use crate::state::{Changes, State, topology_pieces};
 
 /// Chunks written under one hold of the index lock.
 const SLICE: usize = 32;
-/// Changes that go into sled at once.
-const BATCH_BYTES: u64 = 1024 * 1024;
 /// Dead segments that call for a snapshot even when they are short, as after many restarts.
 const DEAD_MAX: usize = 12;
 /// Dead segments that call for a snapshot while there is traffic, when it is cheap.
@@ -80,6 +79,7 @@ impl Keeper {
         let core = Arc::clone(&self.core);
         core.evict();
         self.retire();
+        core.compaction.notice(self.from.checkpoint.resume.segment);
         // After a snapshot that failed, quiet or not, the next try waits for the next checkpoint.
         let mut tried = false;
         loop {
@@ -104,11 +104,13 @@ impl Keeper {
                     if self.has_room_for_checkpoint() && !self.checkpoint(false)? {
                         return Ok(());
                     }
+                    self.snapshot_copies();
                     if self.is_snapshot_due() {
                         tried = true;
                         self.snapshot();
                     }
                     self.retire();
+                    core.compaction.notice(self.from.checkpoint.resume.segment);
                 }
             }
         }
@@ -177,8 +179,8 @@ impl Keeper {
         let core = &self.core;
         let mut total = 0;
         let mut changes = Changes::default();
-        let mut apply = |state: &State, changes: &mut Changes, least: u64| {
-            if changes.bytes < least {
+        let mut apply = |state: &State, changes: &mut Changes, all: bool| {
+            if !all && !changes.are_enough() {
                 return Ok(());
             }
             let changes = std::mem::take(changes);
@@ -188,22 +190,21 @@ impl Keeper {
         let (base, work) = take_work(core);
         self.forgotten.chunks.extend(work.obsolete);
         self.forgotten.topology.extend(work.topology_removed);
-        for (at, &obsolete) in self.forgotten.chunks.iter().enumerate() {
+        for &obsolete in &self.forgotten.chunks {
             changes.obsolete(obsolete);
-            if at % 1024 == 1023 {
-                apply(state, &mut changes, 0)?;
-            }
+            apply(state, &mut changes, false)?;
         }
         for &(number, pieces) in &self.forgotten.topology {
             changes.remove_topology(number, 0..pieces);
+            apply(state, &mut changes, false)?;
         }
         for keys in work.topology.chunks(SLICE) {
             write_topology(&mut core.index.lock(), keys, &mut changes, &mut self.forgotten.topology);
-            apply(state, &mut changes, BATCH_BYTES)?;
+            apply(state, &mut changes, false)?;
         }
         for ids in work.queues.chunks(SLICE) {
             write_queues(&mut core.index.lock(), ids, &mut changes);
-            apply(state, &mut changes, BATCH_BYTES)?;
+            apply(state, &mut changes, false)?;
         }
         for chunks in work.chunks.chunks(SLICE) {
             // What was settled in cold chunks is counted here, and what came to them joins their columns.
@@ -213,7 +214,7 @@ impl Keeper {
                 core.index.lock().correct(at, columns);
             }
             write_chunks(&mut core.index.lock(), chunks, &mut changes, &mut self.forgotten.chunks);
-            apply(state, &mut changes, BATCH_BYTES)?;
+            apply(state, &mut changes, false)?;
         }
         if work.dropped {
             let index = core.index.lock();
@@ -222,7 +223,7 @@ impl Keeper {
         // Only the last batch moves the checkpoint. What a crash leaves of the others is newer than the checkpoint in sled,
         // and replaying the log over it ends in the same state.
         changes.checkpoint(&base);
-        apply(state, &mut changes, 0)?;
+        apply(state, &mut changes, true)?;
         state.sync()?;
         core.stats.checkpoint(total);
         self.forgotten = Forgotten::default();
@@ -295,6 +296,28 @@ impl Keeper {
             Err(error) => format!("it could not be moved to quarantine: {error}"),
         };
         format!("sled failed ({reason}; {problem}); {moved}; a restart rebuilds it from the snapshot and the log")
+    }
+
+    /// Writes the snapshots that backups wait for, unless the checkpoint they begin at has failed: then after the next.
+    fn snapshot_copies(&self) {
+        if self.failed_before {
+            return;
+        }
+        let core = &self.core;
+        let base = self.from.checkpoint;
+        for SnapshotCopy { dir, done } in core.schedule.take_copies() {
+            let written = match snapshot::write(&*core.options.fs, &dir, &base, &core.index, &core.shelf) {
+                Ok(bytes) => Ok((base.resume, bytes)),
+                Err(WriteError::Io(error)) => Err(error),
+                Err(WriteError::Sled(what)) => {
+                    let error = io::Error::other(format!("sled cannot be read: {}", what.reason));
+                    core.schedule.unreadable(what);
+                    Err(error)
+                }
+            };
+            // Whoever asked may have given up.
+            let _ = done.try_send(written);
+        }
     }
 
     fn is_snapshot_due(&self) -> bool {

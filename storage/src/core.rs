@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::backup::Hold;
 use crate::commit::encoder::ENOUGH;
 use crate::commit::failure::Failure;
 use crate::commit::large_writer::LargeWriter;
 use crate::commit::pending::Pending;
 use crate::commit::sleeper::{Sleep, Sleeper};
 use crate::commit::waiters::Waiters;
+use crate::compact::Compaction;
 use crate::index::Index;
 use crate::log::key::Key;
 use crate::options::Options;
@@ -56,10 +58,15 @@ pub(crate) struct Core {
     pub(crate) space: Space,
     pub(crate) failure: Failure,
     pub(crate) schedule: Schedule,
+    pub(crate) compaction: Compaction,
     pub(crate) bell: Arc<Bell>,
     /// The way to the space thread, until the store stops.
     pub(crate) jobs: Mutex<Option<Sender<Job>>>,
     pub(crate) preparing: AtomicBool,
+    /// A backup is being made.
+    pub(crate) backing_up: AtomicBool,
+    /// What it keeps from being removed; taken under `jobs`, and a leaf.
+    pub(crate) hold: Mutex<Hold>,
     pub(crate) requests: Requests,
     /// Who wants to know of an earlier deadline.
     pub(crate) deadline_handler: Mutex<Option<DeadlineHandler>>,
@@ -110,9 +117,12 @@ impl Core {
             space,
             failure: Failure::default(),
             schedule: Schedule::default(),
+            compaction: Compaction::default(),
             bell: Arc::default(),
             jobs: Mutex::new(Some(jobs)),
             preparing: AtomicBool::new(false),
+            backing_up: AtomicBool::new(false),
+            hold: Mutex::default(),
             requests: Requests::default(),
             deadline_handler: Mutex::default(),
             stats: Cells::default(),
@@ -173,7 +183,10 @@ impl Core {
 
     /// Gives work to the space thread; nobody does it once the store stops.
     pub(crate) fn post(&self, job: Job) {
-        if let Some(jobs) = &*self.jobs.lock() {
+        let jobs = self.jobs.lock();
+        // Under the lock of the jobs, so that none that was let through comes behind a backup's fence.
+        let Some(job) = self.hold.lock().filter(job) else { return };
+        if let Some(jobs) = &*jobs {
             // Fails when the thread is gone, and then so is the store.
             let _ = jobs.send(job);
         }
@@ -184,6 +197,7 @@ impl Core {
         self.stopping.store(true, Ordering::SeqCst);
         self.encoder.wake();
         self.schedule.wake();
+        self.compaction.stop();
         self.space.disk.wake();
         self.requests.stop();
         self.jobs.lock().take();
@@ -265,4 +279,6 @@ pub(crate) enum Job {
     RemoveLarge(Vec<u64>),
     /// The free space is to be looked at.
     Review,
+    /// A backup wants to know that everything before this is done.
+    Fence(SyncSender<()>),
 }

@@ -25,6 +25,12 @@ pub enum OpenError {
         /// The newest version this build understands.
         supported: u16,
     },
+    /// It is a backup, and not a whole one.
+    #[error("{} is a backup that was not finished; it cannot be started on", directory.display())]
+    IncompleteBackup {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The file system refused something.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

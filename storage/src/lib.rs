@@ -11,17 +11,24 @@
 //! - `space`: files for the log, what is kept for a full disk, and how full it is; `shortage`: errors that pass.
 //! - `index`: which messages are live and where they are.
 //! - `schedule`, `checkpoint`, `state`, `snapshot`: the index in sled and in a file of its own; `shelf`: the part that is only there.
+//! - `compact`: moves the rest out of segments that are mostly dead.
 //! - `recover`: from a directory back to an index.
+//! - `inspect`: a look into a directory that no store has open.
+//! - `backup`: a copy of the directory while the store goes on.
+//! - `spill`: messages that need not survive and that memory has no room for.
 //! - `reader`, `large`, `fs`: reading back, large messages, the file system.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod bytes_cursor;
 mod checkpoint;
 mod commit;
+mod compact;
 mod core;
 mod error;
 pub mod fs;
 mod index;
+pub mod inspect;
 mod large;
 mod log;
 mod options;
@@ -32,13 +39,16 @@ mod shelf;
 mod shortage;
 mod snapshot;
 mod space;
+mod spill;
 mod state;
 mod stats;
 mod store;
 mod types;
 
+pub use backup::{BackupError, BackupManifest, BackupReport};
 pub use error::{CloseError, OpenError};
 pub use options::Options;
+pub use spill::{Spill, SpillBatch, SpillOptions, SpillStats};
 pub use stats::{BUCKETS, Histogram, Stats};
 pub use store::Store;
 pub use types::{

@@ -28,6 +28,11 @@ pub struct Options {
     pub checkpoint_interval: Duration,
     /// Log written since the last snapshot that calls for another (or twice the index, whichever is more).
     pub snapshot_bytes: u64,
+    /// How long nothing may have been settled in a segment that is mostly dead before its live messages are moved, unless
+    /// there is more dead space than live messages and pool together.
+    pub compaction_delay: Duration,
+    /// Bytes per second that are moved at most.
+    pub compaction_rate: u64,
     /// Cache of sled.
     pub sled_cache_bytes: u64,
     /// Memory for the part of the index that sled has too; what was not needed lately is read from there. What changed since
@@ -53,6 +58,8 @@ impl Options {
             disk_free_limit: 50_000_000,
             checkpoint_interval: Duration::from_millis(500),
             snapshot_bytes: 256 * MIB,
+            compaction_delay: Duration::from_secs(10),
+            compaction_rate: 16 * MIB,
             sled_cache_bytes: 8 * MIB,
             index_cache_bytes: 32 * MIB,
             large_bytes: MIB as usize,

@@ -1,9 +1,14 @@
 //! When the housekeeping thread has something to do.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+
+use crate::index::Position;
 
 /// When the next checkpoint is due.
 #[derive(Default)]
@@ -22,6 +27,15 @@ struct Pending {
     closing: bool,
     /// Something that a reader could not read from sled.
     unreadable: Option<Unreadable>,
+    /// Who waits for a snapshot of their own.
+    copies: Vec<SnapshotCopy>,
+    stopped: bool,
+}
+
+/// A snapshot for a backup: where to, and who is told the position its log begins at and its bytes.
+pub(crate) struct SnapshotCopy {
+    pub(crate) dir: PathBuf,
+    pub(crate) done: SyncSender<io::Result<(Position, u64)>>,
 }
 
 /// Columns that a reader could not read from sled.
@@ -71,9 +85,28 @@ impl Schedule {
         self.changed.notify_all();
     }
 
-    /// Makes the thread look whether the store stops.
+    /// Asks for a checkpoint now, and then for a snapshot in `dir`. `done` is dropped when the store stops before that.
+    pub(crate) fn snapshot_to(&self, dir: PathBuf, done: SyncSender<io::Result<(Position, u64)>>) {
+        let mut state = self.state.lock();
+        if !state.stopped {
+            state.copies.push(SnapshotCopy { dir, done });
+            state.dirty = true;
+            state.urgent = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// The snapshots that are waited for.
+    pub(crate) fn take_copies(&self) -> Vec<SnapshotCopy> {
+        std::mem::take(&mut self.state.lock().copies)
+    }
+
+    /// Makes the thread see that the store stops, and lets those go who wait for it.
     pub(crate) fn wake(&self) {
-        drop(self.state.lock());
+        let mut state = self.state.lock();
+        state.stopped = true;
+        state.copies.clear();
+        drop(state);
         self.changed.notify_all();
     }
 

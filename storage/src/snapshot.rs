@@ -14,6 +14,7 @@ use crate::index::base::Base;
 use crate::index::bits;
 use crate::index::chunk::{CHUNK, Stored};
 use crate::index::codec;
+use crate::recover::of_header;
 use crate::recover::progress::Progress;
 use crate::schedule::Unreadable;
 use crate::shelf::{self, Shelf};
@@ -217,6 +218,18 @@ pub(crate) enum Found<T> {
     Good(T),
     /// It is not what was written.
     Damaged,
+}
+
+/// The version of the format that wrote the snapshot; `None` when there is none or its header is damaged.
+pub(crate) fn version(fs: &dyn Fs, data_dir: &Path) -> io::Result<Option<u64>> {
+    let file = match fs.open(&data_dir.join(NAME), OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut header = [0; HEADER];
+    let got = file.read_at(&mut header, 0)?;
+    Ok(header.get(..got).and_then(|header| of_header(header, MAGIC)))
 }
 
 /// Reads the header alone.

@@ -28,6 +28,10 @@ use crate::shelf;
 pub(crate) const VALUE_MAX: usize = 16 * 1024;
 /// sled allocates a buffer of this size, and keeps values up to a quarter of it inline.
 const SEGMENT_BYTES: usize = 1024 * 1024;
+/// Changes that go into sled at once, in bytes and in number. sled copies a whole page for every change of it and frees none
+/// of those copies before the end of the batch.
+const BATCH_BYTES: u64 = 1024 * 1024;
+const BATCH_OPS: usize = 256;
 /// How long sled's own lock is waited for.
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -54,6 +58,7 @@ pub(crate) struct State {
 pub(crate) struct Changes {
     batch: sled::Batch,
     pub(crate) bytes: u64,
+    ops: usize,
 }
 
 impl State {
@@ -211,7 +216,18 @@ impl State {
 impl Changes {
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.bytes += (key.len() + value.len()) as u64;
+        self.ops += 1;
         self.batch.insert(key, value);
+    }
+
+    fn remove(&mut self, key: Vec<u8>) {
+        self.ops += 1;
+        self.batch.remove(key);
+    }
+
+    /// There are enough of them to be applied.
+    pub(crate) fn are_enough(&self) -> bool {
+        self.bytes >= BATCH_BYTES || self.ops >= BATCH_OPS
     }
 
     pub(crate) fn checkpoint(&mut self, base: &Base) {
@@ -232,11 +248,11 @@ impl Changes {
 
     pub(crate) fn obsolete(&mut self, obsolete: Obsolete) {
         match obsolete {
-            Obsolete::Queue(id) => self.batch.remove([QUEUE, &id.to_be_bytes()].concat()),
+            Obsolete::Queue(id) => self.remove([QUEUE, &id.to_be_bytes()].concat()),
             Obsolete::Chunk(id, number, stored) => {
                 self.remove_columns(id, number, stored);
                 if stored != Stored::Nowhere {
-                    self.batch.remove(chunk_key(CHUNK_BITS, id, number * CHUNK));
+                    self.remove(chunk_key(CHUNK_BITS, id, number * CHUNK));
                 }
             }
         }
@@ -249,7 +265,7 @@ impl Changes {
             Stored::Quarters => 4,
         };
         for part in 0..parts {
-            self.batch.remove(columns_key(id, number * CHUNK + part * QUARTER_SLOTS as u64));
+            self.remove(columns_key(id, number * CHUNK + part * QUARTER_SLOTS as u64));
         }
     }
 
@@ -295,7 +311,7 @@ impl Changes {
     /// Removes the pieces of a topology record from `from` on.
     pub(crate) fn remove_topology(&mut self, number: u64, pieces: std::ops::Range<u32>) {
         for piece in pieces {
-            self.batch.remove(topology_key(number, piece));
+            self.remove(topology_key(number, piece));
         }
     }
 }

@@ -56,6 +56,10 @@ pub struct Stats {
     pub sled_bytes: u64,
     /// Bytes written to snapshots.
     pub snapshot_bytes: u64,
+    /// Messages that compaction moved out of segments that were mostly dead.
+    pub relocated_messages: u64,
+    /// Bytes of their log entries.
+    pub relocated_bytes: u64,
     /// Checkpoints done.
     pub checkpoints: u64,
     /// Snapshots written.
@@ -111,6 +115,8 @@ pub(crate) struct Cells {
     large_bytes: AtomicU64,
     sled_bytes: AtomicU64,
     snapshot_bytes: AtomicU64,
+    relocated_messages: AtomicU64,
+    relocated_bytes: AtomicU64,
     checkpoints: AtomicU64,
     snapshots: AtomicU64,
     group_entries: HistogramCells,
@@ -145,6 +151,11 @@ impl Cells {
         self.snapshot_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    pub(crate) fn relocated(&self, messages: u64, bytes: u64) {
+        self.relocated_messages.fetch_add(messages, Ordering::Relaxed);
+        self.relocated_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn log_bytes(&self) -> u64 {
         self.log_bytes.load(Ordering::Relaxed)
     }
@@ -159,6 +170,8 @@ impl Cells {
             large_bytes: self.large_bytes.load(Ordering::Relaxed),
             sled_bytes: self.sled_bytes.load(Ordering::Relaxed),
             snapshot_bytes: self.snapshot_bytes.load(Ordering::Relaxed),
+            relocated_messages: self.relocated_messages.load(Ordering::Relaxed),
+            relocated_bytes: self.relocated_bytes.load(Ordering::Relaxed),
             checkpoints: self.checkpoints.load(Ordering::Relaxed),
             snapshots: self.snapshots.load(Ordering::Relaxed),
             group_entries: self.group_entries.read(),

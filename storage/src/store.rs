@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::checkpoint::Keeper;
 use crate::commit::encoder::Encoder;
 use crate::commit::syncer;
+use crate::compact;
 use crate::core::{Core, Job};
 use crate::error::{CloseError, OpenError};
 use crate::fs::File;
@@ -19,6 +20,7 @@ use crate::options::Options;
 use crate::reader::{self, Postponed, Read, Request};
 use crate::recover::{self, Opened};
 use crate::space;
+use crate::spill::{Spill, SpillOptions};
 use crate::stats::Stats;
 use crate::types::{
     Due, Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp,
@@ -29,11 +31,12 @@ use crate::types::{
 /// Appending returns at once with a position in the log; the position becomes durable later, by a group commit. Dropping the
 /// store without [`Store::close`] is a crash: what is pending is lost, what is durable is not.
 pub struct Store {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     keeper: Mutex<Option<JoinHandle<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store is open.
     lock: Mutex<Option<Arc<dyn File>>>,
+    spill: Spill,
 }
 
 impl Store {
@@ -46,6 +49,9 @@ impl Store {
     pub fn open(options: Options) -> Result<(Arc<Self>, Recovered), OpenError> {
         let options = options.normalized();
         let Opened { lock, start, segment, at, state, mirrors, recovered } = recover::open(&options)?;
+        let spill_dir = options.data_dir.join("spill");
+        let spill = Spill::open(Arc::clone(&options.fs), spill_dir.clone(), SpillOptions::default())
+            .map_err(|source| OpenError::Io { action: "start a thread for", path: spill_dir, source })?;
         let (jobs, work) = mpsc::channel();
         let core = Arc::new(Core::new(options, start, jobs));
         let (to_sync, groups) = mpsc::sync_channel(1);
@@ -61,12 +67,17 @@ impl Store {
             keeper: Mutex::default(),
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
+            spill,
         });
         let spawned = [
             spawn(&core, "warren-encoder", move |_| encoder.run()),
             spawn(&core, "warren-sync", move |core| syncer::run(core, &groups, &give_back)),
             spawn(&core, "warren-reader", |core| {
                 reader::run(core);
+                Ok(())
+            }),
+            spawn(&core, "warren-compact", |core| {
+                compact::run(core);
                 Ok(())
             }),
             spawn(&core, "warren-space", move |core| space::thread::run(core, &work)),
@@ -186,6 +197,12 @@ impl Store {
         self.core.requests.push(Request::Due(now_ms, done));
     }
 
+    /// Room on disk for messages that need not survive.
+    #[must_use]
+    pub fn spill(&self) -> &Spill {
+        &self.spill
+    }
+
     /// Calls `handler` when an error ends the store, at once if one has: nothing more becomes durable from then on.
     pub fn on_failure(&self, handler: Box<dyn Fn(&str) + Send + Sync>) {
         self.core.failure.add(handler);
@@ -226,6 +243,8 @@ impl Store {
         if self.core.closing.swap(true, Ordering::AcqRel) {
             return Err(CloseError::Closed);
         }
+        // It must not append behind the mark of a clean stop.
+        self.core.compaction.stop();
         self.core.space.disk.wake();
         for (queue, ranges) in redelivered {
             self.append(Entry::Requeue(Box::new(Requeue { queue, delivery_count: 0, ranges })));
@@ -286,6 +305,7 @@ impl Store {
     /// Ends the threads.
     fn shut_down(&self) {
         self.core.stop();
+        self.spill.close();
         join(self.keeper.lock().take());
         for thread in std::mem::take(&mut *self.threads.lock()) {
             join(Some(thread));

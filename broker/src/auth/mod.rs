@@ -25,5 +25,6 @@ pub use grants::Grants;
 pub use login::{AuthFailure, UserInfo};
 pub use password::PasswordHash;
 pub use patterns::{PatternError, Patterns};
+pub use records::describe;
 pub use startup::{StartupError, prepare};
 pub use store::{AuthError, AuthStore, Credentials, Journal};

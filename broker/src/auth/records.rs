@@ -60,6 +60,24 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Option<Result<Stored, String>> {
     key.strip_prefix(PERMISSION_PREFIX).map(|names| read_permission(names, value))
 }
 
+/// A stored pair in words, for tools of operators; `None` when it is about something else. Hashes are not shown.
+///
+/// # Errors
+///
+/// What is wrong with the value.
+pub fn describe(key: &[u8], value: &[u8]) -> Option<Result<String, String>> {
+    let stored = read(key, value)?;
+    Some(stored.map(|stored| match stored {
+        Stored::User { name, password_hash, tags } => {
+            let password = if password_hash.is_some() { "a password" } else { "no password" };
+            format!("user {name:?} with {password} and tags {tags:?}")
+        }
+        Stored::Permission { user, vhost, configure, write, read } => format!(
+            "permission of user {user:?} in vhost {vhost:?}: configure {configure:?}, write {write:?}, read {read:?}"
+        ),
+    }))
+}
+
 fn read_user(name: &[u8], value: &[u8]) -> Result<Stored, String> {
     let record: UserRecord = parse(value)?;
     check_version(record.v)?;

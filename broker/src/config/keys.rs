@@ -21,6 +21,10 @@ pub(crate) enum Kind {
     Secret,
     /// A whole number between two limits, both included.
     Integer { min: i64, max: i64 },
+    /// A number of bytes between two limits, both included; also as text with a unit, such as "2GiB".
+    Bytes { min: i64, max: i64 },
+    /// A share of the memory there is, between 0 and 1, or a number of bytes as above.
+    Watermark,
     /// A list of texts; comma separated in the environment.
     List,
     /// A name kept for a feature that has not landed: setting it is an error that says so.
@@ -32,6 +36,7 @@ pub(crate) enum Kind {
 pub(crate) enum Default {
     Text(&'static str),
     Integer(i64),
+    Float(f64),
     List(&'static [&'static str]),
     None,
 }
@@ -46,6 +51,10 @@ const fn key(name: &'static str, kind: Kind, default: Default) -> Key {
 
 const fn integer(name: &'static str, min: i64, max: i64, default: i64) -> Key {
     key(name, Kind::Integer { min, max }, Default::Integer(default))
+}
+
+const fn bytes(name: &'static str, min: i64, max: i64, default: i64) -> Key {
+    key(name, Kind::Bytes { min, max }, Default::Integer(default))
 }
 
 const fn reserved(name: &'static str, feature: &'static str) -> Key {
@@ -67,6 +76,9 @@ pub(crate) const KEYS: &[Key] = &[
     integer("storage.snapshot_bytes", MIB, 1024 * 1024 * MIB, 256 * MIB),
     integer("storage.sled_cache_bytes", MIB, 64 * 1024 * MIB, 8 * MIB),
     integer("storage.index_cache_bytes", 0, 64 * 1024 * MIB, 32 * MIB),
+    bytes("storage.disk_free_limit", 0, i64::MAX, 50_000_000),
+    integer("storage.reserve_segments", 0, 1024, 4),
+    key("memory.high_watermark", Kind::Watermark, Default::Float(0.6)),
     integer("limits.channel_max", 0, 65_535, 2047),
     integer("limits.frame_max", 0, u32::MAX as i64, 131_072),
     integer("limits.heartbeat_s", 0, 65_535, 60),
@@ -127,7 +139,10 @@ mod tests {
         for key in KEYS {
             let fits = match (key.kind, key.default) {
                 (Kind::Text | Kind::Secret, Default::Text(text)) => !text.is_empty(),
-                (Kind::Integer { min, max }, Default::Integer(value)) => (min..=max).contains(&value),
+                (Kind::Integer { min, max } | Kind::Bytes { min, max }, Default::Integer(value)) => {
+                    (min..=max).contains(&value)
+                }
+                (Kind::Watermark, Default::Float(value)) => (0.0..=1.0).contains(&value),
                 (Kind::OptionalText, Default::Text(_))
                 | (Kind::List, Default::List(_))
                 | (Kind::Reserved(_), Default::None) => true,

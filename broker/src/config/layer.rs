@@ -7,6 +7,7 @@ use ::config::{Map, Source, Value, ValueKind};
 
 use super::error::{ConfigError, quoted};
 use super::keys::{self, Key, Kind};
+use super::units;
 
 /// A value before it is known whether its key takes it.
 #[derive(Clone)]
@@ -50,6 +51,7 @@ impl Layer {
             let value = match key.default {
                 keys::Default::Text(text) => Value::new(Some(&origin), text),
                 keys::Default::Integer(value) => Value::new(Some(&origin), value),
+                keys::Default::Float(value) => Value::new(Some(&origin), value),
                 keys::Default::List(items) => Value::new(Some(&origin), items.to_vec()),
                 keys::Default::None => continue,
             };
@@ -79,6 +81,16 @@ impl Layer {
                 (*value).into()
             }
             (Kind::Integer { .. }, _) => return Err(wrong("must be a whole number".to_owned())),
+            (Kind::Bytes { min, max }, raw) => match bytes_of(raw) {
+                Some(value) if (min..=max).contains(&value) => value.into(),
+                Some(_) => return Err(wrong(format!("must be between {min} and {max}"))),
+                None => return Err(wrong(format!("must be {BYTES}"))),
+            },
+            (Kind::Watermark, raw) => match (fraction_of(raw), bytes_of(raw)) {
+                (Some(fraction), _) => fraction.into(),
+                (_, Some(value)) if value >= 0 => value.into(),
+                _ => return Err(wrong(format!("must be a fraction between 0.0 and 1.0, or {BYTES}"))),
+            },
             (Kind::List, Raw::List(items)) => {
                 if items.iter().any(String::is_empty) {
                     return Err(wrong("the list has an empty item".to_owned()));
@@ -105,6 +117,7 @@ impl Layer {
                 Err(_) => Raw::Text(text),
             },
             Kind::List => Raw::List(split_list(&text)),
+            Kind::Bytes { .. } | Kind::Watermark => Raw::Text(text),
             Kind::Text | Kind::OptionalText | Kind::Secret | Kind::Reserved(_) => Raw::Text(text),
         };
         self.set(key, raw, origin)
@@ -113,6 +126,27 @@ impl Layer {
 
 /// Where a value comes from that nobody set.
 pub(crate) const DEFAULT_ORIGIN: &str = "default";
+
+/// What a key that takes bytes wants.
+const BYTES: &str = "a number of bytes, such as 50000000 or \"2GiB\"";
+
+fn bytes_of(raw: &Raw) -> Option<i64> {
+    match raw {
+        Raw::Integer(value) => Some(*value),
+        Raw::Text(text) => units::bytes(text),
+        _ => None,
+    }
+}
+
+/// Only what is written with a point is a fraction: a whole number is one of bytes.
+fn fraction_of(raw: &Raw) -> Option<f64> {
+    match raw {
+        Raw::Text(text) | Raw::Other(text) if text.contains('.') => {
+            text.trim().parse().ok().filter(|fraction| (0.0..=1.0).contains(fraction))
+        }
+        _ => None,
+    }
+}
 
 fn split_list(text: &str) -> Vec<String> {
     if text.trim().is_empty() {
@@ -178,6 +212,37 @@ mod tests {
             set("limits.channel_max", Raw::Text("7".into())),
             Err("limits.channel_max = \"7\" (file x): must be a whole number".into())
         );
+    }
+
+    #[test]
+    fn bytes_may_have_a_unit() {
+        assert_eq!(set("storage.disk_free_limit", Raw::Integer(7)), Ok(7_i64.into()));
+        assert_eq!(set("storage.disk_free_limit", Raw::Text("2GiB".into())), Ok((2_i64 << 30).into()));
+        assert_eq!(set_text("storage.disk_free_limit", "50 MB"), Ok(50_000_000_i64.into()));
+        assert_eq!(
+            set("storage.disk_free_limit", Raw::Text("much".into())),
+            Err("storage.disk_free_limit = \"much\" (file x): must be a number of bytes, such as 50000000 or \"2GiB\""
+                .into())
+        );
+        assert!(set("storage.disk_free_limit", Raw::Integer(-1)).is_err());
+        assert!(set("storage.disk_free_limit", Raw::Other("0.5".into())).is_err());
+    }
+
+    #[test]
+    fn a_watermark_is_a_fraction_or_bytes() {
+        assert_eq!(set("memory.high_watermark", Raw::Other("0.4".into())), Ok(0.4.into()));
+        assert_eq!(set_text("memory.high_watermark", "0.25"), Ok(0.25.into()));
+        assert_eq!(set("memory.high_watermark", Raw::Other("1.0".into())), Ok(1.0.into()));
+        assert_eq!(set("memory.high_watermark", Raw::Integer(1)), Ok(1_i64.into()));
+        assert_eq!(set_text("memory.high_watermark", "512MiB"), Ok((512_i64 << 20).into()));
+        for wrong in ["1.5", "-0.5", "nan.", "0.5GiB", "", "x"] {
+            let expected = format!(
+                "memory.high_watermark = {} (variable X): must be a fraction between 0.0 and 1.0, or a number of bytes, such as 50000000 or \"2GiB\"",
+                quoted(wrong)
+            );
+            assert_eq!(set_text("memory.high_watermark", wrong), Err(expected));
+        }
+        assert!(set("memory.high_watermark", Raw::Integer(-1)).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ::config::{Config, Value, ValueKind};
 
+use super::Watermark;
 use super::error::{ConfigError, quoted};
 use super::keys::{self, Kind};
 use super::layer::{DEFAULT_ORIGIN, Layer};
@@ -56,6 +57,14 @@ impl Merged {
 
     pub(super) fn milliseconds(&self, name: &str) -> Result<Duration, ConfigError> {
         self.number(name).map(Duration::from_millis)
+    }
+
+    /// A share of the memory, or bytes; its limits were checked when it was set.
+    pub(super) fn watermark(&self, name: &str) -> Result<Watermark, ConfigError> {
+        match self.get(name)?.kind {
+            ValueKind::Float(fraction) => Ok(Watermark::Fraction(fraction)),
+            _ => self.number(name).map(Watermark::Bytes),
+        }
     }
 
     pub(super) fn list(&self, name: &str) -> Result<Vec<String>, ConfigError> {

@@ -9,6 +9,7 @@
 //! Every mistake is one line that names the key, the place it was set and the value; an unknown key is a mistake.
 
 mod arguments;
+pub mod control;
 mod entry;
 mod environment;
 mod error;
@@ -24,6 +25,7 @@ mod shipped_files;
 #[cfg(test)]
 mod tests;
 mod topology;
+mod units;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub log: Log,
     /// `[storage]`
     pub storage: Storage,
+    /// `[memory]`
+    pub memory: Memory,
     /// `[limits]`
     pub limits: Limits,
     /// `[auth]`
@@ -98,6 +102,26 @@ pub struct Storage {
     pub sled_cache_bytes: u64,
     /// Memory for the part of the index that was needed lately.
     pub index_cache_bytes: u64,
+    /// Free bytes of the file system below which publishers are blocked.
+    pub disk_free_limit: u64,
+    /// Segments set aside for what must go on when the disk is full.
+    pub reserve_segments: usize,
+}
+
+/// `[memory]`
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// Memory in use from which on publishers are blocked.
+    pub high_watermark: Watermark,
+}
+
+/// An amount of memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Watermark {
+    /// A share of the memory that the process may use, 0 to 1.
+    Fraction(f64),
+    /// Bytes.
+    Bytes(u64),
 }
 
 /// `[limits]`
@@ -197,7 +221,10 @@ impl Settings {
                 snapshot_bytes: merged.number("storage.snapshot_bytes")?,
                 sled_cache_bytes: merged.number("storage.sled_cache_bytes")?,
                 index_cache_bytes: merged.number("storage.index_cache_bytes")?,
+                disk_free_limit: merged.number("storage.disk_free_limit")?,
+                reserve_segments: merged.number("storage.reserve_segments")?,
             },
+            memory: Memory { high_watermark: merged.watermark("memory.high_watermark")? },
             limits: Limits {
                 channel_max: merged.number("limits.channel_max")?,
                 frame_max: frame_max(merged, "limits.frame_max")?,

@@ -320,5 +320,7 @@ fn storage_has_the_same_defaults() {
     assert_eq!(options.checkpoint_interval, settings.checkpoint_interval);
     assert_eq!(options.snapshot_bytes, settings.snapshot_bytes);
     assert_eq!(options.sled_cache_bytes, settings.sled_cache_bytes);
+    assert_eq!(options.disk_free_limit, settings.disk_free_limit);
+    assert_eq!(options.reserve_segments, settings.reserve_segments);
     assert_eq!(options.index_cache_bytes, settings.index_cache_bytes);
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use protocol::Content;
+use protocol::{Content, Properties};
 use storage::{Meta, Payload, Place};
 
 use super::clock::Clock;
@@ -23,6 +23,8 @@ pub struct Message {
     properties_len: u32,
     address_len: u16,
     persistent: bool,
+    /// Queues that hold it, as a power of two.
+    shared: u8,
     bytes: Storage,
 }
 
@@ -71,6 +73,7 @@ impl Message {
             properties_len: properties.len() as u32,
             address_len: address.len() as u16,
             persistent,
+            shared: 0,
             bytes,
         }
     }
@@ -91,8 +94,16 @@ impl Message {
             properties_len,
             address_len,
             persistent: true,
+            shared: 0,
             bytes: Storage::Stored(stored),
         })
+    }
+
+    /// Restores a message that was not stored for good: what the publisher asked for is in its properties only.
+    pub fn from_spilled(stored: Bytes, deadline_ms: Option<u64>) -> Option<Self> {
+        let mut message = Self::from_stored(stored, Place::default(), deadline_ms)?;
+        message.persistent = Properties::parse(message.content().properties).ok()?.delivery_mode() == Some(2);
+        Some(message)
     }
 
     /// The three parts, for encoding.
@@ -139,7 +150,18 @@ impl Message {
         self.deadline_ms != 0 && self.deadline_ms <= clock.now_ms()
     }
 
-    /// Memory that the message occupies, roughly: what queues and outboxes account for.
+    /// So many queues are going to hold it.
+    pub fn share(&mut self, queues: usize) {
+        // At most 64: the power above the number of queues that there can be.
+        self.shared = queues.next_power_of_two().trailing_zeros() as u8;
+    }
+
+    /// The part of [`Message::resident_bytes`] that each of the queues it was published to accounts for.
+    pub fn accounted_bytes(&self) -> usize {
+        self.resident_bytes() >> self.shared
+    }
+
+    /// Memory that the message occupies, roughly: what limits of queues and outboxes count.
     pub fn resident_bytes(&self) -> usize {
         std::mem::size_of::<Self>()
             + match &self.bytes {
@@ -201,6 +223,18 @@ mod tests {
             round_trip(Cow::Borrowed(&vec![7; len]));
             round_trip(Cow::Owned(vec![7; len]));
         }
+    }
+
+    #[test]
+    fn every_queue_accounts_for_its_part() {
+        let mut message = Message::new(ADDRESS, PERSISTENT, Cow::Owned(vec![0; 10_000]), true);
+        let whole = message.resident_bytes();
+        assert!(whole > 10_000);
+        for (queues, parts) in [(0, 1), (1, 1), (2, 2), (3, 4), (1000, 1024)] {
+            message.share(queues);
+            assert_eq!(message.accounted_bytes(), whole / parts);
+        }
+        assert_eq!(message.resident_bytes(), whole);
     }
 
     #[test]

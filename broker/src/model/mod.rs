@@ -7,6 +7,7 @@ pub mod clock;
 pub mod collections;
 pub mod consumer_arguments;
 pub mod expiration;
+pub mod memory;
 pub mod message;
 pub mod queue_arguments;
 

@@ -229,6 +229,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if flags & signal::DURABLE != 0 {
             session.on_durable();
         }
+        if flags & signal::ALARM != 0 {
+            session.on_alarm();
+        }
         flags != 0
     }
 
@@ -242,6 +245,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         ready!(Pin::new(&mut self.socket).poll_read(context, &mut room))?;
         let len = room.filled().len();
         if len == 0 {
+            if let Some(session) = &mut self.session {
+                session.on_hangup();
+            }
             let end = if self.is_draining() { End::Orderly } else { End::Hangup };
             return Poll::Ready(Ok(Some(end)));
         }
@@ -269,6 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !self.input.skip() {
             return;
         }
+        session.begin_batch();
         loop {
             if matches!(session.phase(), Phase::Deaf | Phase::Refused | Phase::Closed) {
                 self.input.start = self.input.end;
@@ -311,7 +318,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.input.start += header.len();
                 let id = self.broker.new_connection_id();
                 let session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
-                self.broker.remember_connection(id, session.signal());
                 self.session = Some(session);
                 true
             }

@@ -9,12 +9,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::connection;
+use super::descriptors::{self, Descriptors};
 use crate::broker::Broker;
 use crate::config::ListenAddress;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// Pause after a failed accept: with all file descriptors in use, trying again at once would only burn the processor.
+/// Pause after a failed accept that nothing else can be done about: trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds the configured addresses. An address that is only a default is left out when the machine does not know its
@@ -67,14 +68,22 @@ fn is_missing_family(error: &io::Error) -> bool {
 /// When the listener cannot be given to the runtime.
 pub async fn accept(broker: Arc<Broker>, listener: std::net::TcpListener) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
+    let mut descriptors = Descriptors::new();
     loop {
         match listener.accept().await {
+            // Closed at once.
+            Ok((socket, _)) if !descriptors.admit(&socket) => drop(socket),
             Ok((socket, peer)) => {
                 if let Err(error) = socket.set_nodelay(true) {
                     tracing::debug!(%peer, %error, "the socket went away at once");
                     continue;
                 }
                 tokio::spawn(connection::serve(Arc::clone(&broker), socket, canonical(peer)));
+            }
+            Err(error) if descriptors::is_shortage(&error) => {
+                if !descriptors.refuse_one(&listener).await {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");

@@ -2,5 +2,6 @@
 
 mod buffers;
 mod connection;
+mod descriptors;
 mod heartbeat;
 pub mod listener;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
-use storage::{Lsn, QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange};
+use storage::{Lsn, QueueId, RecoveredQueue, Seq, SeqRange};
 
 use super::consumers::{Consumer, ConsumerId, Consumers};
 use super::expiry::Expired;
@@ -19,19 +19,11 @@ use super::ready::{Entry, Ready};
 use super::signal::WakeList;
 use super::timers::Timer;
 use super::{QueueSpec, Services};
+use crate::model::memory::{Owner, Share};
 use crate::model::message::Message;
 
-/// Bodies that one queue keeps in memory before further durable messages stay on disk only.
-const RESIDENT_CAP_BYTES: usize = 16 << 20;
-/// When fewer messages than this are in memory, the next batch of the backlog is read.
-const READ_AHEAD_MESSAGES: usize = 1024;
-/// One read of the backlog.
-const READ_MESSAGES: usize = 2048;
-const READ_BYTES: usize = 2 << 20;
 /// Messages handed to one consumer under one hold of its outbox's lock.
 const PUSH_BATCH: isize = 128;
-/// Octets in memory from which on no more is read ahead.
-const READ_AHEAD_BYTES: usize = RESIDENT_CAP_BYTES / 2;
 
 /// See the module's documentation.
 pub struct Queue {
@@ -48,17 +40,19 @@ pub struct Queue {
 pub(super) struct State {
     next_seq: Seq,
     pub(super) ready: Ready,
-    consumers: Consumers,
-    getters: VecDeque<Getter>,
+    pub(super) consumers: Consumers,
+    pub(super) getters: VecDeque<Getter>,
     /// A read of the backlog is under way; the number tells an answer that a purge has made worthless.
     pub(super) reading: Option<u64>,
-    reads: u64,
+    pub(super) reads: u64,
+    /// What its messages in memory account for.
+    share: Share,
     /// For the earliest deadline in memory; made when there is one for the first time.
     pub(super) timer: Option<Timer>,
 }
 
 /// A `basic.get` that waits for the backlog.
-struct Getter {
+pub(super) struct Getter {
     outbox: Arc<Outbox>,
     channel_slot: u32,
     id: u64,
@@ -90,6 +84,8 @@ impl Drop for Guard<'_> {
         if std::thread::panicking() {
             self.crashed.store(true, Ordering::Release);
         }
+        let held = self.state.ready.accounted_bytes();
+        self.state.share.set(held);
     }
 }
 
@@ -112,6 +108,7 @@ impl Queue {
     }
 
     fn with(id: QueueId, spec: QueueSpec, services: Services, next_seq: Seq, ready: Ready) -> Arc<Self> {
+        let share = Share::new(Arc::clone(&services.memory), Owner::Queues);
         let queue = Arc::new(Self {
             id,
             spec,
@@ -123,6 +120,7 @@ impl Queue {
                 getters: VecDeque::new(),
                 reading: None,
                 reads: 0,
+                share,
                 timer: None,
             }),
             closed: AtomicBool::new(false),
@@ -207,7 +205,7 @@ impl Queue {
                 self.expired(Expired::Held(&[entry]));
             }
             Some(entry) => {
-                state.ready.push(entry, stored, RESIDENT_CAP_BYTES);
+                self.keep(&mut state, entry, stored);
                 self.arm(&mut state);
             }
             None => {}
@@ -313,53 +311,6 @@ impl Queue {
         }
     }
 
-    /// Starts a read of the backlog when somebody wants messages and few are left in memory.
-    fn read_ahead(self: &Arc<Self>, state: &mut State) {
-        if state.reading.is_some() || (state.consumers.is_empty() && state.getters.is_empty()) {
-            return;
-        }
-        let Some((next, end)) = state.ready.wants(READ_AHEAD_MESSAGES, READ_AHEAD_BYTES) else {
-            return;
-        };
-        state.reads += 1;
-        let number = state.reads;
-        state.reading = Some(number);
-        let queue = Arc::clone(self);
-        self.services.store.read(
-            self.id,
-            next,
-            READ_MESSAGES,
-            READ_BYTES,
-            Box::new(move |batch| queue.loaded(number, batch, end)),
-        );
-    }
-
-    /// The answer to [`Queue::read_ahead`], on a thread of the store.
-    fn loaded(self: &Arc<Self>, number: u64, batch: ReadBatch, end: Seq) {
-        let mut wakes = WakeList::default();
-        let mut state = self.lock();
-        if state.reading != Some(number) {
-            return;
-        }
-        state.reading = None;
-        if self.is_closed() {
-            return;
-        }
-        let damaged = batch.damaged.clone();
-        let lost = state.ready.loaded(batch, end);
-        self.pump(&mut state, &mut wakes);
-        drop(state);
-        if lost > 0 {
-            tracing::error!(
-                queue = %self.spec.name, vhost = %self.spec.vhost, messages = lost,
-                "messages of the backlog could not be read from the log and are skipped"
-            );
-            for seq in damaged {
-                self.services.store.settle(self.id, SeqRange { first: seq, last: seq });
-            }
-        }
-    }
-
     /// Takes the next message for a client that asks for it.
     pub fn get(self: &Arc<Self>, outbox: &Arc<Outbox>, channel_slot: u32, no_ack: bool) -> Get {
         let mut state = self.lock();
@@ -442,6 +393,7 @@ impl Queue {
         let mut state = self.lock();
         state.reading = None;
         let (count, ranges) = state.ready.clear();
+        self.services.store.spill().forget(self.id);
         let mut lsn = Lsn(0);
         if self.spec.durable {
             for range in ranges {
@@ -493,6 +445,7 @@ impl Queue {
         state.reading = None;
         state.timer = None;
         let (count, _) = state.ready.clear();
+        self.services.store.spill().forget(self.id);
         let consumers = state.consumers.take();
         Self::answer_empty(&mut state);
         drop(state);

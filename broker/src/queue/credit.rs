@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::Queue;
 use super::consumers::ConsumerId;
-use super::item::Got;
+use super::item::{Got, held_bytes};
 use super::unacked::{Origin, Unacked, UnackedSet};
 
 /// Consumers whose credit one settlement gave back; beyond this many all that wait are looked at.
@@ -90,6 +90,8 @@ pub(super) struct Credits {
     waiting: Vec<u32>,
     /// Somebody waits for room in the outbox and not, or not only, for credit.
     needs_room: bool,
+    /// What deliveries that are not settled account for, those of open transactions included.
+    pub unacked_bytes: usize,
 }
 
 impl Credits {
@@ -141,6 +143,7 @@ impl Credits {
         channel_slot: Option<u32>,
         touched: &mut Touched,
     ) -> Option<Arc<Queue>> {
+        self.unacked_bytes = self.unacked_bytes.saturating_sub(held_bytes(&unacked.message));
         if let Some(channel) = channel_slot.and_then(|slot| self.channels.get_mut(slot as usize)) {
             channel.in_flight = channel.in_flight.saturating_sub(1);
         }

@@ -24,6 +24,8 @@ pub enum OutItem {
         /// The frames.
         frames: Vec<u8>,
     },
+    /// Encoded frames of the connection itself that nothing holds back.
+    Notice(Vec<u8>),
     /// The answer to a `basic.get` that found a message.
     Got(Box<Got>),
     /// The place of a `basic.get` whose message is still being read from disk.
@@ -64,6 +66,7 @@ impl OutItem {
             | Self::Return { channel, .. }
             | Self::ConsumerGone { channel, .. } => *channel,
             Self::Got(got) => got.channel,
+            Self::Notice(_) => 0,
         }
     }
 }
@@ -108,14 +111,53 @@ impl Got {
     }
 }
 
+/// Bytes of an item that are free once it is written: all but those of deliveries that wait for an acknowledgement then.
+pub fn loose_bytes(item: &OutItem) -> usize {
+    match item {
+        OutItem::Deliver(Delivery { no_ack: false, .. }) => 0,
+        OutItem::Deliver(Delivery { message, .. }) | OutItem::Return { message, .. } => held_bytes(message),
+        OutItem::Got(got) if got.no_ack => held_bytes(&got.entry.message),
+        OutItem::Got(_) => 0,
+        other => item_bytes(other),
+    }
+}
+
+/// What holding a message for a client accounts for.
+pub(super) fn held_bytes(message: &Message) -> usize {
+    ITEM_BYTES + message.accounted_bytes()
+}
+
 /// Bytes that an item counts while it waits.
 pub fn item_bytes(item: &OutItem) -> usize {
     match item {
         OutItem::Deliver(delivery) => ITEM_BYTES + delivery.message.resident_bytes(),
-        OutItem::Reply { frames, .. } => ITEM_BYTES + frames.len(),
+        OutItem::Reply { frames, .. } | OutItem::Notice(frames) => ITEM_BYTES + frames.len(),
         OutItem::Return { message, .. } => ITEM_BYTES + message.resident_bytes(),
         OutItem::Got(got) => got.bytes(),
         OutItem::PendingGet { .. } => ITEM_BYTES,
         OutItem::ConsumerGone { .. } => 0,
+    }
+}
+
+/// Bytes that the writer has encoded, as the outbox counted them.
+#[derive(Default)]
+pub struct Written {
+    /// Of all items.
+    pub bytes: usize,
+    /// Of what the client itself asked for.
+    pub reply_bytes: usize,
+    /// Of what is free now.
+    pub loose_bytes: usize,
+}
+
+impl Written {
+    /// Counts an item.
+    pub fn add(&mut self, item: &OutItem) {
+        let bytes = item_bytes(item);
+        self.bytes += bytes;
+        self.loose_bytes += loose_bytes(item);
+        if item.is_reply() {
+            self.reply_bytes += bytes;
+        }
     }
 }

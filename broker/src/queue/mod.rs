@@ -2,6 +2,7 @@
 //!
 //! Lock order: queue, then an outbox, the store's pending buffer or the timers; never two queues.
 
+mod backlog;
 mod classic;
 pub mod consumers;
 pub mod credit;
@@ -28,6 +29,7 @@ pub use outcome::{Attach, Get, NotDeleted, Published};
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;
 use crate::model::clock::Clock;
+use crate::model::memory::Memory;
 use directory::Directory;
 use timers::Timers;
 
@@ -40,12 +42,25 @@ pub struct Services {
     pub timers: Arc<Timers>,
     /// The durable queues by identity.
     pub directory: Arc<Directory>,
+    /// Who holds how much memory.
+    pub memory: Arc<Memory>,
+    /// Octets of messages that a queue keeps in memory before further ones stay on disk only.
+    pub resident_max_bytes: usize,
 }
+
+/// The default of [`Services::resident_max_bytes`].
+const RESIDENT_MAX_BYTES: usize = 16 << 20;
 
 impl Services {
     /// Services for queues whose messages are in this store and expire by this clock.
     pub fn new(store: Arc<Store>, clock: Clock) -> Self {
-        Self { store, timers: Timers::new(clock), directory: Arc::default() }
+        Self {
+            store,
+            timers: Timers::new(clock),
+            directory: Arc::default(),
+            memory: Arc::default(),
+            resident_max_bytes: RESIDENT_MAX_BYTES,
+        }
     }
 }
 

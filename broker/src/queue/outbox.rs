@@ -4,6 +4,8 @@
 //! remembered as unacknowledged and put into the FIFO in one critical section, so that tag order is wire order and no credit
 //! is ever exceeded. A refusal registers the consumer as waiting in that same section, so that no wake-up is lost.
 
+mod get;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,11 +16,15 @@ use parking_lot::{Mutex, MutexGuard};
 use super::Queue;
 use super::consumers::{Consumer, ConsumerId};
 use super::credit::{ChannelCredit, Credits, Resume, Touched};
-use super::item::{Delivery, Got, ITEM_BYTES, OutItem, item_bytes};
+use super::item::{Delivery, Got, ITEM_BYTES, OutItem, Written, held_bytes, item_bytes, loose_bytes};
 use super::ready::Entry;
 use super::settle::Requeue;
 use super::signal::Signal;
 use super::unacked::{Origin, Unacked};
+use crate::model::memory::{Memory, Owner, Share};
+
+/// What waits for one connection at most while all of them together take too much memory.
+const SHORT_BYTES: usize = 64 * 1024;
 
 /// What an outbox holds back when it closes.
 #[derive(Default)]
@@ -29,11 +35,13 @@ pub struct Undelivered {
     pub consumers: Vec<Resume>,
 }
 
-#[derive(Default)]
 struct State {
     items: VecDeque<OutItem>,
     /// Bytes of `items` and of what the writer has taken but not yet encoded.
     bytes: usize,
+    /// Those of them that are free once they are written.
+    loose_bytes: usize,
+    share: Share,
     credits: Credits,
     resolved: HashMap<u64, Option<Box<Got>>>,
     next_get: u64,
@@ -48,6 +56,7 @@ pub struct Outbox {
     state: Mutex<State>,
     signal: Arc<Signal>,
     high_water_bytes: usize,
+    memory: Arc<Memory>,
     /// Bytes of what the client itself asked for, as opposed to deliveries: replies, returns and gets.
     reply_bytes: AtomicUsize,
 }
@@ -83,8 +92,8 @@ impl OutboxGuard<'_> {
         let Some(Entry { seq, message, redelivered }) = entry.take() else {
             return Push::Refused;
         };
-        let tag = channel.take_tag();
-        if !credit.no_ack {
+        let (tag, number, no_ack) = (channel.take_tag(), channel.number, credit.no_ack);
+        if !no_ack {
             channel.unacked.push(Unacked {
                 tag,
                 seq,
@@ -93,40 +102,67 @@ impl OutboxGuard<'_> {
             });
         }
         state.bytes += ITEM_BYTES + message.resident_bytes();
+        if no_ack {
+            state.loose_bytes += held_bytes(&message);
+        } else {
+            state.credits.unacked_bytes += held_bytes(&message);
+        }
+        state.account();
         state.items.push_back(OutItem::Deliver(Delivery {
             message,
             tag,
             seq,
             slot: consumer.slot,
-            channel: channel.number,
+            channel: number,
             redelivered,
-            no_ack: credit.no_ack,
+            no_ack,
         }));
         state.schedule()
     }
 }
 
 impl State {
-    fn schedule(&mut self) -> Push {
-        if std::mem::replace(&mut self.scheduled, true) { Push::Sent } else { Push::SentWake }
+    fn new(share: Share) -> Self {
+        Self {
+            items: VecDeque::new(),
+            bytes: 0,
+            loose_bytes: 0,
+            share,
+            credits: Credits::default(),
+            resolved: HashMap::new(),
+            next_get: 0,
+            server_cancels: Vec::new(),
+            closed: false,
+            scheduled: false,
+        }
     }
 
-    /// The channel and the tag of a reserved get, which is taken off the list.
-    fn pending_get(&mut self, channel_slot: u32, id: u64) -> Option<(&mut ChannelCredit, u64)> {
-        if self.closed {
-            return None;
-        }
-        let channel = self.credits.channels.get_mut(channel_slot as usize)?;
-        let at = channel.pending_gets.iter().position(|(pending, _)| *pending == id)?;
-        let (_, tag) = channel.pending_gets.swap_remove(at);
-        Some((channel, tag))
+    /// Tells what is held for the client.
+    fn account(&mut self) {
+        self.share.set(self.loose_bytes + self.credits.unacked_bytes);
+    }
+
+    fn schedule(&mut self) -> Push {
+        if std::mem::replace(&mut self.scheduled, true) { Push::Sent } else { Push::SentWake }
     }
 }
 
 impl Outbox {
-    /// An empty outbox that takes messages until `high_water_bytes` wait.
-    pub fn new(high_water_bytes: usize) -> Self {
-        Self { state: Mutex::default(), signal: Arc::default(), high_water_bytes, reply_bytes: AtomicUsize::new(0) }
+    /// An empty outbox that takes messages until `high_water_bytes` wait, or less while `memory` is short.
+    pub fn new(high_water_bytes: usize, memory: Arc<Memory>) -> Self {
+        Self {
+            state: Mutex::new(State::new(Share::new(Arc::clone(&memory), Owner::Outboxes))),
+            signal: Arc::default(),
+            high_water_bytes,
+            memory,
+            reply_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// The limit that holds now. It is low while all outboxes together take too much, so that many clients that do not
+    /// read cost little each. Whoever is refused then has something to write, and gets its turn when that is written.
+    fn high_water_bytes(&self) -> usize {
+        if self.memory.outboxes_are_full() { self.high_water_bytes.min(SHORT_BYTES) } else { self.high_water_bytes }
     }
 
     /// How to wake the connection.
@@ -141,7 +177,7 @@ impl Outbox {
 
     /// Holds the lock for several deliveries in a row.
     pub fn lock(&self) -> OutboxGuard<'_> {
-        OutboxGuard { state: self.state.lock(), high_water_bytes: self.high_water_bytes }
+        OutboxGuard { state: self.state.lock(), high_water_bytes: self.high_water_bytes() }
     }
 
     /// Opens a channel and returns its slot.
@@ -164,6 +200,7 @@ impl Outbox {
                 requeue.add(queue, unacked);
             }
         });
+        state.account();
         requeue
     }
 
@@ -232,81 +269,11 @@ impl Outbox {
     fn count(&self, state: &mut State, item: &OutItem) {
         let bytes = item_bytes(item);
         state.bytes += bytes;
+        state.loose_bytes += loose_bytes(item);
+        state.account();
         if item.is_reply() {
             self.reply_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
-    }
-
-    /// Hands a message to a `basic.get`: tag, unacknowledged entry and answer in one step. Called under the queue's lock.
-    pub fn push_got(&self, channel_slot: u32, queue: &Arc<Queue>, entry: Entry, remaining: u32, no_ack: bool) {
-        let mut state = self.state.lock();
-        let Some(channel) = state.credits.channels.get_mut(channel_slot as usize) else {
-            return;
-        };
-        let tag = channel.take_tag();
-        let item = OutItem::Got(got(channel, tag, queue, entry, remaining, no_ack));
-        self.count(&mut state, &item);
-        state.items.push_back(item);
-    }
-
-    /// Sets a tag and a place in the FIFO aside for a `basic.get` whose message must be read first; returns its id.
-    pub fn reserve_get(&self, channel_slot: u32) -> Option<u64> {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        let channel = state.credits.channels.get_mut(channel_slot as usize)?;
-        let id = state.next_get;
-        state.next_get += 1;
-        let tag = channel.take_tag();
-        channel.pending_gets.push((id, tag));
-        let item = OutItem::PendingGet { channel: channel.number, id };
-        self.count(state, &item);
-        state.items.push_back(item);
-        Some(id)
-    }
-
-    /// Answers a reserved `basic.get`. Gives the entry back when the channel or connection is gone.
-    pub fn resolve_get(
-        &self,
-        channel_slot: u32,
-        id: u64,
-        queue: &Arc<Queue>,
-        entry: Entry,
-        remaining: u32,
-        no_ack: bool,
-    ) -> Option<Entry> {
-        {
-            let mut guard = self.state.lock();
-            let state = &mut *guard;
-            let Some((channel, tag)) = state.pending_get(channel_slot, id) else {
-                return Some(entry);
-            };
-            let got = got(channel, tag, queue, entry, remaining, no_ack);
-            let bytes = got.bytes();
-            state.bytes += bytes;
-            self.reply_bytes.fetch_add(bytes, Ordering::Relaxed);
-            state.resolved.insert(id, Some(got));
-            state.scheduled = true;
-        }
-        self.signal.raise(super::signal::OUTBOX);
-        None
-    }
-
-    /// Answers a reserved `basic.get`: there is no message after all.
-    pub fn resolve_empty(&self, channel_slot: u32, id: u64) {
-        {
-            let mut state = self.state.lock();
-            if state.pending_get(channel_slot, id).is_none() {
-                return;
-            }
-            state.resolved.insert(id, None);
-            state.scheduled = true;
-        }
-        self.signal.raise(super::signal::OUTBOX);
-    }
-
-    /// The answer of a reserved `basic.get`, if it is there: `Some(None)` means that the queue was empty.
-    pub fn take_resolved(&self, id: u64) -> Option<Option<Box<Got>>> {
-        self.state.lock().resolved.remove(&id)
     }
 
     /// Settles deliveries of a channel. False when the tag is not outstanding.
@@ -339,7 +306,8 @@ impl Outbox {
         if let Some(channel) = state.credits.channels.get_mut(channel_slot as usize) {
             channel.unacked = set;
         }
-        let has_room = state.bytes < self.high_water_bytes / 2;
+        state.account();
+        let has_room = state.bytes < self.high_water_bytes() / 2;
         state.credits.resume_touched(&touched, shared, has_room, resume);
         found
     }
@@ -383,6 +351,7 @@ impl Outbox {
                 each(queue, unacked);
             }
         }
+        state.account();
         state.credits.resume_all(resume);
     }
 
@@ -418,15 +387,16 @@ impl Outbox {
         state.scheduled
     }
 
-    /// The writer has encoded items of this many bytes, `reply_bytes` of them asked for by the client; returns whom that
-    /// gives room.
-    pub fn written(&self, bytes: usize, reply_bytes: usize, resume: &mut Vec<Resume>) {
-        if reply_bytes > 0 {
-            self.reply_bytes.fetch_sub(reply_bytes, Ordering::Relaxed);
+    /// The writer has encoded items; returns whom that gives room.
+    pub fn written(&self, written: &Written, resume: &mut Vec<Resume>) {
+        if written.reply_bytes > 0 {
+            self.reply_bytes.fetch_sub(written.reply_bytes, Ordering::Relaxed);
         }
         let mut state = self.state.lock();
-        state.bytes = state.bytes.saturating_sub(bytes);
-        if state.bytes < self.high_water_bytes / 2 {
+        state.bytes = state.bytes.saturating_sub(written.bytes);
+        state.loose_bytes = state.loose_bytes.saturating_sub(written.loose_bytes);
+        state.account();
+        if state.bytes < self.high_water_bytes() / 2 {
             state.credits.resume_for_room(resume);
         }
     }
@@ -450,7 +420,7 @@ impl Outbox {
                 }
                 OutItem::Got(got) if got.no_ack => result.requeue.add_entry(got.queue, got.entry),
                 // Answers to what was done before the end still go out.
-                OutItem::Reply { .. } | OutItem::Return { .. } => unwritten.push_back(item),
+                OutItem::Reply { .. } | OutItem::Notice(_) | OutItem::Return { .. } => unwritten.push_back(item),
                 _ => {}
             }
         }
@@ -472,28 +442,9 @@ impl Outbox {
             }
         }
         state.bytes = unwritten.iter().map(item_bytes).sum();
+        state.loose_bytes = unwritten.iter().map(loose_bytes).sum();
+        state.account();
         self.reply_bytes.store(state.bytes, Ordering::Relaxed);
         result
     }
-}
-
-fn got(
-    channel: &mut ChannelCredit,
-    tag: u64,
-    queue: &Arc<Queue>,
-    entry: Entry,
-    remaining: u32,
-    no_ack: bool,
-) -> Box<Got> {
-    if !no_ack {
-        channel.in_flight += 1;
-        // Later deliveries may have overtaken a tag that was set aside.
-        channel.unacked.restore(Unacked {
-            tag,
-            seq: entry.seq,
-            message: Arc::clone(&entry.message),
-            origin: Origin::Get(Arc::clone(queue)),
-        });
-    }
-    Box::new(Got { channel: channel.number, tag, queue: Arc::clone(queue), entry, remaining, no_ack })
 }

@@ -3,11 +3,14 @@
 //! `front` holds entries whose sequence numbers are all below those of `backlog`. Messages are delivered from the front only,
 //! so whatever comes back by a requeue is older than the backlog and finds its place in the front. A message whose time is
 //! over leaves from wherever it is.
+//!
+//! A backlog is in up to three places: the store, the spill, and memory (`resident`). The store and the spill are each read in
+//! order; a message comes to the front when neither can have an older one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use storage::{ReadBatch, Seq, SeqRange};
+use storage::{ReadBatch, Seq, SeqRange, SpillBatch};
 
 use super::sequence::Sequence;
 use crate::model::message::Message;
@@ -35,16 +38,38 @@ pub struct Ready {
     deadlines: BTreeSet<(u64, Seq)>,
 }
 
-/// Messages that the store holds and memory does not.
+/// What to read next.
+pub enum Wanted {
+    /// Messages of the store.
+    Stored {
+        /// The first one.
+        next: Seq,
+        /// One past the last that there is now.
+        end: Seq,
+    },
+    /// Messages of the spill.
+    Spilled {
+        /// How many it has now.
+        messages: u64,
+    },
+}
+
+/// Messages that are on disk, and those behind them.
 struct Backlog {
-    /// First sequence number not read yet.
+    /// First sequence number not read from the store yet. Means nothing while the store has no message.
     next: Seq,
     /// One past the last.
     end: Seq,
-    /// Messages of it on disk.
+    /// Messages of it that only the store has.
     on_disk: u64,
-    /// Messages of its range that are in memory: transient ones, which exist nowhere else, and those of transactions, which a
-    /// read that is under way may miss.
+    /// Messages that the spill has.
+    spilled: u64,
+    /// No message in the spill lies below this.
+    spill_next: Seq,
+    /// Messages in the spill that have expired: it still has them, and they count for nothing.
+    expired_spilled: BTreeSet<Seq>,
+    /// Messages of its range that are in memory: transient ones, which exist nowhere else; those of transactions, which a
+    /// read that is under way may miss; and those read from one place while the other has older ones.
     resident: Sequence,
     /// Residents of transactions that have expired: the store may still read or name them.
     expired_resident: BTreeSet<Seq>,
@@ -58,9 +83,26 @@ impl Backlog {
             next,
             end,
             on_disk,
+            spilled: 0,
+            spill_next: 0,
+            expired_spilled: BTreeSet::new(),
             resident: Sequence::default(),
             expired_resident: BTreeSet::new(),
             expired_unread: BTreeSet::new(),
+        }
+    }
+
+    /// Messages on disk that have not expired.
+    fn on_disk(&self) -> usize {
+        self.on_disk as usize + (self.spilled as usize).saturating_sub(self.expired_spilled.len())
+    }
+
+    /// Messages below this are in memory, all of them.
+    fn floor(&self) -> Seq {
+        match (self.spilled, self.on_disk) {
+            (0, _) => self.next,
+            (_, 0) => self.spill_next,
+            _ => self.next.min(self.spill_next),
         }
     }
 
@@ -77,7 +119,12 @@ impl Ready {
 
     /// Ready messages, in memory and on disk.
     pub fn len(&self) -> usize {
-        self.front.len() + self.backlog.as_ref().map_or(0, |b| b.on_disk as usize + b.resident.len())
+        self.front.len() + self.backlog.as_ref().map_or(0, |b| b.on_disk() + b.resident.len())
+    }
+
+    /// What its messages in memory account for.
+    pub fn accounted_bytes(&self) -> usize {
+        self.front.accounted_bytes() + self.backlog.as_ref().map_or(0, |b| b.resident.accounted_bytes())
     }
 
     /// Whether the next message is in memory.
@@ -92,33 +139,58 @@ impl Ready {
 
     /// Whether there is anything at all.
     pub fn is_empty(&self) -> bool {
-        self.front.is_empty() && self.backlog.is_none()
+        let only_expired = |b: &Backlog| b.spilled > 0 && b.on_disk() == 0 && b.resident.is_empty();
+        self.front.is_empty() && self.backlog.as_deref().is_none_or(only_expired)
     }
 
-    /// Adds a new message. `stored` says that the store holds it, so that memory need not once `resident_cap` is reached.
-    pub fn push(&mut self, entry: Entry, stored: bool, resident_cap: usize) {
-        let (seq, end) = (entry.seq, entry.seq + 1);
-        if let Some(backlog) = &mut self.backlog {
-            backlog.end = end;
-            if stored {
-                backlog.on_disk += 1;
-            } else {
-                note_deadline(&mut self.deadlines, seq, &entry.message);
-                backlog.resident.push(entry);
-            }
-        } else if stored && self.front.bytes() >= resident_cap {
-            self.backlog = Some(Box::new(Backlog::new(seq, end, 1)));
-        } else {
+    /// Adds a new message; `stored` says that the store has it. Gives it back for the spill once `resident_max` octets are in
+    /// memory and the store does not have it.
+    pub fn push(&mut self, entry: Entry, stored: bool, resident_max: usize) -> Option<Entry> {
+        let seq = entry.seq;
+        let resident = self.backlog.as_ref().map_or(0, |backlog| backlog.resident.bytes());
+        let full = self.front.bytes() + resident >= resident_max;
+        if !stored {
+            // Also when it goes to the spill, which knows nothing of deadlines.
             note_deadline(&mut self.deadlines, seq, &entry.message);
-            self.front.push(entry);
         }
+        let Some(backlog) = &mut self.backlog else {
+            if !full {
+                if stored {
+                    note_deadline(&mut self.deadlines, seq, &entry.message);
+                }
+                self.front.push(entry);
+                return None;
+            }
+            let mut backlog = Backlog::new(seq, seq + 1, u64::from(stored));
+            backlog.spilled = u64::from(!stored);
+            backlog.spill_next = seq;
+            self.backlog = Some(Box::new(backlog));
+            return (!stored).then_some(entry);
+        };
+        backlog.end = seq + 1;
+        if stored {
+            if backlog.on_disk == 0 && backlog.spilled > 0 {
+                // The store has had nothing for a while: what it was read up to is long past.
+                backlog.next = seq;
+            }
+            backlog.on_disk += 1;
+        } else if full {
+            if backlog.spilled == 0 {
+                backlog.spill_next = seq;
+            }
+            backlog.spilled += 1;
+            return Some(entry);
+        } else {
+            backlog.resident.push(entry);
+        }
+        None
     }
 
     /// Puts a message back at its position. It must have been in the front before, or be one of `reserved`.
     pub fn insert(&mut self, entry: Entry) {
         note_deadline(&mut self.deadlines, entry.seq, &entry.message);
         if let Some(backlog) = &mut self.backlog
-            && entry.seq >= backlog.next
+            && entry.seq >= backlog.floor()
         {
             backlog.end = backlog.end.max(entry.seq + 1);
             backlog.resident.insert(entry);
@@ -165,10 +237,14 @@ impl Ready {
                     backlog.expired_resident.insert(seq);
                 }
                 due.push(entry);
+            } else if let Some(backlog) = &mut self.backlog
+                && backlog.spilled > 0
+            {
+                backlog.expired_spilled.insert(seq);
             }
         }
         due.sort_unstable_by_key(|entry| entry.seq);
-        self.end_backlog();
+        self.follow_backlog();
         due
     }
 
@@ -180,7 +256,8 @@ impl Ready {
             return Vec::new();
         };
         let on_disk = |seq: &Seq| {
-            (backlog.next..backlog.end).contains(seq)
+            backlog.on_disk > 0
+                && (backlog.next..backlog.end).contains(seq)
                 && !self.reserved.contains(seq)
                 && !backlog.resident.contains(*seq)
                 && !backlog.has_expired(*seq)
@@ -190,14 +267,14 @@ impl Ready {
         if reading {
             backlog.expired_unread.extend(&taken);
         }
-        self.end_backlog();
+        self.follow_backlog();
         taken
     }
 
-    /// A backlog with nothing on disk is none.
-    fn end_backlog(&mut self) {
-        if let Some(mut backlog) = self.backlog.take_if(|backlog| backlog.on_disk == 0) {
-            self.take_resident(&mut backlog, Seq::MAX);
+    /// Goes on with a backlog of which something has left the disk.
+    fn follow_backlog(&mut self) {
+        if let Some(backlog) = self.backlog.take() {
+            self.resume_backlog(backlog);
         }
     }
 
@@ -211,12 +288,16 @@ impl Ready {
         self.reserved.remove(&seq);
     }
 
-    /// Where to read next, and up to where the backlog reaches now, when the front holds fewer messages and fewer octets
-    /// than this.
-    pub fn wants(&self, messages: usize, bytes: usize) -> Option<(Seq, Seq)> {
+    /// What to read next, when the front holds fewer messages and fewer octets than this.
+    pub fn wants(&self, messages: usize, bytes: usize) -> Option<Wanted> {
         let backlog = self.backlog.as_ref()?;
         let low = self.front.is_empty() || (self.front.len() < messages && self.front.bytes() < bytes);
-        low.then_some((backlog.next, backlog.end))
+        let spilled = backlog.spilled > 0 && (backlog.on_disk == 0 || backlog.spill_next <= backlog.next);
+        low.then_some(if spilled {
+            Wanted::Spilled { messages: backlog.spilled }
+        } else {
+            Wanted::Stored { next: backlog.next, end: backlog.end }
+        })
     }
 
     /// Takes over what was read from `backlog.next` on, when the backlog reached up to `end` at the time of the request.
@@ -227,12 +308,18 @@ impl Ready {
         };
         let next = if batch.end { batch.next.max(end) } else { batch.next };
         let mut lost = 0;
+        // What is read may have to wait for what the spill has.
+        let mixed = backlog.spilled > 0;
+        // What it had when it was asked has expired since.
+        let stale = mixed && backlog.on_disk == 0;
         for read in batch.messages {
-            if read.seq < backlog.next || self.reserved.contains(&read.seq) || backlog.has_expired(read.seq) {
+            if stale || read.seq < backlog.next || self.reserved.contains(&read.seq) || backlog.has_expired(read.seq) {
                 continue;
             }
-            self.take_resident(&mut backlog, read.seq);
-            if backlog.resident.first() == Some(read.seq) {
+            if !mixed {
+                self.take_resident(&mut backlog, read.seq);
+            }
+            if backlog.resident.contains(read.seq) {
                 continue;
             }
             backlog.on_disk = backlog.on_disk.saturating_sub(1);
@@ -241,22 +328,64 @@ impl Ready {
                 continue;
             };
             note_deadline(&mut self.deadlines, read.seq, &message);
-            self.front.push(Entry { seq: read.seq, message: Arc::new(message), redelivered: read.redelivered });
+            let entry = Entry { seq: read.seq, message: Arc::new(message), redelivered: read.redelivered };
+            if mixed { backlog.resident.insert(entry) } else { self.front.push(entry) }
         }
-        self.take_resident(&mut backlog, next);
         let damaged = batch.damaged.iter().filter(|seq| !backlog.has_expired(**seq)).count() as u64;
         lost += damaged;
         backlog.on_disk = backlog.on_disk.saturating_sub(damaged);
-        backlog.next = next;
+        // It may have jumped while the store had nothing.
+        backlog.next = backlog.next.max(next);
         backlog.expired_unread.clear();
-        if backlog.next < backlog.end {
-            backlog.expired_resident = backlog.expired_resident.split_off(&next);
-            self.backlog = Some(backlog);
-        } else {
-            lost += backlog.on_disk;
-            self.take_resident(&mut backlog, Seq::MAX);
+        if backlog.next >= backlog.end {
+            lost += std::mem::take(&mut backlog.on_disk);
         }
+        backlog.expired_resident = backlog.expired_resident.split_off(&backlog.next);
+        self.resume_backlog(backlog);
         lost
+    }
+
+    /// Takes over what the spill gave back, which had `messages` when it was asked. Returns how many are lost.
+    pub fn loaded_spilled(&mut self, batch: SpillBatch, messages: u64) -> u64 {
+        let Some(mut backlog) = self.backlog.take() else {
+            return 0;
+        };
+        let taken = batch.messages.len() as u64 + batch.lost;
+        // When it has nothing left, it should have given back what it had; what was pushed meanwhile is still to come.
+        let missing = if batch.next.is_none() { messages.saturating_sub(taken) } else { 0 };
+        backlog.spilled = backlog.spilled.saturating_sub(taken + missing);
+        let mut lost = batch.lost + missing;
+        for read in batch.messages {
+            backlog.spill_next = read.seq + 1;
+            if backlog.expired_spilled.remove(&read.seq) {
+                continue;
+            }
+            let Some(message) = Message::from_spilled(read.payload, read.meta.deadline_ms) else {
+                lost += 1;
+                continue;
+            };
+            note_deadline(&mut self.deadlines, read.seq, &message);
+            backlog.resident.insert(Entry { seq: read.seq, message: Arc::new(message), redelivered: read.redelivered });
+        }
+        if let Some(next) = batch.next {
+            backlog.spill_next = backlog.spill_next.max(next);
+        }
+        // What was lost has taken its deadlines with it.
+        backlog.expired_spilled =
+            if backlog.spilled == 0 { BTreeSet::new() } else { backlog.expired_spilled.split_off(&backlog.spill_next) };
+        self.resume_backlog(backlog);
+        lost
+    }
+
+    /// Moves to the front what has nothing older on disk. A backlog with nothing on disk is none.
+    fn resume_backlog(&mut self, mut backlog: Box<Backlog>) {
+        if backlog.on_disk == 0 && backlog.spilled == 0 {
+            self.take_resident(&mut backlog, Seq::MAX);
+        } else {
+            let floor = backlog.floor();
+            self.take_resident(&mut backlog, floor);
+            self.backlog = Some(backlog);
+        }
     }
 
     /// Moves the resident entries below `seq` to the front.
@@ -272,18 +401,29 @@ impl Ready {
     pub fn clear(&mut self) -> (usize, Vec<SeqRange>) {
         let count = self.len();
         let front = std::mem::take(&mut self.front);
-        let mut ranges = ranges(front.iter().filter(|(_, message, _)| message.is_persistent()).map(|(seq, ..)| seq));
+        let mut ranges =
+            self::ranges(front.iter().filter(|(_, message, _)| message.is_persistent()).map(|(seq, ..)| seq));
         self.deadlines.clear();
         if let Some(backlog) = self.backlog.take() {
+            // Read from the store already, and waiting for what the spill has.
+            let is_read = |seq: Seq| backlog.on_disk == 0 || seq < backlog.next;
+            let held = backlog.resident.iter();
+            let read = held.filter(|(seq, message, _)| message.is_persistent() && is_read(*seq));
+            ranges.extend(self::ranges(read.map(|(seq, ..)| seq)));
             self.clear_backlog(&backlog, &mut ranges);
         }
         (count, ranges)
     }
 
-    /// The backlog's range without what transactions have reserved in it.
+    /// The backlog's range in the store without what transactions have reserved in it.
     fn clear_backlog(&self, backlog: &Backlog, ranges: &mut Vec<SeqRange>) {
+        if backlog.on_disk == 0 {
+            return;
+        }
         let mut first = backlog.next;
-        for seq in self.reserved.range(backlog.next..backlog.end).copied().chain([backlog.end]) {
+        // The store may have been read past the end: it shows what transactions have reserved behind it.
+        let end = backlog.end.max(first);
+        for seq in self.reserved.range(first..end).copied().chain([end]) {
             if first < seq {
                 ranges.push(SeqRange { first, last: seq - 1 });
             }
@@ -316,3 +456,6 @@ pub(super) fn ranges(seqs: impl Iterator<Item = Seq>) -> Vec<SeqRange> {
     }
     ranges
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ pub(super) struct Sequence {
     slots: VecDeque<Slot>,
     live: usize,
     bytes: usize,
+    accounted_bytes: usize,
 }
 
 struct Slot {
@@ -27,6 +28,9 @@ struct Slot {
     message: Option<Arc<Message>>,
     redelivered: bool,
 }
+
+/// What a message costs beside itself.
+const SLOT_BYTES: usize = std::mem::size_of::<Slot>();
 
 impl From<Entry> for Slot {
     fn from(Entry { seq, message, redelivered }: Entry) -> Self {
@@ -53,6 +57,11 @@ impl Sequence {
     /// Memory of the messages.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What they account for, which is less for messages that other queues hold too.
+    pub(super) fn accounted_bytes(&self) -> usize {
+        self.accounted_bytes
     }
 
     /// Position of the first message.
@@ -98,6 +107,7 @@ impl Sequence {
     fn count(&mut self, entry: &Entry) {
         self.live += 1;
         self.bytes += entry.message.resident_bytes();
+        self.accounted_bytes += SLOT_BYTES + entry.message.accounted_bytes();
     }
 
     /// Takes the first message.
@@ -119,6 +129,7 @@ impl Sequence {
     fn taken(&mut self, entry: &Entry) {
         self.live -= 1;
         self.bytes = self.bytes.saturating_sub(entry.message.resident_bytes());
+        self.accounted_bytes = self.accounted_bytes.saturating_sub(SLOT_BYTES + entry.message.accounted_bytes());
         if self.slots.len() == self.live {
             return;
         }

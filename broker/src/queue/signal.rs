@@ -12,6 +12,8 @@ pub const OUTBOX: u8 = 1;
 pub const DURABLE: u8 = 2;
 /// The broker is stopping, or an operator closes the connection.
 pub const CLOSE: u8 = 4;
+/// The last alarm of the node has gone off.
+pub const ALARM: u8 = 8;
 
 /// Wakes one connection's task.
 #[derive(Default)]

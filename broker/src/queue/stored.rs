@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use storage::{QueueId, Seq};
+use storage::{QueueId, Seq, Store};
 
 use super::directory::Directory;
 use super::timers::{Timed, Timer, Timers};
@@ -31,6 +31,26 @@ pub trait StoredDeadlines: Send + Sync {
     /// Names messages whose deadline is at or before `now_ms`, each at most once. `done` is called on any thread, or dropped
     /// when the store stops.
     fn due(&self, now_ms: u64, done: Box<dyn FnOnce(Due) + Send>);
+}
+
+impl StoredDeadlines for Store {
+    fn next_deadline(&self) -> Option<u64> {
+        Self::next_deadline(self)
+    }
+
+    fn on_deadline(&self, handler: Box<dyn Fn(u64) + Send + Sync>) {
+        Self::on_deadline(self, handler);
+    }
+
+    fn due(&self, now_ms: u64, done: Box<dyn FnOnce(Due) + Send>) {
+        Self::due(
+            self,
+            now_ms,
+            Box::new(move |due| {
+                done(Due { messages: due.messages, more: due.more, next_ms: due.next });
+            }),
+        );
+    }
 }
 
 /// Asks a store for the messages that are due whenever some are, and tells their queues.

@@ -39,6 +39,12 @@ impl Session {
             (AMQPClass::Connection(M::TuneOk(tune_ok)), Phase::Tuning) => self.on_tune_ok(&tune_ok),
             (AMQPClass::Connection(M::Open(open)), Phase::Opening) => self.on_open(&open),
             (AMQPClass::Connection(M::Close(_)), _) => {
+                self.take_parked();
+                if matches!(self.phase, Phase::Closing | Phase::Deaf) {
+                    // It was an error of what had been parked that closed the connection, and the client's close came first.
+                    self.reply(0, &close_ok());
+                    return Ok(());
+                }
                 self.finish();
                 self.reply(0, &close_ok());
                 Ok(())

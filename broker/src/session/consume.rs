@@ -61,6 +61,7 @@ impl Session {
         let queue = vhost.queue_for(&name, self.id)?;
         consumer_arguments::validate(&Arguments::from(consume.arguments), &name, vhost.name())?;
 
+        self.consumes = true;
         let id = self.broker.new_consumer_id();
         let slot = self.outbox.add_consumer(id, Arc::clone(&queue), channel.slot, channel.prefetch, consume.no_ack);
         // Filled before the queue can push anything: the writer looks the tag up here.
@@ -145,6 +146,7 @@ impl Session {
         let name = self.queue_name(channel, get.queue.as_str())?;
         self.grants()?.check(Permission::Read, Resource::Queue(&name))?;
         let queue = self.vhost()?.queue_for(&name, self.id)?;
+        self.consumes |= !get.no_ack;
         if queue.get(&self.outbox, channel.slot, get.no_ack) == Get::Empty {
             self.reply(channel.number, &AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {})));
         }

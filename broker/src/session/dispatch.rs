@@ -25,7 +25,9 @@ impl Session {
             }
             _ if frame.channel == 0 => self.on_connection_frame(frame),
             Phase::Running => {
-                self.on_channel_frame(frame);
+                if !(self.hold.parks() && self.park(frame)) {
+                    self.on_channel_frame(frame);
+                }
                 Ok(())
             }
             _ => Err(AmqpError::unexpected_frame(frame.kind.as_u8(), frame.payload)),
@@ -94,6 +96,7 @@ impl Session {
                 let number = channel.number;
                 let Channel { assembler, publisher, partial_bytes, .. } = channel;
                 let assembled = if frame.kind == FrameKind::Header {
+                    self.on_content();
                     assembler.on_header(frame.payload)?
                 } else {
                     assembler.on_body(frame.payload)?

@@ -36,6 +36,7 @@ impl Session {
             return;
         }
         self.apply_commits();
+        self.drop_parked();
         let mut channels: Vec<Box<Channel>> = self.channels.drain().map(|(_, channel)| channel).collect();
         channels.extend(self.current.take());
         for channel in &mut channels {

@@ -17,7 +17,7 @@ const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
 const CAPABILITIES: [(&str, bool); 9] = [
     ("authentication_failure_close", true),
     ("basic.nack", true),
-    ("connection.blocked", false),
+    ("connection.blocked", true),
     ("consumer_cancel_notify", true),
     ("consumer_priorities", false),
     ("direct_reply_to", false),
@@ -61,6 +61,7 @@ impl Session {
             let has = |name: &str| matches!(capabilities.inner().get(name), Some(AMQPValue::Boolean(true)));
             self.client.failure_close = has("authentication_failure_close");
             self.client.cancel_notify = has("consumer_cancel_notify");
+            self.client.blocked_notify = has("connection.blocked");
         }
         if let Some(AMQPValue::LongString(name)) = properties.inner().get("connection_name") {
             self.client.name = Some(String::from_utf8_lossy(name.as_bytes()).into_owned());

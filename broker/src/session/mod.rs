@@ -8,6 +8,7 @@ mod declare;
 mod dispatch;
 mod end;
 mod handshake;
+mod hold;
 mod publish;
 mod settle;
 mod tx;
@@ -92,6 +93,8 @@ struct Client {
     failure_close: bool,
     /// Wants basic.cancel when its queue goes.
     cancel_notify: bool,
+    /// Wants connection.blocked and connection.unblocked.
+    blocked_notify: bool,
     /// Its own name for the connection.
     name: Option<String>,
 }
@@ -120,6 +123,11 @@ pub struct Session {
     commits: VecDeque<PendingCommit>,
     /// Channels with publishes to confirm.
     unconfirmed: Vec<u16>,
+    hold: hold::Hold,
+    /// It has asked for messages, so that it may have some to settle.
+    consumes: bool,
+    /// Something was published in this batch.
+    published: bool,
     /// Octets of bodies that have not come whole.
     partial_bytes: usize,
     /// The store will raise [`crate::queue::signal::DURABLE`].
@@ -132,7 +140,8 @@ impl Session {
     /// A session whose client has sent a protocol header that we speak; connection.start is put into the outbox.
     pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: IpAddr) -> Self {
         let limits = Limits::offered(&broker.settings.limits);
-        let outbox = Arc::new(Outbox::new(broker.settings.limits.outbox_bytes));
+        let outbox = Arc::new(Outbox::new(broker.settings.limits.outbox_bytes, Arc::clone(&broker.memory)));
+        let hold = hold::Hold::new(Arc::clone(&broker.memory));
         let mut session = Self {
             broker,
             id,
@@ -152,11 +161,15 @@ impl Session {
             resumable: Vec::new(),
             commits: VecDeque::new(),
             unconfirmed: Vec::new(),
+            hold,
+            consumes: false,
+            published: false,
             partial_bytes: 0,
             awaits_store: false,
             writer: write::WriterState::default(),
             ended: false,
         };
+        session.broker.remember_connection(id, session.outbox.signal());
         session.send_start();
         session
     }
@@ -191,13 +204,13 @@ impl Session {
         format!("user '{user}' name '{name}'")
     }
 
-    /// Whether frames may be read now. Not when the client does not read its replies, and not while more waits for the
-    /// disk than the cap allows.
+    /// Whether frames may be read now. Not when the client does not read its replies, and not when its publishes are held and
+    /// enough of them has been parked.
     pub fn may_read(&self) -> bool {
         match self.phase {
             Phase::Closing | Phase::Deaf | Phase::Refused => true,
             Phase::Closed => false,
-            _ => !self.is_stuffed() && !self.is_held(),
+            _ => !self.is_stuffed() && self.has_room_to_park(),
         }
     }
 
@@ -211,13 +224,23 @@ impl Session {
         self.broker.store.pending_bytes() > self.broker.settings.limits.uncommitted_bytes as usize
     }
 
-    /// Ends a batch of frames: confirms what is safe, sets the committer going, wakes whoever got messages, and asks to be
+    /// Ends a batch of frames: handles what was parked if it may go on, confirms what is safe, sets the committer going, wakes whoever got messages, and asks to be
     /// woken when the disk has what this connection waits for.
     pub fn finish_batch(&mut self) {
-        self.flush_confirms();
-        self.wakes.wake();
-        self.broker.store.kick();
-        self.await_store();
+        loop {
+            self.release_parked();
+            if std::mem::take(&mut self.published) {
+                self.broker.memory.touch();
+            }
+            self.flush_confirms();
+            self.wakes.wake();
+            self.broker.store.kick();
+            self.await_store();
+            // The disk may have caught up before we asked to be told.
+            if !self.may_release() {
+                break;
+            }
+        }
     }
 
     /// The store has made progress.

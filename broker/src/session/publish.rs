@@ -81,6 +81,7 @@ impl Session {
         publisher: &mut Publisher,
         message: Assembled<'_>,
     ) -> Result<(), AmqpError> {
+        self.published = true;
         self.publish_checked(number, publisher, message).map_err(|error| error.at(BASIC, PUBLISH))
     }
 
@@ -204,14 +205,15 @@ impl Session {
         &mut self,
         number: u16,
         publisher: &mut Publisher,
-        message: Message,
+        mut message: Message,
         queues: &[Arc<Queue>],
         mandatory: bool,
         cached: Option<&[u8]>,
     ) -> Result<(), AmqpError> {
+        message.share(queues.len());
         if let Mode::Transaction(transaction) = &mut publisher.mode {
             if !queues.is_empty() || mandatory {
-                transaction.add(message, queues, self.broker.clock());
+                transaction.add(message, queues, self.broker.clock())?;
             }
             return Ok(());
         }

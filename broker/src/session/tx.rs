@@ -12,18 +12,21 @@ use super::channel::{Channel, Mode};
 use super::confirm::Confirms;
 use super::dispatch::unimplemented;
 use crate::model::clock::Clock;
+use crate::model::memory::{Memory, Owner, Share};
 use crate::model::message::Message;
 use crate::queue::Queue;
 use crate::queue::settle::{Acked, Requeue};
 use crate::queue::unacked::Unacked;
 
 /// What a channel has done since the last commit.
-#[derive(Default)]
 pub(super) struct Transaction {
     publishes: Vec<TxPublish>,
     pub settled: Vec<TxSettle>,
     /// A commit is on its way to the disk.
     pub committing: bool,
+    /// Octets of `publishes`.
+    bytes: usize,
+    share: Share,
 }
 
 /// A publish, routed when it was made.
@@ -35,9 +38,31 @@ struct TxPublish {
 }
 
 impl Transaction {
-    pub(super) fn add(&mut self, message: Message, queues: &[Arc<Queue>], clock: &Clock) {
+    fn new(memory: Arc<Memory>) -> Self {
+        let share = Share::new(memory, Owner::Transactions);
+        Self { publishes: Vec::new(), settled: Vec::new(), committing: false, bytes: 0, share }
+    }
+
+    /// Keeps a publish for the commit.
+    ///
+    /// # Errors
+    ///
+    /// 506 when open transactions take too much memory. Holding the publisher would not do: its commit would wait behind.
+    pub(super) fn add(&mut self, message: Message, queues: &[Arc<Queue>], clock: &Clock) -> Result<(), AmqpError> {
         let made_ms = message.deadline_ms().map(|_| clock.now_ms());
+        self.bytes += std::mem::size_of::<TxPublish>() + message.resident_bytes();
+        self.share.set(self.bytes);
         self.publishes.push(TxPublish { message, queues: queues.into(), made_ms });
+        if self.share.memory().transactions_are_full() {
+            return Err(AmqpError::new(ReplyCode::ResourceError, "too many octets in open transactions"));
+        }
+        Ok(())
+    }
+
+    /// What it had published is committed or rolled back.
+    fn clear_bytes(&mut self) {
+        self.bytes = 0;
+        self.share.set(0);
     }
 }
 
@@ -65,7 +90,9 @@ impl Session {
         match method {
             tx::AMQPMethod::Select(_) => {
                 match channel.publisher.mode {
-                    Mode::Plain => channel.publisher.mode = Mode::Transaction(Transaction::default()),
+                    Mode::Plain => {
+                        channel.publisher.mode = Mode::Transaction(Transaction::new(Arc::clone(&self.broker.memory)))
+                    }
                     Mode::Transaction(_) => {}
                     Mode::Confirm(_) => {
                         return Err(AmqpError::new(
@@ -131,6 +158,7 @@ impl Session {
                 publishes.push((queue, seq, Arc::clone(&message)));
             }
         }
+        transaction.clear_bytes();
         let settled = std::mem::take(&mut transaction.settled);
         let mut acked = Acked::default();
         for TxSettle { unacked, .. } in settled.iter().filter(|settle| !settle.requeue) {
@@ -218,7 +246,8 @@ impl Session {
         let Mode::Transaction(transaction) = &mut channel.publisher.mode else {
             return Err(not_transactional(30));
         };
-        transaction.publishes.clear();
+        transaction.publishes = Vec::new();
+        transaction.clear_bytes();
         let taken = transaction.settled.drain(..).map(|settle| settle.unacked).collect();
         self.outbox.restore(channel.slot, taken);
         self.reply(channel.number, &AMQPClass::Tx(tx::AMQPMethod::RollbackOk(tx::RollbackOk {})));

@@ -9,7 +9,7 @@ use storage::Lsn;
 
 use super::Session;
 use crate::queue::consumers::ConsumerId;
-use crate::queue::item::{Delivery, Got, OutItem, item_bytes};
+use crate::queue::item::{Delivery, Got, OutItem, Written};
 
 /// What the writing side keeps between turns.
 #[derive(Default)]
@@ -21,13 +21,6 @@ pub(super) struct WriterState {
     /// Items of channel 0, which wait for all channels: close-ok must not overtake an answer.
     connection: VecDeque<OutItem>,
     cancelled: Vec<(u32, ConsumerId)>,
-}
-
-/// Bytes encoded in one turn, as the outbox counts them.
-#[derive(Default)]
-struct Encoded {
-    bytes: usize,
-    reply_bytes: usize,
 }
 
 impl WriterState {
@@ -58,17 +51,17 @@ impl WriterState {
 impl Session {
     /// Encodes what waits in the outbox until `out` holds `limit` octets. True when that was reached: there may be more.
     pub fn write(&mut self, out: &mut Vec<u8>, limit: usize) -> bool {
-        let mut encoded = Encoded::default();
+        let mut encoded = Written::default();
         self.write_items(out, limit, &mut encoded);
         self.acked.commit();
         if encoded.bytes > 0 {
-            self.outbox.written(encoded.bytes, encoded.reply_bytes, &mut self.resumable);
+            self.outbox.written(&encoded, &mut self.resumable);
             self.resume_waiting();
         }
         out.len() >= limit
     }
 
-    fn write_items(&mut self, out: &mut Vec<u8>, limit: usize, encoded: &mut Encoded) {
+    fn write_items(&mut self, out: &mut Vec<u8>, limit: usize, encoded: &mut Written) {
         self.write_held(out, limit, encoded);
         while out.len() < limit
             && let Some(item) = self.next_item()
@@ -76,7 +69,7 @@ impl Session {
             let channel = item.channel();
             if let Some(held) = self.writer.held.get_mut(&channel) {
                 held.push_back(item);
-            } else if channel == 0 && self.writer.holds() {
+            } else if channel == 0 && self.writer.holds() && !matches!(item, OutItem::Notice(_)) {
                 self.writer.connection.push_back(item);
             } else if let Some(item) = self.write_item(item, out, encoded) {
                 self.writer.held.insert(channel, VecDeque::from([item]));
@@ -106,7 +99,7 @@ impl Session {
     }
 
     /// Tries the channels that were waiting again.
-    fn write_held(&mut self, out: &mut Vec<u8>, limit: usize, encoded: &mut Encoded) {
+    fn write_held(&mut self, out: &mut Vec<u8>, limit: usize, encoded: &mut Written) {
         if !self.writer.holds() {
             return;
         }
@@ -137,7 +130,7 @@ impl Session {
     }
 
     /// Encodes one item, or gives it back when it has to wait.
-    fn write_item(&mut self, item: OutItem, out: &mut Vec<u8>, encoded: &mut Encoded) -> Option<OutItem> {
+    fn write_item(&mut self, item: OutItem, out: &mut Vec<u8>, encoded: &mut Written) -> Option<OutItem> {
         if let OutItem::Reply { lsn, .. } = &item
             && *lsn > self.broker.store.durable()
         {
@@ -153,14 +146,10 @@ impl Session {
                 put_method(out, item.channel(), &AMQPClass::Basic(empty));
             }
         }
-        let bytes = item_bytes(&item);
-        encoded.bytes += bytes;
-        if item.is_reply() {
-            encoded.reply_bytes += bytes;
-        }
+        encoded.add(&item);
         match item {
             OutItem::Deliver(delivery) => self.write_delivery(&delivery, out),
-            OutItem::Reply { frames, .. } => out.extend_from_slice(&frames),
+            OutItem::Reply { frames, .. } | OutItem::Notice(frames) => out.extend_from_slice(&frames),
             OutItem::Got(got) => self.write_got(&got, out),
             OutItem::Return { channel, message } => {
                 let code = ReplyCode::NoRoute;

@@ -1,5 +1,6 @@
 //! From the command line to a broker that is ready, and down again.
 
+mod checks;
 mod declared;
 mod durable;
 mod timers;
@@ -16,15 +17,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
+use crate::admin::ControlSocket;
 use crate::auth::{self, AuthStore};
 use crate::bench;
-use crate::broker::Broker;
+use crate::broker::{Broker, Recovery};
 use crate::cli::{Cli, Command};
 use crate::config::{Flags, Settings};
+use crate::ctl;
 use crate::model::clock::Clock;
 use crate::net::listener;
+use crate::offline;
 use crate::queue::Services;
+use crate::queue::stored::StoredExpiry;
 use crate::vhost;
+use checks::FileLimit;
 
 /// How long clients have to take note when the broker stops.
 const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -36,6 +42,9 @@ pub fn run() -> ExitCode {
     let result = match command {
         None => start(&flags),
         Some(Command::Bench(options)) => bench::run(&options),
+        Some(Command::Ctl(options)) => ctl::run(&options),
+        Some(Command::Backup(options)) => ctl::backup(&options),
+        Some(Command::Log(options)) => return offline::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,18 +64,26 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
     for key in settings.unserved() {
         tracing::warn!("{}: not available in this version; nothing listens there", settings.describe(key));
     }
-    raise_file_limit();
+    let file_limit = checks::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(settings, started))
+    runtime.block_on(serve(settings, started, &file_limit))
 }
 
-async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
+async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> anyhow::Result<()> {
     let (failures, mut failed) = mpsc::unbounded_channel();
-    let (broker, recovered) = open(settings)?;
+    let broker = open(settings)?;
     broker.store.on_failure(Box::new(move |reason: &str| {
         // The receiver goes only when the broker is ending anyway.
         let _ = failures.send(reason.to_owned());
     }));
+    broker.check_memory();
+    broker.watch_disk();
+    let services = &broker.services;
+    let expiry = StoredExpiry::start(
+        Arc::clone(&broker.store) as _,
+        Arc::clone(&services.directory),
+        Arc::clone(&services.timers),
+    );
     // Before the ready line: whoever reads it may stop the broker at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -74,9 +91,18 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
         let key = broker.settings.describe("listeners.amqp");
         anyhow::anyhow!("cannot listen on {address}: {error} ({key})")
     })?;
+    let control = match ControlSocket::serve(Arc::clone(&broker), started) {
+        Ok(control) => Some(control),
+        Err(error) => {
+            tracing::warn!(%error, "there is no control socket: `warren ctl` and `warren backup` cannot reach this broker");
+            None
+        }
+    };
     let mut addresses = Vec::new();
     let timers = tokio::spawn(timers::run(Arc::clone(&broker.services.timers)));
     let mut tasks = Vec::new();
+    let watched = Arc::clone(&broker);
+    let watch = tokio::spawn(async move { watched.watch_memory().await });
     for listener in listeners {
         addresses.push(format!("amqp://{}", listener.local_addr()?));
         tasks.push(tokio::spawn(listener::accept(Arc::clone(&broker), listener)));
@@ -87,11 +113,14 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
         started.elapsed().as_millis(),
         addresses.join(", "),
         broker.settings.storage.data_dir.display(),
-        recovered.queues,
-        recovered.messages,
+        broker.recovery.queues,
+        broker.recovery.messages,
     );
     // A closed standard output is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{ready}");
+    file_limit.report();
+    checks::file_system(&broker.settings.storage.data_dir);
+    checks::measure_sync(broker.settings.storage.data_dir.clone());
 
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
@@ -101,25 +130,25 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<()> {
     for task in &tasks {
         task.abort();
     }
+    watch.abort();
     timers.abort();
-    let why = match outcome {
-        Ok(why) => why,
-        Err(reason) => anyhow::bail!("the store has failed, nothing more can be made durable: {reason}"),
-    };
-    tracing::info!("stopping on {why}");
-    if tokio::time::timeout(STOP_TIMEOUT, broker.close_connections()).await.is_err() {
-        tracing::warn!("some connections did not end in time");
+    drop(expiry);
+    if let Ok(why) = outcome {
+        tracing::info!("stopping on {why}");
+        if tokio::time::timeout(STOP_TIMEOUT, broker.close_connections()).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
     }
-    close(&broker)
+    if let Some(control) = control {
+        control.close().await;
+    }
+    match outcome {
+        Ok(_) => close(&broker),
+        Err(reason) => anyhow::bail!("the store has failed, nothing more can be made durable: {reason}"),
+    }
 }
 
-/// What was found at start.
-struct Recovered {
-    queues: usize,
-    messages: u64,
-}
-
-fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
+fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     let configured = &settings.storage;
     let mut options = Options::new(&configured.data_dir);
     options.segment_bytes = configured.segment_bytes;
@@ -127,6 +156,8 @@ fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
     options.checkpoint_interval = configured.checkpoint_interval;
     options.snapshot_bytes = configured.snapshot_bytes;
     options.sled_cache_bytes = configured.sled_cache_bytes;
+    options.disk_free_limit = configured.disk_free_limit;
+    options.reserve_segments = configured.reserve_segments;
     options.index_cache_bytes = configured.index_cache_bytes;
     let (store, found) = Store::open(options).map_err(|error| match error {
         OpenError::Io { .. } => anyhow::anyhow!("{error} ({})", settings.describe("storage.data_dir")),
@@ -143,12 +174,17 @@ fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
     }
     let pairs = recovery.other.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     let auth = AuthStore::open(Arc::clone(&store) as _, &settings.auth, pairs)?;
-    let broker = Arc::new(Broker::new(settings, services, Arc::new(auth), recovery.vhosts));
-    let recovered =
-        Recovered { queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(), messages: stored_messages };
+    let mut broker = Broker::new(settings, services, Arc::new(auth), recovery.vhosts);
+    broker.recovery = Recovery {
+        clean: found.clean,
+        queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),
+        messages: stored_messages,
+        replayed_entries: found.replayed_entries,
+        damage: [found.damage, recovery.damage].concat(),
+    };
     let lsn = prepare(&broker)?;
     durable::wait(&broker.store, lsn)?;
-    Ok((broker, recovered))
+    Ok(Arc::new(broker))
 }
 
 /// Creates what the configuration declares and the store does not have.
@@ -197,18 +233,4 @@ fn init_log(settings: &Settings) -> anyhow::Result<()> {
 
 fn one_line(error: &dyn Display) -> anyhow::Error {
     anyhow::anyhow!("{error}")
-}
-
-/// Every connection takes a file descriptor: the limit that the user may have is the one we want.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => tracing::debug!(limit = ?limit.maximum, "file descriptor limit raised"),
-        Err(error) => tracing::warn!(%error, limit = ?limit.current, "the file descriptor limit stays low"),
-    }
 }

@@ -8,6 +8,7 @@
 //! store only appends to its buffer, so it may be called under the topology lock.
 
 mod bindings;
+mod describe;
 mod exchange;
 mod exchanges;
 mod names;
@@ -27,6 +28,7 @@ use parking_lot::Mutex;
 use storage::Lsn;
 
 pub use bindings::{ExchangeBinding, QueueBinding};
+pub use describe::{Described, describe};
 pub use exchange::{ALTERNATE_EXCHANGE, Destination, Exchange, ExchangeSpec};
 pub use exchanges::ExchangeRequest;
 pub use queues::{Declared, QueueRequest};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use broker::model::clock::Clock;
 use broker::queue::consumers::{Consumer, ConsumerId};
-use broker::queue::item::{OutItem, item_bytes};
+use broker::queue::item::{OutItem, Written};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::Acked;
 use broker::queue::signal::WakeList;
@@ -25,7 +25,7 @@ impl One {
     fn new(disk: &Disk, channel_prefetch: u32, messages: u64) -> Self {
         let services = Services::new(Arc::clone(&disk.store), Clock::system());
         let queue = Queue::new(disk.store.new_queue_id(), spec(false), services);
-        let outbox = Arc::new(Outbox::new(usize::MAX));
+        let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default()));
         let channel = outbox.open_channel(1);
         outbox.set_channel_prefetch(channel, channel_prefetch, &mut Vec::new());
         let id = ConsumerId(1);
@@ -47,14 +47,15 @@ impl One {
     fn sent(&self) -> Vec<u64> {
         let mut items = VecDeque::new();
         self.outbox.take_items(&mut items, &mut Vec::new());
-        let bytes = items.iter().map(item_bytes).sum();
+        let mut written = Written::default();
+        items.iter().for_each(|item| written.add(item));
         let tag = |item: OutItem| match item {
             OutItem::Deliver(delivery) => Some(delivery.tag),
             _ => None,
         };
         let tags = items.into_iter().filter_map(tag).collect();
         let mut resume = Vec::new();
-        self.outbox.written(bytes, 0, &mut resume);
+        self.outbox.written(&written, &mut resume);
         for resume in resume {
             resume.queue.resume(resume.consumer, &mut WakeList::default());
         }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use broker::model::clock::Clock;
 use broker::queue::consumers::{Consumer, ConsumerId};
 use broker::queue::credit::Resume;
-use broker::queue::item::{OutItem, item_bytes};
+use broker::queue::item::{OutItem, Written};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::{Acked, Requeue};
 use broker::queue::signal::WakeList;
@@ -79,7 +79,7 @@ struct Client<'a> {
 
 impl Client<'_> {
     fn connect(&mut self) {
-        self.outbox = Arc::new(Outbox::new(20_000));
+        self.outbox = Arc::new(Outbox::new(20_000, Arc::default()));
         self.open();
     }
 
@@ -128,9 +128,9 @@ impl Client<'_> {
     fn read(&mut self, live: bool) -> bool {
         let mut items = VecDeque::new();
         let any = self.outbox.take_items(&mut items, &mut Vec::new());
-        let mut bytes = 0;
+        let mut written = Written::default();
         for item in items {
-            bytes += item_bytes(&item);
+            written.add(&item);
             match item {
                 OutItem::Deliver(delivery) if live => {
                     let (queue, _, _) =
@@ -144,7 +144,7 @@ impl Client<'_> {
             }
         }
         let mut resume = Vec::new();
-        self.outbox.written(bytes, 0, &mut resume);
+        self.outbox.written(&written, &mut resume);
         Self::resume(resume);
         any
     }
@@ -247,7 +247,7 @@ fn threads_lose_nothing_and_settle_nothing_twice() {
                     queues,
                     ledger,
                     rng: StdRng::seed_from_u64(seed),
-                    outbox: Arc::new(Outbox::new(0)),
+                    outbox: Arc::new(Outbox::new(0, Arc::default())),
                     channel: 0,
                     consumers: Vec::new(),
                     held: VecDeque::new(),

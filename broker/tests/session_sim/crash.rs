@@ -45,7 +45,8 @@ fn run(seed: u64) {
         let serious: Vec<_> =
             found.damage.iter().filter(|line| !harmless.iter().any(|text| line.contains(text))).collect();
         assert_eq!(serious, Vec::<&String>::new());
-        let house = House::on(store, found, [3_000, 1 << 20][rng.random_range(0..2)]);
+        let outbox_bytes = [3_000, 1 << 20][rng.random_range(0..2)];
+        let house = House::on(store, found, |settings| settings.limits.outbox_bytes = outbox_bytes);
         let release = Release(&house.disk.gate);
         let mut simulation = match before.take() {
             None => Simulation::new(&house, seed, &format!("crash{seed}")),

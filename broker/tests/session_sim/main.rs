@@ -6,12 +6,14 @@
 //! - `simulation`: a broker with several clients, driven by a seed.
 //! - `crash`: the power fails, and the broker comes again.
 //! - `cases`: sequences that once went wrong, or nearly.
+//! - `alarms`: publishers that are held, by an alarm or by the disk.
 //!
 //! `SIM_SEED=<n>` runs one seed only, `SIM_SEEDS=<n>` so many power losses.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alarms;
 mod cases;
 mod client;
 mod crash;

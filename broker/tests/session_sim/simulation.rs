@@ -28,12 +28,17 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) fn new(outbox_bytes: usize) -> Self {
-        Self::on(Disk::new(), Recovered::default(), outbox_bytes)
+        Self::with(|settings| settings.limits.outbox_bytes = outbox_bytes)
     }
 
-    pub(crate) fn on(disk: Disk, found: Recovered, outbox_bytes: usize) -> Self {
+    /// A broker with other settings than the defaults.
+    pub(crate) fn with(set: impl FnOnce(&mut Settings)) -> Self {
+        Self::on(Disk::new(), Recovered::default(), set)
+    }
+
+    pub(crate) fn on(disk: Disk, found: Recovered, set: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::defaults().expect("defaults");
-        settings.limits.outbox_bytes = outbox_bytes;
+        set(&mut settings);
         let services = Services::new(Arc::clone(&disk.store), Clock::system());
         let recovery = vhost::recover(&services, found.topology, found.queues);
         let pairs = recovery.other.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
@@ -49,12 +54,12 @@ impl House {
     /// The same broker after a clean stop: what its queues hold is on disk only.
     pub(crate) fn restart(self) -> Self {
         let Self { disk, broker } = self;
-        let outbox_bytes = broker.settings.limits.outbox_bytes;
+        let limits = broker.settings.limits.clone();
         disk.gate.release_syncs();
         disk.barrier();
         drop(broker);
         let (disk, found) = disk.reopen(Vec::new());
-        Self::on(disk, found, outbox_bytes)
+        Self::on(disk, found, |settings| settings.limits = limits)
     }
 
     pub(crate) fn vhost(&self) -> Arc<Vhost> {

@@ -3,7 +3,7 @@
 use crate::tree::{File, assert_none, files};
 
 /// The modules of the broker, each with those that it may name beside itself.
-const BROKER: [(&str, &[&str]); 12] = [
+const BROKER: [(&str, &[&str]); 15] = [
     ("config", &[]),
     ("model", &["config"]),
     ("routing", &["config", "model"]),
@@ -16,8 +16,17 @@ const BROKER: [(&str, &[&str]); 12] = [
     ("net", &["config", "model", "routing", "queue", "vhost", "auth", "broker", "session"]),
     // A client of any broker: it shares the protocol crate with this one and nothing else.
     ("bench", &[]),
-    ("cli", &["config", "bench"]),
-    ("start", &["config", "model", "routing", "queue", "vhost", "auth", "broker", "session", "net", "bench", "cli"]),
+    ("ctl", &["config"]),
+    ("offline", &["config", "model", "routing", "queue", "vhost", "auth"]),
+    ("cli", &["config", "bench", "ctl", "offline"]),
+    ("admin", &["config", "model", "routing", "queue", "vhost", "auth", "broker"]),
+    (
+        "start",
+        &[
+            "config", "model", "routing", "queue", "vhost", "auth", "broker", "session", "net", "admin", "bench",
+            "ctl", "offline", "cli",
+        ],
+    ),
 ];
 
 /// What a crate must never name, in its sources or among its dependencies.

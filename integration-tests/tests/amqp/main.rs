@@ -4,17 +4,24 @@
 
 mod support;
 
+#[path = "../../../storage/tests/fixtures/archive.rs"]
+mod archive;
+
 mod acknowledgements;
+mod alarms;
 mod bad_input;
 mod channel_errors;
 mod configuration;
 mod confirms;
+mod control;
+mod descriptors;
 mod durability;
 mod exchanges;
 mod expiration;
 mod forwarding;
 mod handshake;
 mod heartbeats;
+mod log_tools;
 mod permissions;
 mod properties;
 mod protocol_errors;
@@ -24,3 +31,4 @@ mod queues;
 mod routing;
 mod transactions;
 mod unsupported_arguments;
+mod upgrade;

@@ -4,7 +4,7 @@ use crate::topology::{self, ConsumerSpec};
 use integration_tests::id;
 use integration_tests::raw::{Frame, Raw};
 use integration_tests::wire::{self, Bytes, PERSISTENT, Reader};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    fn tick(&self) -> u64 {
+    pub(crate) fn tick(&self) -> u64 {
         self.now.fetch_add(1, Ordering::SeqCst) + 1
     }
 
@@ -35,10 +35,12 @@ impl Clock {
 }
 
 /// What a publisher knows at the end.
+#[derive(Clone)]
 pub(crate) struct Sent {
     /// It sent the messages 1 to here, or began to.
     pub(crate) last: u64,
-    pub(crate) confirmed: BTreeSet<u64>,
+    /// With the moment at which it learned of it.
+    pub(crate) confirmed: BTreeMap<u64, u64>,
 }
 
 /// Publishes with confirms.
@@ -60,7 +62,7 @@ impl Publisher {
         let mut writer = self.raw.writer();
         // Unconfirmed, and when they were sent.
         let mut open: BTreeMap<u64, u64> = BTreeMap::new();
-        let mut sent = Sent { last: 0, confirmed: BTreeSet::new() };
+        let mut sent = Sent { last: 0, confirmed: BTreeMap::new() };
         loop {
             let mut batch = Vec::new();
             let now = self.clock.tick();
@@ -86,9 +88,10 @@ impl Publisher {
             };
             assert!(settled.contains_key(&tag), "{tag} is not outstanding");
             let count = settled.len() as u64;
+            let now = self.clock.tick();
             for (number, sent_at) in settled {
                 self.clock.confirmed_at.fetch_max(sent_at, Ordering::SeqCst);
-                sent.confirmed.insert(number);
+                sent.confirmed.insert(number, now);
             }
             // Nobody listens any more once the broker was killed.
             let _ = self.report.send(count);
@@ -107,6 +110,7 @@ fn put_publish(out: &mut Vec<u8>, number: u64, body: &[u8]) {
 }
 
 /// One delivery.
+#[derive(Clone, Copy)]
 pub(crate) struct Got {
     pub(crate) tag: u64,
     pub(crate) redelivered: bool,
@@ -115,12 +119,13 @@ pub(crate) struct Got {
 }
 
 /// What a consumer knows at the end.
+#[derive(Clone)]
 pub(crate) struct Consumed {
     pub(crate) queue: usize,
     /// What it got, in order; the delivery tags count up from one.
     pub(crate) deliveries: Vec<Got>,
-    /// It sent acknowledgements for so many of them.
-    pub(crate) acked: usize,
+    /// It sent acknowledgements for so many of them, at these moments.
+    pub(crate) acked_at: Vec<u64>,
     /// When it learned that the broker had handled the acknowledgement of each, as far as it did.
     pub(crate) handled_at: Vec<u64>,
 }
@@ -141,7 +146,8 @@ impl Consumer {
     }
 
     pub(crate) fn run(mut self) -> Consumed {
-        let mut known = Consumed { queue: self.queue, deliveries: Vec::new(), acked: 0, handled_at: Vec::new() };
+        let mut known =
+            Consumed { queue: self.queue, deliveries: Vec::new(), acked_at: Vec::new(), handled_at: Vec::new() };
         while let Some(got) = next_delivery(&mut self.raw) {
             let tag = got.tag;
             known.deliveries.push(got);
@@ -152,10 +158,11 @@ impl Consumer {
             }
             if tag.is_multiple_of(self.ack_every) {
                 let ack = Bytes::new().longlong(tag).octet(u8::from(self.ack_every > 1));
+                let now = self.clock.tick();
                 if !self.raw.try_send(wire::method(1, id::BASIC_ACK, ack)) {
                     break;
                 }
-                known.acked = known.deliveries.len();
+                known.acked_at.resize(known.deliveries.len(), now);
             }
         }
         known

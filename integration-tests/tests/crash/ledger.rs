@@ -25,6 +25,20 @@ impl Ledger {
         Self { round, sent, got, confirmed_at, drained: Vec::new() }
     }
 
+    /// What this says about a backup that was begun after the moment `begun` and was finished before `finished`: what was
+    /// confirmed before it is in it, what was acknowledged while it was made may be, and what had been handled before is not.
+    pub(crate) fn of_backup(&self, begun: u64, finished: u64) -> Self {
+        let mut sent = self.sent.clone();
+        for sent in &mut sent {
+            sent.confirmed.retain(|_, at| *at < begun);
+        }
+        let mut got = self.got.clone();
+        for got in &mut got {
+            got.acked_at.retain(|at| *at < finished);
+        }
+        Self { round: self.round, sent, got, confirmed_at: begun, drained: Vec::new() }
+    }
+
     /// Takes everything out of the queues.
     pub(crate) fn drain(&mut self, raw: &mut Raw) {
         for (channel, queue) in (2..).zip(QUEUES) {
@@ -49,7 +63,7 @@ impl Ledger {
             published: self.sent.iter().map(|sent| sent.last).sum(),
             confirmed: self.sent.iter().map(|sent| sent.confirmed.len() as u64).sum(),
             delivered: self.got.iter().map(|got| got.deliveries.len() as u64).sum(),
-            acked: self.got.iter().map(|got| got.acked as u64).sum(),
+            acked: self.got.iter().map(|got| got.acked_at.len() as u64).sum(),
             ..Totals::default()
         };
         let mut broken = Vec::new();
@@ -72,7 +86,7 @@ impl Ledger {
                     totals.duplicated += 1;
                     broken.push(format!("{name}: {message:?} came twice before the crash"));
                 }
-                if at < consumed.acked {
+                if at < consumed.acked_at.len() {
                     acked.insert(message);
                 }
                 // What the broker had handled before a publish was sent is on disk when that is confirmed.
@@ -109,7 +123,7 @@ impl Ledger {
             // A publisher's messages reach the disk in order: behind the last that did there is nothing, before it everything.
             let reached = after.range((publisher, 0)..=(publisher, u64::MAX)).last().map_or(0, |message| message.1);
             for number in (1..=sent.last).filter(|&number| topology::goes_to(number, queue) && !is_there(number)) {
-                if sent.confirmed.contains(&number) {
+                if sent.confirmed.contains_key(&number) {
                     totals.lost += 1;
                     broken.push(format!("{name}: {:?} was confirmed and is lost", (publisher, number)));
                 } else if number < reached {

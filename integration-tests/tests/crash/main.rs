@@ -8,12 +8,14 @@
 //! - `topology`: the queues, and which message goes where.
 //! - `clients`: publishers and consumers, and what each of them knows when its connection breaks.
 //! - `ledger`: the comparison.
+//! - `backup`: the same load while backups are made, which are restored.
 
+mod backup;
 mod clients;
 mod ledger;
 mod topology;
 
-use clients::{Clock, Consumer, Publisher};
+use clients::{Clock, Consumed, Consumer, Publisher, Sent};
 use integration_tests::id;
 use integration_tests::peer::Peer;
 use integration_tests::process::{Broker, Launch};
@@ -23,8 +25,8 @@ use ledger::{Ledger, Totals};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
-use std::thread;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
 
 const ROUNDS: u64 = 5;
 const PUBLISHERS: u64 = 4;
@@ -67,26 +69,53 @@ fn a_killed_broker_keeps_its_promises() {
 
 /// One round: everybody connects, then load until enough was confirmed, then the end in the middle of things.
 fn load_and_kill(broker: Broker, round: u64, random: &mut Random) -> (Launch, Ledger) {
-    let clock = Arc::new(Clock::default());
-    let (report, reports) = channel();
-    let consumers: Vec<_> =
-        topology::CONSUMERS.iter().map(|spec| Consumer::new(open(broker.address()), spec, &clock)).collect();
-    let publishers: Vec<_> = (0..PUBLISHERS)
-        .map(|number| Publisher::new(open(broker.address()), (round, number), &clock, report.clone()))
-        .collect();
-    drop(report);
-    let consumers: Vec<_> = consumers.into_iter().map(|consumer| thread::spawn(|| consumer.run())).collect();
-    let publishers: Vec<_> = publishers.into_iter().map(|publisher| thread::spawn(|| publisher.run())).collect();
+    let mut load = Load::start(&broker, round);
     // Sometimes at once, mostly not.
-    let enough = if random.below(5) == 0 { 1 + random.below(50) } else { 1 + random.below(CONFIRMS_MAX) };
-    let mut confirmed = 0;
-    while confirmed < enough {
-        confirmed += reports.recv().expect("the publishers ended early");
+    load.wait(if random.below(5) == 0 { 1 + random.below(50) } else { 1 + random.below(CONFIRMS_MAX) });
+    load.kill(broker)
+}
+
+/// The clients of a round while they are at work.
+struct Load {
+    round: u64,
+    clock: Arc<Clock>,
+    reports: Receiver<u64>,
+    publishers: Vec<JoinHandle<Sent>>,
+    consumers: Vec<JoinHandle<Consumed>>,
+}
+
+impl Load {
+    fn start(broker: &Broker, round: u64) -> Self {
+        let clock = Arc::new(Clock::default());
+        let (report, reports) = channel();
+        let consumers: Vec<_> =
+            topology::CONSUMERS.iter().map(|spec| Consumer::new(open(broker.address()), spec, &clock)).collect();
+        let publishers: Vec<_> = (0..PUBLISHERS)
+            .map(|number| Publisher::new(open(broker.address()), (round, number), &clock, report.clone()))
+            .collect();
+        Self {
+            round,
+            clock,
+            reports,
+            consumers: consumers.into_iter().map(|consumer| thread::spawn(|| consumer.run())).collect(),
+            publishers: publishers.into_iter().map(|publisher| thread::spawn(|| publisher.run())).collect(),
+        }
     }
-    let launch = broker.kill9();
-    let sent = publishers.into_iter().map(|publisher| publisher.join().expect("a publisher failed")).collect();
-    let got = consumers.into_iter().map(|consumer| consumer.join().expect("a consumer failed")).collect();
-    (launch, Ledger::new(round, sent, got, clock.confirmed_at()))
+
+    /// Waits for so many more confirms.
+    fn wait(&mut self, enough: u64) {
+        let mut confirmed = 0;
+        while confirmed < enough {
+            confirmed += self.reports.recv().expect("the publishers ended early");
+        }
+    }
+
+    fn kill(self, broker: Broker) -> (Launch, Ledger) {
+        let launch = broker.kill9();
+        let sent = self.publishers.into_iter().map(|publisher| publisher.join().expect("a publisher failed")).collect();
+        let got = self.consumers.into_iter().map(|consumer| consumer.join().expect("a consumer failed")).collect();
+        (launch, Ledger::new(self.round, sent, got, self.clock.confirmed_at()))
+    }
 }
 
 /// Starts the broker on what is left: in some rounds it is killed again as soon as it is ready, in some it is stopped cleanly

@@ -388,7 +388,7 @@ impl Encoder {
     /// segment is written again, so that a message and its bytes always share their segment: what one needs, the other pins,
     /// also when only the log is left.
     fn body_of(&self, entry: &Entry) -> Body {
-        let Entry::Enqueue { payload, .. } = entry else {
+        let (Entry::Enqueue { payload, .. } | Entry::Relocate { payload, .. }) = entry else {
             return Body::Inline;
         };
         let location = Location(payload.place().get());

@@ -44,7 +44,11 @@ pub trait Fs: Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Renames a file or directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Gives a file a second name. By default there is no such thing, which is an error of kind `Unsupported`.
+    /// Gives a file a second name.
+    ///
+    /// # Errors
+    ///
+    /// The default knows no links; whoever wants one copies instead.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let _ = (from, to);
         Err(io::ErrorKind::Unsupported.into())

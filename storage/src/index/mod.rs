@@ -9,6 +9,7 @@ pub(crate) mod cold;
 pub(crate) mod columns;
 pub(crate) mod held;
 pub(crate) mod queue;
+pub(crate) mod settled;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timers;
@@ -27,6 +28,7 @@ use cold::Cache;
 use columns::Late;
 use held::HeldMessages;
 use queue::{QueueIndex, payload_len};
+use settled::Settled;
 use timers::Timers;
 use topology::Topology;
 use usage::Usage;
@@ -87,12 +89,14 @@ pub(crate) struct Index {
     pub(crate) cache: Cache,
     pub(crate) held: HeldMessages,
     pub(crate) timers: Timers,
-    /// It is being built from a log whose oldest segments are gone, and from nothing else.
-    pub(crate) partial_log: bool,
+    /// It is being built from the log alone, of which segments may be missing: what was settled so far.
+    pub(crate) partial_log: Option<Settled>,
     /// LSN of the last entry in force.
     pub(crate) applied: u64,
     /// Replaying from here brings back everything above `applied`.
     pub(crate) resume: Position,
+    /// Where the durable log ends.
+    pub(crate) end: Position,
     dropped: HashSet<QueueId>,
     dropped_order: VecDeque<QueueId>,
     pub(crate) dropped_dirty: bool,
@@ -112,6 +116,7 @@ impl Index {
 
     /// Applies the ops of one group, which ends at LSN `last` and at `end` in the log.
     pub(crate) fn apply_group(&mut self, ops: impl Iterator<Item = Op>, last: u64, end: Position) {
+        self.end = end;
         let mut lsn = self.applied.max(last);
         for op in ops {
             self.apply(op);
@@ -235,7 +240,7 @@ impl Index {
             let QueueIndex { chunks, bytes, .. } = queue;
             chunks.get_mut(&number).map(|chunk| (bytes, chunk))
         }) else {
-            if self.partial_log {
+            if self.partial_log.as_ref().is_some_and(|settled| !settled.contains(id, seq)) {
                 self.enqueue(id, seq, location, len, meta);
             }
             return;
@@ -275,6 +280,14 @@ impl Index {
     /// Takes the messages of a range out, as long as they are not in `except`, which is in order and without overlaps (see
     /// [`queue::in_order`]). Chunks that are empty now stay until the next checkpoint, which has to see them.
     fn remove(&mut self, id: QueueId, range: SeqRange, except: &[SeqRange]) {
+        if let Some(settled) = &mut self.partial_log {
+            let mut first = range.first;
+            for kept in except.iter().filter(|kept| range.contains(kept.first)) {
+                settled.add(id, SeqRange { first, last: kept.first.saturating_sub(1) });
+                first = kept.last.saturating_add(1);
+            }
+            settled.add(id, SeqRange { first, last: range.last });
+        }
         let Self { queues, usage, cache, dirty_chunks, .. } = self;
         let Some(queue) = queues.get_mut(&id).filter(|_| range.first <= range.last) else {
             return;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{OpenError, io_error};
 use crate::fs::{Fs, OpenMode};
+use crate::recover::of_header;
 
 use super::group::VERSION;
 
@@ -72,13 +73,22 @@ pub(crate) fn find(fs: &dyn Fs, data_dir: &Path, damage: &mut Vec<String>) -> Re
     Ok(copies)
 }
 
+/// The copy of the key in `dir` and the version of the format that wrote it; `None` when it is missing or damaged.
+pub(crate) fn version(fs: &dyn Fs, dir: &Path) -> Result<Option<(PathBuf, u64)>, OpenError> {
+    let path = dir.join(NAME);
+    let Some(buf) = load(fs, &path)? else {
+        return Ok(None);
+    };
+    Ok(of_header(&buf, MAGIC).map(|version| (path, version)))
+}
+
 impl Copies {
     /// Writes the key where it is damaged or missing.
     pub(crate) fn complete(self, fs: &dyn Fs, key: Key) -> Result<(), OpenError> {
         if self.key.is_some() && !self.bad.is_empty() {
             tracing::warn!("one of the two key files was missing or damaged and is written again");
         }
-        self.bad.iter().try_for_each(|dir| write(fs, dir, key))
+        self.bad.iter().try_for_each(|dir| write(fs, dir, key).map_err(io_error("write a key to", dir)))
     }
 }
 
@@ -89,24 +99,32 @@ enum Stored {
 }
 
 fn read(fs: &dyn Fs, path: &Path) -> Result<Stored, OpenError> {
-    let file = match fs.open(path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::Absent),
-        Err(source) => return Err(io_error("read", path)(source)),
+    let Some(buf) = load(fs, path)? else {
+        return Ok(Stored::Absent);
     };
-    let mut buf = [0; LEN];
-    let n = file.read_at(&mut buf, 0).map_err(io_error("read", path))?;
-    let [head @ .., c0, c1, c2, c3] = buf;
-    let sum = u32::from_le_bytes([c0, c1, c2, c3]);
-    if n != LEN || !head.starts_with(MAGIC) || crc32c::crc32c(&head) != sum {
+    if buf.len() != LEN || of_header(&buf, MAGIC).is_none() {
         return Ok(Stored::Bad);
     }
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&head[16..32]);
+    bytes.copy_from_slice(&buf[16..32]);
     Ok(Stored::Good(Key::from_bytes(bytes)))
 }
 
-fn write(fs: &dyn Fs, dir: &Path, key: Key) -> Result<(), OpenError> {
+/// The first bytes of a file, as many as it should have; `None` when there is no file.
+fn load(fs: &dyn Fs, path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
+    let file = match fs.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io_error("read", path)(source)),
+    };
+    let mut buf = vec![0; LEN];
+    let got = file.read_at(&mut buf, 0).map_err(io_error("read", path))?;
+    buf.truncate(got);
+    Ok(Some(buf))
+}
+
+/// Writes a copy of the key into `dir`.
+pub(crate) fn write(fs: &dyn Fs, dir: &Path, key: Key) -> io::Result<()> {
     let path = dir.join(NAME);
     let mut buf = Vec::with_capacity(LEN);
     buf.extend_from_slice(MAGIC);
@@ -116,10 +134,10 @@ fn write(fs: &dyn Fs, dir: &Path, key: Key) -> Result<(), OpenError> {
     let sum = crc32c::crc32c(&buf);
     buf.extend_from_slice(&sum.to_le_bytes());
     let temporary = dir.join("key.tmp");
-    let file = fs.open(&temporary, OpenMode::Create).map_err(io_error("create", &temporary))?;
-    file.set_len(0).map_err(io_error("write", &temporary))?;
-    file.write_all_at(&buf, 0).map_err(io_error("write", &temporary))?;
-    file.sync_data().map_err(io_error("sync", &temporary))?;
-    fs.rename(&temporary, &path).map_err(io_error("create", &path))?;
-    fs.sync_dir(dir).map_err(io_error("sync", dir))
+    let file = fs.open(&temporary, OpenMode::Create)?;
+    file.set_len(0)?;
+    file.write_all_at(&buf, 0)?;
+    file.sync_data()?;
+    fs.rename(&temporary, &path)?;
+    fs.sync_dir(dir)
 }

@@ -6,11 +6,13 @@ mod relief;
 pub(crate) mod replay;
 pub(crate) mod scan;
 mod sources;
+mod version;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::backup;
 use crate::checkpoint::Mirrors;
 use crate::core::Start;
 use crate::error::{OpenError, io_error};
@@ -30,6 +32,7 @@ use crate::types::Recovered;
 pub(crate) use quarantine::{keep_evidence, quarantine};
 use scan::{GroupRef, Loss, Verdict};
 use sources::{Loaded, Sources};
+pub(crate) use version::of_header;
 
 /// LSNs left out after a start, so that none is ever used twice whatever was lost.
 const LSN_GAP: u64 = 1 << 20;
@@ -74,10 +77,12 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let fs = &*options.fs;
     create_dirs(fs, &dirs)?;
     let lock = lock(fs, &dirs.data)?;
+    version::check(fs, &dirs)?;
+    let from_backup = is_backup(fs, &dirs)?;
     let mut damage = Vec::new();
     let mut files = list_log(fs, &dirs.log, options.segment_bytes)?;
     let key = load_key(options, &dirs, &mut files, &mut damage)?;
-    let mut sources = Sources { options, dirs: &dirs, key: &key, files: &files, damage: &mut damage };
+    let mut sources = Sources { options, dirs: &dirs, key: &key, files: &files, from_backup, damage: &mut damage };
     let Loaded { mut index, base, groups, verdict, replayed, state, rebuilt, snapshot } = sources.load()?;
     // After a crash the names here may be in the page cache only: that of the snapshot, which decides what log may go, and
     // those of directories that were just created.
@@ -90,6 +95,9 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     report_missing(&index, &files, &mut damage);
     clean_large(fs, &dirs, &mut index, &mut damage)?;
 
+    if from_backup && !rebuilt {
+        backup::restored(fs, &dirs.data).map_err(io_error("remove the mark of a backup from", &dirs.data))?;
+    }
     let new = groups.is_empty() && base == Base::default() && !rebuilt;
     let clean = new || (replayed.clean && !rebuilt);
     if !clean {
@@ -108,6 +116,7 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let (segment, at) = boot.write(&space, &key, &dirs.log)?;
     index.applied = boot.lsn;
     index.resume = at;
+    index.end = at;
 
     let mut queues: Vec<_> = index.queues.iter().map(|(&id, queue)| queue.summary(id)).collect();
     queues.sort_by_key(|queue| queue.id);
@@ -134,6 +143,18 @@ fn create_dirs(fs: &dyn Fs, dirs: &Dirs) -> Result<(), OpenError> {
         fs.sync_dir(parent).map_err(io_error("sync", parent))?;
     }
     Ok(())
+}
+
+/// Whether this is a backup that no store has made its own yet.
+fn is_backup(fs: &dyn Fs, dirs: &Dirs) -> Result<bool, OpenError> {
+    match backup::kind(fs, &dirs.data).map_err(io_error("read", &dirs.data))? {
+        backup::Kind::Ordinary => Ok(false),
+        backup::Kind::Complete(manifest) => {
+            tracing::info!(lsn = manifest.lsn, "the data directory is a backup: it is being restored");
+            Ok(true)
+        }
+        backup::Kind::Incomplete => Err(OpenError::IncompleteBackup { directory: dirs.data.clone() }),
+    }
 }
 
 /// Reads the key, or makes one for a new directory. When both copies are gone, sled or the snapshot still have it. Without it
@@ -197,11 +218,7 @@ fn clean_large(fs: &dyn Fs, dirs: &Dirs, index: &mut Index, damage: &mut Vec<Str
 /// After a clean stop: cuts the last segment where the log ends, so that the next start need not look what is behind.
 pub(crate) fn end_segment(fs: &dyn Fs, log_dir: &Path, end: Position) {
     let path = segment::path(log_dir, end.segment);
-    let cut = fs.open(&path, OpenMode::Write).and_then(|file| {
-        file.set_len(end.offset)?;
-        file.sync_data()
-    });
-    if let Err(error) = cut {
+    if let Err(error) = backup::cut(fs, &path, end.offset) {
         tracing::warn!(path = %path.display(), %error, "cannot cut the end of the log");
     }
 }
@@ -303,7 +320,7 @@ fn seal(
             files.segments.remove(&id);
             continue;
         }
-        let file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
+        let mut file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
         let cut = match id {
             _ if id == end.0 => Some(end.1),
             _ if torn => Some(0),
@@ -312,8 +329,10 @@ fn seal(
         if let Some(cut) = cut
             && file.len().map_err(io_error("read", &path))? > cut
         {
-            file.set_len(cut).map_err(io_error("truncate", &path))?;
+            backup::cut(fs, &path, cut).map_err(io_error("truncate", &path))?;
             files.segments.insert(id, cut);
+            // It may be another file now.
+            file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
         }
         for group in accepted.iter().filter(|group| group.segment == id && group.header.last_lsn() > synced) {
             let bytes = scan::read_group(&*file, &path, group.offset, &group.header)?;

@@ -10,8 +10,6 @@ use crate::state::{Changes, State};
 const STEP: usize = 16 * 1024;
 /// Chunks whose columns are checked at a start: some milliseconds.
 const CHECKED: usize = 1024;
-/// Changes that go into sled at once.
-const BATCH_BYTES: u64 = 1024 * 1024;
 
 /// Moves columns into a new sled that does not count yet.
 pub(super) struct Relief<'a> {
@@ -44,7 +42,7 @@ impl<'a> Relief<'a> {
             }
             write_chunks(index, &[(id, number)], &mut changes, &mut obsolete);
             index.evict_written(id, number);
-            if changes.bytes >= BATCH_BYTES {
+            if changes.are_enough() {
                 self.state.apply(std::mem::take(&mut changes))?;
             }
         }

@@ -24,6 +24,8 @@ pub(super) struct Sources<'a> {
     pub(super) dirs: &'a Dirs,
     pub(super) key: &'a Key,
     pub(super) files: &'a Stock,
+    /// sled is not part of a backup, and its state at the first start on one is nothing to rely on.
+    pub(super) from_backup: bool,
     pub(super) damage: &'a mut Vec<String>,
 }
 
@@ -65,11 +67,18 @@ struct Attempt {
 impl Sources<'_> {
     pub(super) fn load(&mut self) -> Result<Loaded, OpenError> {
         let existed = self.dirs.sled.exists();
+        if self.from_backup && !existed {
+            return self.rebuild();
+        }
         let problem = match self.open_sled(existed)? {
             Ok(loaded) => return Ok(loaded),
             Err(problem) => problem,
         };
-        self.damage.push(format!("the sled database in {} was rebuilt: {problem}", self.dirs.sled.display()));
+        if self.from_backup {
+            tracing::info!("the first start on the backup was cut off and is done again");
+        } else {
+            self.damage.push(format!("the sled database in {} was rebuilt: {problem}", self.dirs.sled.display()));
+        }
         if self.dirs.sled.exists() && existed {
             quarantine(&*self.options.fs, self.dirs, &self.dirs.sled)?;
         }
@@ -161,8 +170,9 @@ impl Sources<'_> {
         let snapshot = base;
         self.check_end(base, "the snapshot");
         let (link, gaps) = if base == Base::default() { (None, true) } else { (Some(base.resume.link), false) };
-        index.partial_log = gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1);
-        if index.partial_log {
+        // The Enqueue of a message may be in a segment that is gone, or damaged.
+        index.partial_log = gaps.then(Default::default);
+        if gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1) {
             self.damage.push(
                 "rebuilt from the log alone: messages whose settlement was in a recycled segment come back".to_owned(),
             );
@@ -170,7 +180,7 @@ impl Sources<'_> {
         let mut relief = Relief::new(&state, self.options.index_cache_bytes);
         let Attempt { groups, verdict, replayed } =
             self.replay(&mut index, base, link, gaps, |index| relief.spill(index).map_err(failed))?;
-        index.partial_log = false;
+        index.partial_log = None;
         relief::complete(&state, &mut index).map_err(failed)?;
         state.sync().map_err(failed)?;
         index.mark_all_dirty();

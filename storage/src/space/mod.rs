@@ -364,6 +364,11 @@ impl Space {
         self.state.lock().stock.segments.range(..below).map(|(&id, _)| id).collect()
     }
 
+    /// Segments below `below` and the lengths of their files.
+    pub(crate) fn lengths_below(&self, below: u64) -> Vec<(u64, u64)> {
+        self.state.lock().stock.segments.range(..below).map(|(&id, &len)| (id, len)).collect()
+    }
+
     /// Segments in use, free files, and files of the reserve.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
         let State { stock, .. } = &*self.state.lock();

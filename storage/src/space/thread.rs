@@ -69,6 +69,8 @@ fn run_job(core: &Core, job: Job) {
             core.space.review(go_on);
         }
         Job::Review => core.space.review(go_on),
+        // Nobody is there any more when the store stops meanwhile.
+        Job::Fence(done) => drop(done.try_send(())),
     }
 }
 

@@ -147,9 +147,7 @@ fn an_earlier_deadline_is_told() {
     let dir = tempfile::tempdir().expect("a directory");
     let (store, _) = Store::open(small(dir.path())).expect("it opens");
     let (sender, told) = mpsc::channel();
-    store.on_deadline(Box::new(move |deadline| {
-        let _ = sender.send(deadline);
-    }));
+    store.on_deadline(Box::new(move |deadline| sender.send(deadline).unwrap_or_default()));
     assert_eq!(store.next_deadline(), None);
     for (seq, deadline) in [(1, None), (2, Some(500)), (3, Some(700)), (4, Some(300))] {
         let last = put(&store, 1, seq, deadline);

@@ -1,9 +1,14 @@
 //! Tests of the store through its public interface, one file per subject.
 
+#[path = "../fixtures/archive.rs"]
+mod archive;
+
 mod append;
+mod backup;
 mod checkpoint;
 mod cold;
 mod common;
+mod compact;
 mod concurrency;
 mod crash;
 mod crash_model;
@@ -13,6 +18,7 @@ mod disk_full;
 mod failure;
 mod faulty;
 mod hooked;
+mod inspect;
 mod large;
 mod large_waits;
 mod model;
@@ -20,4 +26,6 @@ mod recovery;
 mod recycle;
 mod sled_trace;
 mod small_disk;
+mod spill;
 mod transaction;
+mod upgrade;

@@ -163,6 +163,7 @@ fn run(steps: &[Step], index_cache_bytes: u64) {
         let mut options = small(dir.path());
         options.checkpoint_interval = std::time::Duration::from_millis(1);
         options.index_cache_bytes = index_cache_bytes;
+        options.compaction_delay = std::time::Duration::ZERO;
         Store::open(options).expect("it opens")
     };
     let (mut store, _) = open();

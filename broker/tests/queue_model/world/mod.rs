@@ -13,7 +13,7 @@ use broker::model::arguments::Arguments;
 use broker::model::message::Message;
 use broker::queue::consumers::{Consumer, ConsumerId};
 use broker::queue::credit::Resume;
-use broker::queue::item::{OutItem, item_bytes};
+use broker::queue::item::{OutItem, Written, item_bytes};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::{Acked, Requeue};
 use broker::queue::signal::WakeList;
@@ -270,7 +270,7 @@ impl<'d> World<'d> {
     }
 
     pub(crate) fn connect(&mut self) -> usize {
-        let outbox = Arc::new(Outbox::new(self.high_water));
+        let outbox = Arc::new(Outbox::new(self.high_water, Arc::default()));
         let channels = (1..=2)
             .map(|number| Channel {
                 number,

@@ -22,7 +22,19 @@ impl World<'_> {
             }
         }
         self.disk.gate.run_to(self.stop);
+        self.wait_for_spill();
         self.observe()
+    }
+
+    /// The spill has answered whatever it was asked before: tests that stop the reader do not stop it.
+    fn wait_for_spill(&self) {
+        let (done, wait) = std::sync::mpsc::channel();
+        let answer = move |_| {
+            // The receiver is there until it has got an answer.
+            let _ = done.send(());
+        };
+        self.disk.store.spill().take(QueueId::MAX, 1, 1, Box::new(answer));
+        wait.recv_timeout(crate::support::LOST).expect("the spill answers");
     }
 
     /// Lets reads of the backlog finish until nothing more comes of it.
@@ -30,9 +42,11 @@ impl World<'_> {
         let mut quiet = 0;
         while quiet < 2 {
             let any = if !self.cold {
+                self.wait_for_spill();
                 self.observe()
             } else if self.stop == 0 {
                 self.disk.barrier();
+                self.wait_for_spill();
                 self.observe()
             } else {
                 self.advance(false)
@@ -117,7 +131,10 @@ impl World<'_> {
                         let no_ack = get_no_ack.expect("only a get makes one");
                         self.connections[at].pending.insert(*id, (usize::from(channel - 1), no_ack));
                     }
-                    OutItem::Reply { .. } | OutItem::Return { .. } | OutItem::ConsumerGone { .. } => {}
+                    OutItem::Reply { .. }
+                    | OutItem::Notice(_)
+                    | OutItem::Return { .. }
+                    | OutItem::ConsumerGone { .. } => {}
                 }
                 self.connections[at].items.push_back(item);
             }

@@ -7,8 +7,7 @@ impl World<'_> {
     pub(crate) fn write(&mut self, connection: usize) {
         let mut acked = Acked::default();
         let to = &mut self.connections[connection];
-        let mut bytes = 0;
-        let mut reply_bytes = 0;
+        let mut written = Written::default();
         while let Some(item) = to.items.pop_front() {
             if let OutItem::PendingGet { id, .. } = item
                 && to.pending.contains_key(&id)
@@ -16,8 +15,7 @@ impl World<'_> {
                 to.items.push_front(item);
                 break;
             }
-            bytes += item_bytes(&item);
-            reply_bytes += if item.is_reply() { item_bytes(&item) } else { 0 };
+            written.add(&item);
             match item {
                 OutItem::Deliver(delivery) => {
                     let channel = &mut to.channels[usize::from(delivery.channel - 1)];
@@ -40,13 +38,13 @@ impl World<'_> {
                     }
                 }
                 OutItem::ConsumerGone { slot, .. } => to.outbox.consumer_written(slot),
-                OutItem::Reply { .. } | OutItem::Return { .. } | OutItem::PendingGet { .. } => {}
+                OutItem::Reply { .. } | OutItem::Notice(_) | OutItem::Return { .. } | OutItem::PendingGet { .. } => {}
             }
         }
         acked.commit();
-        to.bytes -= bytes;
+        to.bytes -= written.bytes;
         let mut resume = Vec::new();
-        to.outbox.written(bytes, reply_bytes, &mut resume);
+        to.outbox.written(&written, &mut resume);
         let replies: usize = to.items.iter().filter(|item| item.is_reply()).map(item_bytes).sum();
         assert_eq!(to.outbox.reply_bytes(), replies, "octets that the client asked for");
         self.resume(resume);
@@ -168,8 +166,7 @@ impl World<'_> {
         closing.slot = to.outbox.open_channel(number);
         (closing.prefetch, closing.last_tag) = (0, 0);
         // What is under way to the old channel is of no interest here: the tags start again.
-        let mut written = 0;
-        let mut written_replies = 0;
+        let mut written = Written::default();
         let mut acked = Acked::default();
         let mut kept = VecDeque::new();
         for item in to.items.drain(..) {
@@ -177,8 +174,7 @@ impl World<'_> {
                 kept.push_back(item);
                 continue;
             }
-            written += item_bytes(&item);
-            written_replies += if item.is_reply() { item_bytes(&item) } else { 0 };
+            written.add(&item);
             match item {
                 OutItem::Deliver(delivery) if delivery.no_ack => {
                     let (_, known) = self.flying.remove(&delivery.seq).expect("it was sent once");
@@ -198,7 +194,7 @@ impl World<'_> {
             }
         }
         to.items = kept;
-        to.bytes -= written;
+        to.bytes -= written.bytes;
         acked.commit();
         for tag in tags {
             self.give_back(connection, channel, tag, Settle::Requeue);
@@ -206,7 +202,7 @@ impl World<'_> {
         requeue.commit(&mut WakeList::default());
         self.observe_with(true);
         let mut resume = Vec::new();
-        self.connections[connection].outbox.written(written, written_replies, &mut resume);
+        self.connections[connection].outbox.written(&written, &mut resume);
         self.resume(resume);
     }
 

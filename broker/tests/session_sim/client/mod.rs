@@ -442,7 +442,11 @@ impl Client {
         if flags & signal::DURABLE != 0 {
             self.session.on_durable();
         }
+        if flags & signal::ALARM != 0 {
+            self.session.on_alarm();
+        }
         self.progress = flags != 0;
+        self.session.begin_batch();
         let mut left = frames;
         while left > 0
             && self.session.may_read()

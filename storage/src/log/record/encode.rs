@@ -37,6 +37,12 @@ impl Target<'_> {
                 let (location, len) = self.message(&mut seal, [queue, seq, deadline], &*payload, body, start)?;
                 Op::Enqueue { queue, seq, deadline, location, len, delivery_count, priority, tx }
             }
+            Entry::Relocate { queue, seq, deadline, payload, delivery_count, priority } => {
+                seal.kind = kind::RELOCATE;
+                (seal.priority, seal.own) = (priority, delivery_count);
+                let (location, len) = self.message(&mut seal, [queue, seq, deadline], &*payload, body, start)?;
+                Op::Relocate { queue, seq, deadline, location, len, delivery_count, priority }
+            }
             Entry::Settle { queue, range, tx } => {
                 seal.kind = kind::SETTLE;
                 self.words(&[queue, range.first, range.last]);

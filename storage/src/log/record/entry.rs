@@ -18,6 +18,15 @@ pub(crate) enum Entry {
         priority: u8,
         tx: bool,
     },
+    /// A message is written again by compaction.
+    Relocate {
+        queue: QueueId,
+        seq: Seq,
+        deadline: u64,
+        payload: Arc<dyn Payload>,
+        delivery_count: u32,
+        priority: u8,
+    },
     Settle {
         queue: QueueId,
         range: SeqRange,
@@ -95,7 +104,7 @@ pub(crate) enum Op {
     Skipped,
 }
 
-/// How the payload of an Enqueue is written.
+/// How the payload of an Enqueue or Relocate is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Body {
     /// In the entry.
@@ -118,8 +127,10 @@ impl Entry {
     /// Bytes the entry takes in a group when its payload, if any, is written as `body`; padding included.
     pub(crate) fn span(&self, body: Body) -> usize {
         let len = match (self, body) {
-            (Self::Enqueue { payload, .. }, Body::Inline) => ENQUEUE_HEADER + payload.encoded_len(),
-            (Self::Enqueue { .. }, Body::Elsewhere(..)) => ENQUEUE_HEADER + 16,
+            (Self::Enqueue { payload, .. } | Self::Relocate { payload, .. }, Body::Inline) => {
+                ENQUEUE_HEADER + payload.encoded_len()
+            }
+            (Self::Enqueue { .. } | Self::Relocate { .. }, Body::Elsewhere(..)) => ENQUEUE_HEADER + 16,
             (Self::Settle { .. }, _) => PREFIX + 24,
             (Self::Purge(purge), _) => PREFIX + 24 + purge.except.len() * 16,
             (Self::Topology(changes), _) => PREFIX + changes.iter().map(topology_len).sum::<usize>(),

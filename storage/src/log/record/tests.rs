@@ -43,6 +43,11 @@ fn enqueue(tx: bool) -> Entry {
     Entry::Enqueue { queue: 1, seq: 2, deadline: 3, payload, delivery_count: 4, priority: meta.priority, tx }
 }
 
+fn relocate() -> Entry {
+    let payload: Arc<dyn Payload> = Arc::new(Body16(Place::default()));
+    Entry::Relocate { queue: 1, seq: 2, deadline: 3, payload, delivery_count: 4, priority: 5 }
+}
+
 /// The same bytes with another type and other flags.
 fn retyped(mut bytes: Vec<u8>, kind: u8, flags: u8) -> Vec<u8> {
     (bytes[8], bytes[9]) = (kind, flags);
@@ -61,6 +66,8 @@ fn entries_come_back_as_they_were() {
         (enqueue(false), Body::Inline),
         (enqueue(true), Body::Inline),
         (enqueue(false), Body::Elsewhere(Location::large(77), 16)),
+        (relocate(), Body::Inline),
+        (relocate(), Body::Elsewhere(Location::segment(5, 800), 56)),
         (Entry::Settle { queue: 1, range, tx: false }, Body::Inline),
         (Entry::Settle { queue: 1, range, tx: true }, Body::Inline),
         (Entry::Purge(Box::new(Purge { queue: 1, below: 8, except: vec![range, range] })), Body::Inline),

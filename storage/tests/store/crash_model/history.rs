@@ -42,6 +42,8 @@ pub(super) struct Life {
     closed: bool,
     /// Messages of so many bytes have files of their own.
     large: usize,
+    /// Messages that compaction moved.
+    pub(super) moved: u64,
 }
 
 /// One opening.
@@ -65,6 +67,7 @@ impl Life {
             used: BTreeSet::new(),
             closed: false,
             large: 0,
+            moved: 0,
         }
     }
 
@@ -89,6 +92,8 @@ impl Life {
         options.snapshot_bytes = [0, 32 * 1024, 256 * 1024][rng.random_range(0..3)];
         options.large_bytes = [1024, 8 * 1024, 16 * 1024][rng.random_range(0..3)];
         options.index_cache_bytes = [0, 16 * 1024, 32 * 1024 * 1024][rng.random_range(0..3)];
+        options.compaction_delay = Duration::from_secs([0, 0, 0, 3600][rng.random_range(0..4)]);
+        options.compaction_rate = u64::MAX;
         options
     }
 
@@ -246,6 +251,7 @@ impl Life {
             }
         }
         self.model.confirm(store.durable());
+        self.moved += store.stats().relocated_messages;
         self.closed = false;
         if end == End::Clean {
             let marks = self.marks();

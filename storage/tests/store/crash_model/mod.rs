@@ -13,5 +13,15 @@ use crate::common::each_seed;
 
 #[test]
 fn what_was_confirmed_survives_whatever_happens() {
-    each_seed(2000, |seed| Life::new(seed).run());
+    let moved = std::sync::atomic::AtomicU64::new(0);
+    let lives = std::sync::atomic::AtomicU64::new(0);
+    each_seed(2000, |seed| {
+        let mut l = Life::new(seed);
+        l.run();
+        if l.moved > 0 {
+            lives.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+        moved.fetch_add(l.moved, std::sync::atomic::Ordering::SeqCst);
+    });
+    eprintln!("MOVED {moved:?} {lives:?}");
 }

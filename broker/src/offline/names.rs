@@ -1,0 +1,49 @@
+//! Queue ids as the names that operators know.
+
+use std::collections::HashMap;
+
+use storage::{QueueId, TopologyChange};
+
+use crate::vhost::{Described, describe};
+
+/// Virtual host and name of every queue that was heard of.
+#[derive(Default)]
+pub(super) struct Names {
+    queues: HashMap<QueueId, (String, String)>,
+}
+
+impl Names {
+    pub(super) fn new(topology: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let mut names = Self::default();
+        for (key, value) in topology {
+            names.learn(key, value);
+        }
+        names
+    }
+
+    /// Also what was deleted later keeps its name: ids are never used twice.
+    pub(super) fn change(&mut self, change: &TopologyChange) {
+        if let TopologyChange::Put { key, value } = change {
+            self.learn(key, value);
+        }
+    }
+
+    fn learn(&mut self, key: &[u8], value: &[u8]) {
+        if let Some(Ok(Described::Queue { vhost, name, id })) = describe(key, value) {
+            self.queues.insert(id, (vhost, name));
+        }
+    }
+
+    /// Virtual host and name.
+    pub(super) fn get(&self, id: QueueId) -> Option<(&str, &str)> {
+        self.queues.get(&id).map(|(vhost, name)| (vhost.as_str(), name.as_str()))
+    }
+
+    /// The queue in a sentence.
+    pub(super) fn text(&self, id: QueueId) -> String {
+        match self.get(id) {
+            Some((vhost, name)) => format!("queue {name:?} in vhost {vhost:?}"),
+            None => format!("queue id {id:x}"),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The backlog of a queue: what memory has no room for goes to disk and comes back ahead of its turn.
+//!
+//! There are two places for it. The store has the messages that survive; they are there in any case. The spill has the others,
+//! only while memory has no room. `ready.rs` keeps the two in order.
+
+use std::sync::Arc;
+
+use storage::{ReadBatch, Seq, SeqRange, SpillBatch};
+
+use super::classic::{Queue, State};
+use super::ready::{Entry, Wanted};
+use super::signal::WakeList;
+
+/// When fewer messages than this are in memory, the next batch of the backlog is read.
+const READ_AHEAD_MESSAGES: usize = 1024;
+/// One read of the backlog.
+const READ_MESSAGES: usize = 2048;
+const READ_BYTES: usize = 2 << 20;
+/// What a queue keeps in memory while all queues together take too much.
+const SHORT_BYTES: usize = 64 * 1024;
+
+impl Queue {
+    /// Keeps a message that no consumer has taken, in memory or on disk. `stored`: the store has it.
+    pub(super) fn keep(&self, state: &mut State, entry: Entry, stored: bool) {
+        let services = &self.services;
+        let short = services.memory.queues_are_full();
+        let max = if short { services.resident_max_bytes.min(SHORT_BYTES) } else { services.resident_max_bytes };
+        if let Some(Entry { seq, message, redelivered }) = state.ready.push(entry, stored, max) {
+            services.store.spill().push(self.id(), seq, message.meta(), redelivered, message);
+        }
+    }
+
+    /// Starts a read of the backlog when somebody wants messages and few are left in memory.
+    pub(super) fn read_ahead(self: &Arc<Self>, state: &mut State) {
+        if state.reading.is_some() || (state.consumers.is_empty() && state.getters.is_empty()) {
+            return;
+        }
+        let Some(wanted) = state.ready.wants(READ_AHEAD_MESSAGES, self.services.resident_max_bytes / 2) else {
+            return;
+        };
+        state.reads += 1;
+        let number = state.reads;
+        state.reading = Some(number);
+        let queue = Arc::clone(self);
+        let store = &self.services.store;
+        match wanted {
+            Wanted::Stored { next, end } => {
+                let done = move |batch| queue.loaded(number, batch, end);
+                store.read(self.id(), next, READ_MESSAGES, READ_BYTES, Box::new(done));
+            }
+            Wanted::Spilled { messages } => {
+                let done = move |batch| queue.loaded_spilled(number, batch, messages);
+                store.spill().take(self.id(), READ_MESSAGES, READ_BYTES, Box::new(done));
+            }
+        }
+    }
+
+    /// The answer of the store, on a thread of it.
+    fn loaded(self: &Arc<Self>, number: u64, batch: ReadBatch, end: Seq) {
+        let damaged = batch.damaged.clone();
+        let lost = self.take_over(number, |state| state.ready.loaded(batch, end));
+        if lost > 0 {
+            for seq in damaged {
+                self.services.store.settle(self.id(), SeqRange::one(seq));
+            }
+        }
+    }
+
+    /// The answer of the spill, on its thread, which had at least `messages` when it was asked.
+    fn loaded_spilled(self: &Arc<Self>, number: u64, batch: SpillBatch, messages: u64) {
+        self.take_over(number, |state| state.ready.loaded_spilled(batch, messages));
+    }
+
+    /// Takes over what was read, unless a purge has made it worthless; returns the messages that are lost.
+    fn take_over(self: &Arc<Self>, number: u64, take: impl FnOnce(&mut State) -> u64) -> u64 {
+        let mut wakes = WakeList::default();
+        let mut state = self.lock();
+        if state.reading != Some(number) {
+            return 0;
+        }
+        state.reading = None;
+        if self.is_closed() {
+            return 0;
+        }
+        let lost = take(&mut state);
+        self.pump(&mut state, &mut wakes);
+        drop(state);
+        if lost > 0 {
+            tracing::error!(
+                queue = %self.spec().name, vhost = %self.spec().vhost, messages = lost,
+                "messages of the backlog could not be read from disk and are skipped"
+            );
+        }
+        lost
+    }
+}
