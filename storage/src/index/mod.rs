@@ -9,6 +9,7 @@ pub(crate) mod cold;
 pub(crate) mod columns;
 pub(crate) mod held;
 pub(crate) mod queue;
+pub(crate) mod settled;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timers;
@@ -27,6 +28,7 @@ use cold::Cache;
 use columns::Late;
 use held::HeldMessages;
 use queue::{QueueIndex, payload_len};
+use settled::Settled;
 use timers::Timers;
 use topology::Topology;
 use usage::Usage;
@@ -87,8 +89,8 @@ pub(crate) struct Index {
     pub(crate) cache: Cache,
     pub(crate) held: HeldMessages,
     pub(crate) timers: Timers,
-    /// It is being built from a log whose oldest segments are gone, and from nothing else.
-    pub(crate) partial_log: bool,
+    /// It is being built from a log with segments missing, and from nothing else: what was settled so far.
+    pub(crate) partial_log: Option<Settled>,
     /// LSN of the last entry in force.
     pub(crate) applied: u64,
     /// Replaying from here brings back everything above `applied`.
@@ -238,7 +240,7 @@ impl Index {
             let QueueIndex { chunks, bytes, .. } = queue;
             chunks.get_mut(&number).map(|chunk| (bytes, chunk))
         }) else {
-            if self.partial_log {
+            if self.partial_log.as_ref().is_some_and(|settled| !settled.contains(id, seq)) {
                 self.enqueue(id, seq, location, len, meta);
             }
             return;
@@ -278,6 +280,14 @@ impl Index {
     /// Takes the messages of a range out, as long as they are not in `except`, which is in order and without overlaps (see
     /// [`queue::in_order`]). Chunks that are empty now stay until the next checkpoint, which has to see them.
     fn remove(&mut self, id: QueueId, range: SeqRange, except: &[SeqRange]) {
+        if let Some(settled) = &mut self.partial_log {
+            let mut first = range.first;
+            for kept in except.iter().filter(|kept| range.contains(kept.first)) {
+                settled.add(id, SeqRange { first, last: kept.first.saturating_sub(1) });
+                first = kept.last.saturating_add(1);
+            }
+            settled.add(id, SeqRange { first, last: range.last });
+        }
         let Self { queues, usage, cache, dirty_chunks, .. } = self;
         let Some(queue) = queues.get_mut(&id).filter(|_| range.first <= range.last) else {
             return;

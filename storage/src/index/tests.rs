@@ -63,10 +63,14 @@ fn a_relocate_brings_nothing_back() {
 /// The segment with the Enqueue is gone, since the message was moved out of it: then the Relocate is all there is.
 #[test]
 fn in_a_log_without_its_beginning_a_relocate_is_taken_as_an_enqueue() {
-    let mut index = Index { partial_log: true, ..Index::default() };
+    let mut index = Index { partial_log: Some(Settled::default()), ..Index::default() };
     index.apply(relocate(1, 5));
     assert_eq!(live(&index, 1), [(5, NEW)]);
     assert_eq!((index.queues[&1].next_seq, held(&index, NEW)), (6, (1, 100)));
+    // Settled in the part of the log that is left.
+    index.apply(Op::Settle { queue: 1, range: SeqRange { first: 7, last: 9 }, tx: false });
+    index.apply(relocate(1, 8));
+    assert_eq!(live(&index, 1), [(5, NEW)]);
     index.apply(Op::Topology(vec![TopologyChange::DropQueue(1)]));
     index.apply(relocate(1, 6));
     assert!(live(&index, 1).is_empty());

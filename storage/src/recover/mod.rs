@@ -303,7 +303,7 @@ fn seal(
             files.segments.remove(&id);
             continue;
         }
-        let file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
+        let mut file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
         let cut = match id {
             _ if id == end.0 => Some(end.1),
             _ if torn => Some(0),
@@ -314,7 +314,8 @@ fn seal(
         {
             backup::cut(fs, &path, cut).map_err(io_error("truncate", &path))?;
             files.segments.insert(id, cut);
-            continue;
+            // It may be another file now.
+            file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
         }
         for group in accepted.iter().filter(|group| group.segment == id && group.header.last_lsn() > synced) {
             let bytes = scan::read_group(&*file, &path, group.offset, &group.header)?;

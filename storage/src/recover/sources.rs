@@ -154,8 +154,10 @@ impl Sources<'_> {
         };
         let snapshot = base;
         let (link, gaps) = if base == Base::default() { (None, true) } else { (Some(base.resume.link), false) };
-        index.partial_log = gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1);
-        if index.partial_log {
+        // A segment may be missing from the middle too; ids that free files took up look the same, and do no harm.
+        let whole = self.files.segments.keys().copied().eq(1..=self.files.segments.len() as u64);
+        index.partial_log = (gaps && !whole).then(Default::default);
+        if gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1) {
             self.damage.push(
                 "rebuilt from the log alone: messages whose settlement was in a recycled segment come back".to_owned(),
             );
@@ -163,7 +165,7 @@ impl Sources<'_> {
         let mut relief = Relief::new(&state, self.options.index_cache_bytes);
         let Attempt { groups, verdict, replayed } =
             self.replay(&mut index, base, link, gaps, |index| relief.spill(index).map_err(failed))?;
-        index.partial_log = false;
+        index.partial_log = None;
         relief::complete(&state, &mut index).map_err(failed)?;
         state.sync().map_err(failed)?;
         index.mark_all_dirty();

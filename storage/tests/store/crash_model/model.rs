@@ -154,16 +154,13 @@ impl Model {
                 let (mut state, mut beside) = (self.base.clone(), self.beside.clone());
                 for (index, op) in ops.iter().enumerate() {
                     if missing[index] == doubt.contains(&index) {
-                        let next = waits[index].then(|| beside.next.clone());
                         state.apply(op, &mut beside);
-                        // A number that never came into the log may be given out again.
-                        beside.next = next.unwrap_or(beside.next);
                     }
                 }
+                // A message that went while it waited for a file never came into the log: its number may be given out again.
+                beside.next.clear();
                 for (queue, messages) in &found.queues {
-                    let last = messages.keys().next_back().copied().unwrap_or_default();
-                    let next = beside.next.entry(*queue).or_insert(1);
-                    *next = (*next).max(last + 1);
+                    beside.next.extend(messages.keys().next_back().map(|last| (*queue, last + 1)));
                 }
                 let expected = if exact { state } else { all_redelivered(&state) };
                 if expected == found {
