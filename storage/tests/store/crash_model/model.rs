@@ -186,6 +186,12 @@ impl Model {
             }
         }
         let (confirmed, asked) = (self.confirmed, self.ops.len());
+        for (queue, messages) in &found.queues {
+            eprintln!("found {queue:x}: {:?}", messages.keys().collect::<Vec<_>>());
+        }
+        for (at, appended) in self.ops.iter().enumerate() {
+            eprintln!("{at:4} {}", describe(&appended.op));
+        }
         Err(format!("{confirmed} of {asked} were confirmed, exact: {exact}; {}", near.unwrap_or_default()))
     }
 }
@@ -222,7 +228,7 @@ fn late(
             (at + 1..ops.len()).any(|later| !missing[later] && parts(ops[later]).iter().any(|op| takes(op, queue, seq)))
         };
         missing[at] = may_wait[at]
-            && enqueued(ops[at]).all(|(queue, _)| !came.contains(&queue))
+            && enqueued(ops[at]).all(|(queue, seq)| !came.contains(&queue) || taken_later(queue, seq))
             && parts(ops[at]).iter().any(|part| match part {
                 Op::Enqueue(queue, seq, _) => !has(*queue, *seq) && !taken_later(*queue, *seq),
                 Op::Settle(queue, range) => found.messages(*queue).any(|(seq, _)| within(range, *seq)),
@@ -270,6 +276,20 @@ fn all_redelivered(state: &State) -> State {
     let mut state = state.clone();
     state.queues.values_mut().flat_map(BTreeMap::values_mut).for_each(|message| message.redelivered = true);
     state
+}
+
+fn describe(op: &Op) -> String {
+    match op {
+        Op::Enqueue(queue, seq, message) => format!("enqueue {queue:x}/{seq} of {}", message.body.len()),
+        Op::Settle(queue, SeqRange { first, last }) => format!("settle {queue:x}/{first}..={last}"),
+        Op::Purge(queue, below, except) => format!("purge {queue:x}/..{below} but {except:?}"),
+        Op::Topology(changes, dropped) => {
+            let keys = changes.iter().map(|(key, value)| (String::from_utf8_lossy(key), value.as_ref().map(Vec::len)));
+            format!("change {:?}, drop {dropped:x?}", keys.collect::<Vec<_>>())
+        }
+        Op::Transaction(ops) => format!("commit [{}]", ops.iter().map(describe).collect::<Vec<_>>().join(", ")),
+        Op::Redelivered(_) => "close".to_owned(),
+    }
 }
 
 /// What of `expected` is not there, and what is there beside it.
