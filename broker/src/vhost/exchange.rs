@@ -12,6 +12,7 @@ use crate::queue::Queue;
 use crate::routing::binding::BindingKey;
 use crate::routing::kind::ExchangeKind;
 use crate::routing::table::Table;
+use crate::routing::target::{Identity, Target, TargetKind};
 
 /// The argument that names where messages go that lead nowhere.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
@@ -209,6 +210,16 @@ impl Eq for Destination {}
 impl Hash for Destination {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.id().hash(state);
+    }
+}
+
+impl Target for Destination {
+    fn identity(&self) -> Identity<'_> {
+        let kind = match self {
+            Self::Queue(_) => TargetKind::Queue,
+            Self::Exchange(_) => TargetKind::Exchange,
+        };
+        Identity { kind, name: self.name() }
     }
 }
 

@@ -16,15 +16,8 @@ use crate::model::arguments::{Arguments, inequivalent, string, type_name};
 use crate::routing::kind::ExchangeKind;
 
 /// Types that other brokers have and this one does not yet.
-const PENDING_TYPES: &[&str] = &[
-    "x-consistent-hash",
-    "x-delayed-message",
-    "x-random",
-    "x-local-random",
-    "x-modulus-hash",
-    "x-recent-history",
-    "x-message-deduplication",
-];
+const PENDING_TYPES: &[&str] =
+    &["x-consistent-hash", "x-delayed-message", "x-recent-history", "x-message-deduplication"];
 
 /// Arguments that give an exchange of any type an ability it does not have here yet.
 const PENDING_ARGUMENTS: &[&str] =
