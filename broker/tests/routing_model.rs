@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use amq_protocol::types::{AMQPValue, DecimalValue, FieldArray};
 use broker::model::arguments::Arguments;
+use broker::routing::fingerprint::Fingerprint;
 use broker::routing::kind::ExchangeKind;
 use broker::routing::table::Table;
 use broker::routing::target::{Identity, Target, TargetKind};
@@ -283,8 +284,24 @@ fn check_picks(kind: ExchangeKind, table: &Table<Queue>, model: &Model) {
             assert_eq!(table.pick(u64::MAX).is_some(), count > 0);
             assert_eq!(table.pick(0).is_some(), count > 0);
         }
+        ExchangeKind::ConsistentHash => {
+            // Nothing but the set of bindings counts: one that was made in another order places alike.
+            let mut again = Table::new(kind);
+            for (queue, key, arguments) in model.bindings.iter().rev() {
+                again.bind(queue, key, arguments);
+            }
+            for number in 0..50 {
+                let picked = table.pick(hash(number));
+                assert_eq!(picked.is_some(), count > 0);
+                assert_eq!(picked, again.pick(hash(number)));
+            }
+        }
         _ => assert_eq!(table.pick(0), None),
     }
+}
+
+fn hash(number: u32) -> u64 {
+    Fingerprint::of(&number.to_be_bytes())
 }
 
 fn messages() -> impl Strategy<Value = Vec<(String, Arguments)>> {
@@ -315,6 +332,48 @@ proptest! {
     #[test]
     fn modulus_hash(ops in prop::collection::vec(op(), 1..40)) {
         check(ExchangeKind::ModulusHash, &ops, &[]);
+    }
+
+    #[test]
+    fn consistent_hash(ops in prop::collection::vec(op(), 1..40)) {
+        let weight = |key: &str| (key.len() % 4 + 1).to_string();
+        let ops: Vec<Op> = ops
+            .into_iter()
+            .map(|op| match op {
+                Op::Bind(queue, key, arguments) => Op::Bind(queue, weight(&key), arguments),
+                Op::Unbind(queue, key, arguments) => Op::Unbind(queue, weight(&key), arguments),
+                other => other,
+            })
+            .collect();
+        check(ExchangeKind::ConsistentHash, &ops, &[]);
+    }
+
+    #[test]
+    fn consistent_hash_moves_only_what_it_must(
+        weights in prop::collection::vec(0..5_u32, 2..12),
+        changed in any::<prop::sample::Index>(),
+        weight in 0..5_u32,
+    ) {
+        let changed = changed.index(weights.len());
+        let table = |weights: &[u32]| {
+            let mut table = Table::new(ExchangeKind::ConsistentHash);
+            for (number, weight) in (0..).zip(weights).filter(|(_, weight)| **weight > 0) {
+                table.bind(&Queue::new(number), &weight.to_string(), &Arguments::default());
+            }
+            table
+        };
+        let before = table(&weights);
+        let mut other = weights.clone();
+        other[changed] = weight;
+        let after = table(&other);
+        let changed_queue = Queue::new(changed as u32);
+        for number in 0..500 {
+            let (old, new) = (before.pick(hash(number)), after.pick(hash(number)));
+            if old != new {
+                let gained = if weight > weights[changed] { new } else { old };
+                assert_eq!(gained, Some(&changed_queue));
+            }
+        }
     }
 
     #[test]

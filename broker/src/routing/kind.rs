@@ -11,6 +11,8 @@ pub enum ExchangeKind {
     Topic,
     /// By the headers of the message.
     Headers,
+    /// One, by the hash of a part of the message; each has the share of its weight.
+    ConsistentHash,
     /// One, by the hash of the routing keys modulo the number of bindings.
     ModulusHash,
     /// One by chance.
@@ -21,8 +23,16 @@ pub enum ExchangeKind {
 
 impl ExchangeKind {
     /// All there are.
-    pub const ALL: [Self; 7] =
-        [Self::Direct, Self::Fanout, Self::Topic, Self::Headers, Self::ModulusHash, Self::Random, Self::LocalRandom];
+    pub const ALL: [Self; 8] = [
+        Self::Direct,
+        Self::Fanout,
+        Self::Topic,
+        Self::Headers,
+        Self::ConsistentHash,
+        Self::ModulusHash,
+        Self::Random,
+        Self::LocalRandom,
+    ];
 
     /// The kind with this name on the wire.
     pub fn from_name(name: &str) -> Option<Self> {
@@ -36,6 +46,7 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
@@ -49,6 +60,6 @@ impl ExchangeKind {
 
     /// Whether a number selects one destination, instead of keys and headers any number of them.
     pub fn picks_one(self) -> bool {
-        matches!(self, Self::ModulusHash | Self::Random | Self::LocalRandom)
+        matches!(self, Self::ConsistentHash | Self::ModulusHash | Self::Random | Self::LocalRandom)
     }
 }

@@ -6,8 +6,11 @@
 
 mod arena;
 pub mod binding;
+pub mod consistent_hash;
 pub mod direct;
 pub mod fanout;
+pub mod fingerprint;
+pub mod hash_on;
 pub mod headers;
 pub mod headers_match;
 pub mod kind;

@@ -3,6 +3,7 @@
 use hashbrown::hash_map::Entry;
 
 use super::binding::{BindingKey, BindingRef};
+use super::consistent_hash::ConsistentHash;
 use super::direct::Direct;
 use super::fanout::Fanout;
 use super::headers::Headers;
@@ -30,6 +31,7 @@ enum Matcher<D> {
     Fanout(Fanout<D>),
     Topic(Topic<D>),
     Headers(Headers<D>),
+    ConsistentHash(ConsistentHash<D>),
     Modulus(Modulus<D>),
     Random(Random<D>),
 }
@@ -41,6 +43,7 @@ impl<D: Target> Matcher<D> {
             ExchangeKind::Fanout => Self::Fanout(Fanout::default()),
             ExchangeKind::Topic => Self::Topic(Topic::default()),
             ExchangeKind::Headers => Self::Headers(Headers::default()),
+            ExchangeKind::ConsistentHash => Self::ConsistentHash(ConsistentHash::default()),
             ExchangeKind::ModulusHash => Self::Modulus(Modulus::default()),
             ExchangeKind::Random | ExchangeKind::LocalRandom => Self::Random(Random::default()),
         }
@@ -52,6 +55,7 @@ impl<D: Target> Matcher<D> {
             Self::Fanout(fanout) => fanout.unbind(destination),
             Self::Topic(topic) => topic.unbind(destination, &binding.key),
             Self::Headers(headers) => headers.unbind(destination, &binding.arguments),
+            Self::ConsistentHash(hash) => hash.unbind(destination, &binding.key),
             Self::Modulus(modulus) => modulus.unbind(destination),
             Self::Random(random) => random.unbind(destination),
         }
@@ -78,6 +82,7 @@ impl<D: Target> Table<D> {
             Matcher::Fanout(fanout) => fanout.bind(destination),
             Matcher::Topic(topic) => topic.bind(destination, key),
             Matcher::Headers(headers) => headers.bind(destination, arguments, &binding.arguments),
+            Matcher::ConsistentHash(hash) => hash.bind(destination, key),
             Matcher::Modulus(modulus) => modulus.bind(destination),
             Matcher::Random(random) => random.bind(destination),
         }
@@ -154,7 +159,7 @@ impl<D: Target> Table<D> {
             Matcher::Fanout(fanout) => fanout.route(visit),
             Matcher::Topic(topic) => topic.route(key, visit),
             Matcher::Headers(headers_table) => headers_table.route(headers, visit),
-            Matcher::Modulus(_) | Matcher::Random(_) => {}
+            Matcher::ConsistentHash(_) | Matcher::Modulus(_) | Matcher::Random(_) => {}
         }
     }
 
@@ -164,6 +169,7 @@ impl<D: Target> Table<D> {
     /// [picks one]: ExchangeKind::picks_one
     pub fn pick(&self, number: u64) -> Option<&D> {
         match &self.matcher {
+            Matcher::ConsistentHash(hash) => hash.pick(number),
             Matcher::Modulus(modulus) => modulus.pick(number),
             Matcher::Random(random) => random.pick(number),
             Matcher::Direct(_) | Matcher::Fanout(_) | Matcher::Topic(_) | Matcher::Headers(_) => None,

@@ -16,8 +16,8 @@ use crate::model::ConnectionId;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::{Arguments, string};
 use crate::model::queue_arguments::QUEUE_TYPE;
-use crate::routing::headers_match;
 use crate::routing::kind::ExchangeKind;
+use crate::routing::{consistent_hash, headers_match};
 
 /// A queue.bind or queue.unbind.
 #[derive(Clone, Copy, Debug)]
@@ -209,6 +209,7 @@ fn check_binding(
 ) -> Result<(), AmqpError> {
     match source.kind() {
         ExchangeKind::Headers => headers_match::validate(arguments),
+        ExchangeKind::ConsistentHash => consistent_hash::weight(key).map(|_| ()),
         ExchangeKind::LocalRandom => check_local_random(destination, key),
         ExchangeKind::Direct
         | ExchangeKind::Fanout

@@ -56,20 +56,20 @@ impl Vhost {
             self.check_exchange_equivalence(&existing, kind, &request)?;
             return Ok(if existing.durable() { self.logged() } else { Lsn(0) });
         }
-        Named::exchange(&name, &self.name).check_reserved()?;
+        let named = Named::exchange(&name, &self.name);
+        named.check_reserved()?;
         self.check_alternate(access, &name, &request.arguments)?;
         check_pending_arguments(&request.arguments)?;
-        let exchange = Arc::new(Exchange::new(
-            topology.new_exchange_id(),
-            ExchangeSpec {
-                name: name.as_ref().into(),
-                kind,
-                durable: request.durable,
-                auto_delete: request.auto_delete,
-                internal: request.internal,
-                arguments: request.arguments,
-            },
-        ));
+        let spec = ExchangeSpec {
+            name: name.as_ref().into(),
+            kind,
+            durable: request.durable,
+            auto_delete: request.auto_delete,
+            internal: request.internal,
+            arguments: request.arguments,
+        };
+        let hash_on = spec.hash_on(&named)?;
+        let exchange = Arc::new(Exchange::new(topology.new_exchange_id(), spec, hash_on));
         let mut lsn = Lsn(0);
         if exchange.durable() {
             lsn = self.log(vec![records::put_exchange(&self.name, &exchange)]);

@@ -36,6 +36,7 @@ pub use route::RouteInfo;
 use crate::model::arguments::Arguments;
 use crate::queue::Queue;
 use crate::routing::binding::BindingKey;
+use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
 use shards::Shards;
 use topology::Topology;
@@ -83,6 +84,7 @@ impl Vhost {
                     internal,
                     arguments: Arguments::default(),
                 },
+                HashOn::default(),
             ))
         };
         let default_exchange = exchange("", ExchangeKind::Direct, false);

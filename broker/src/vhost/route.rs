@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::Vhost;
 use super::exchange::{Destination, Exchange};
 use crate::queue::Queue;
+use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
 use crate::routing::phash2;
 use crate::routing::visited::Visited;
@@ -105,7 +106,7 @@ impl Vhost {
             return hit;
         }
         if exchange.kind().picks_one() {
-            let number = number(exchange, keys);
+            let number = number(exchange, keys, properties);
             let table = exchange.table().read();
             match table.pick(number) {
                 Some(Destination::Queue(queue)) => found.add(queue),
@@ -139,13 +140,18 @@ impl Vhost {
 fn depends_on_message(exchange: &Exchange) -> bool {
     match exchange.kind() {
         ExchangeKind::Headers | ExchangeKind::Random | ExchangeKind::LocalRandom => true,
+        ExchangeKind::ConsistentHash => *exchange.hash_on() != HashOn::RoutingKey,
         ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic | ExchangeKind::ModulusHash => false,
     }
 }
 
 /// What an exchange that picks one destination picks it by.
-fn number(exchange: &Exchange, keys: &[&str]) -> u64 {
+fn number(exchange: &Exchange, keys: &[&str], properties: Option<&Properties<'_>>) -> u64 {
     match exchange.kind() {
+        ExchangeKind::ConsistentHash => {
+            let key = keys.first().copied().unwrap_or_default();
+            exchange.hash_on().hash(key, properties)
+        }
         ExchangeKind::ModulusHash => phash2::of_keys(keys).into(),
         _ => rand::random(),
     }
