@@ -54,3 +54,34 @@ impl<D: Clone + Eq + Hash> Random<D> {
         self.list.get(at as usize).map(|(destination, _)| destination)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::StdRng;
+    use rand::{RngCore, SeedableRng};
+
+    #[test]
+    fn every_binding_is_as_likely() {
+        let mut table = Random::default();
+        for destination in [0, 1, 2, 3, 0, 0, 4, 3] {
+            table.bind(&destination);
+        }
+        table.unbind(&4);
+        table.unbind(&3);
+        assert!(table.pick(0).is_some() && table.pick(u64::MAX).is_some());
+        let mut random = StdRng::seed_from_u64(7);
+        let mut counts = [0_u32; 5];
+        for _ in 0..60_000 {
+            if let Some(picked) = table.pick(random.next_u64()) {
+                counts[*picked] += 1;
+            }
+        }
+        // Six bindings are left, three of them to the same destination.
+        for (count, share) in counts.into_iter().zip([0.5, 1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0, 0.0]) {
+            let expected: f64 = 60_000.0 * share;
+            let deviation = (expected * (1.0 - share)).sqrt();
+            assert!((f64::from(count) - expected).abs() <= 3.0 * deviation, "{counts:?}");
+        }
+    }
+}

@@ -60,9 +60,9 @@ impl Vhost {
                 .queue(&queue_name)
                 .filter(|queue| !queue.is_closed())
                 .ok_or_else(|| Named::queue(&queue_name, &self.name).not_found())?;
-            check_owner(queue.spec(), request.connection)?;
-            let destination = Destination::Queue(queue);
+            let destination = Destination::Queue(queue.clone());
             check_binding(&source, &destination, request.key, request.arguments)?;
+            check_owner(queue.spec(), request.connection)?;
             Ok(self.bind(&mut topology, &source, &destination, request.key, request.arguments))
         };
         bind().map_err(|error: AmqpError| error.at(50, 20))

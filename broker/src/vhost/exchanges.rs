@@ -132,8 +132,7 @@ impl Vhost {
     ) -> Result<(), AmqpError> {
         let named = Named::exchange(existing.name(), &self.name);
         if kind != existing.kind() {
-            let (received, current) = (kind.name(), existing.kind().name());
-            return Err(inequivalent("type", &named, &format_args!("'{received}'"), &format_args!("'{current}'")));
+            return Err(inequivalent("type", &named, &quoted_kind(kind), &quoted_kind(existing.kind())));
         }
         for (field, received, current) in [
             ("durable", request.durable, existing.durable()),
@@ -166,6 +165,12 @@ impl Vhost {
         access.check(Permission::Read, Resource::Exchange(name))?;
         access.check(Permission::Write, Resource::Exchange(&alternate))
     }
+}
+
+/// As RabbitMQ writes it: a name with a hyphen is in quotes already.
+fn quoted_kind(kind: ExchangeKind) -> String {
+    let name = kind.name();
+    if name.contains('-') { format!("''{name}''") } else { format!("'{name}'") }
 }
 
 fn parse_kind(name: &str) -> Result<ExchangeKind, AmqpError> {

@@ -14,6 +14,7 @@ mod exchanges;
 mod expiration;
 mod forwarding;
 mod handshake;
+mod hash_exchanges;
 mod heartbeats;
 mod permissions;
 mod properties;

@@ -4,6 +4,7 @@ mod access;
 mod auto_delete;
 mod bindings;
 mod exchanges;
+mod picking;
 mod queues;
 mod recovery;
 mod routing;
