@@ -115,10 +115,11 @@ impl Vhost {
             }
             return true;
         }
-        let headers = properties.and_then(Properties::headers);
-        let relevant = match exchange.kind() {
-            ExchangeKind::Fanout | ExchangeKind::Headers => keys.get(..1).unwrap_or_default(),
-            _ => keys,
+        let first = keys.get(..1).unwrap_or_default();
+        let (relevant, headers) = match exchange.kind() {
+            ExchangeKind::Headers => (first, properties.and_then(Properties::headers)),
+            ExchangeKind::Fanout => (first, None),
+            _ => (keys, None),
         };
         let once = found.queues.is_empty() && relevant.len() == 1 && exchange.kind().reports_once();
         let table = exchange.table().read();
