@@ -3,7 +3,8 @@
 //! This is weighted rendezvous hashing. Every destination draws a number for the key, from the key and its own name, and the
 //! best one takes it. A new destination takes what it is best for and nothing else moves; when one goes, only its keys move,
 //! to whoever comes second. There is no state beyond the set of destinations, so neither the order of bindings nor a restart
-//! makes a difference. Each destination is looked at for each key: about a nanosecond for each.
+//! makes a difference. Each destination is looked at for each key, which takes a nanosecond or two; with thousands of them a
+//! channel that repeats its keys still finds the route in its cache.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -1,6 +1,7 @@
 //! What a restart finds.
 
 use super::*;
+use crate::routing::kind::ExchangeKind;
 use crate::vhost::{Recovery, recover};
 
 impl Fixture {
@@ -230,14 +231,17 @@ fn keys_keep_their_places() {
         ("consistent", "x-consistent-hash", Arguments::default()),
         ("by-header", "x-consistent-hash", by_header),
         ("modulus", "x-modulus-hash", Arguments::default()),
+        ("random", "x-random", Arguments::default()),
+        ("local", "x-local-random", Arguments::default()),
     ] {
         fixture.declare_exchange(ExchangeRequest { arguments, ..durable_exchange(name, kind) }).expect("exchange");
     }
     for (number, queue) in ["c", "a", "d", "b"].into_iter().enumerate() {
         fixture.declare_queue(durable_queue(queue)).expect("queue");
-        for exchange in ["modulus", "by-header", "consistent"] {
+        for exchange in ["modulus", "random", "by-header", "consistent"] {
             fixture.bind(exchange, queue, &(number + 1).to_string()).expect("bind");
         }
+        fixture.bind("local", queue, "").expect("bind");
     }
     let places = |fixture: &Fixture| {
         let mut places = Vec::new();
@@ -254,4 +258,8 @@ fn keys_keep_their_places() {
     let (fixture, recovery) = fixture.restart();
     assert_eq!(recovery.damage, [""; 0]);
     assert_eq!(places(&fixture), before);
+    for (exchange, kind) in [("random", ExchangeKind::Random), ("local", ExchangeKind::LocalRandom)] {
+        assert_eq!(fixture.vhost.exchange(exchange).map(|exchange| exchange.kind()), Some(kind));
+        assert_eq!(fixture.routed(exchange, &["key"]).len(), 1);
+    }
 }
