@@ -158,9 +158,9 @@ impl Session {
         }
         let exchange_version = exchange.version();
         let mut found = Vec::new();
-        let info = vhost.route(&exchange, &keys, headers, &mut found);
+        let info = vhost.route(&exchange, &keys, Some(properties), &mut found);
         let queues: Queues = found.into();
-        if !special && !queues.is_empty() && !info.by_headers {
+        if !special && !queues.is_empty() && !info.by_message {
             publisher.routes.put(Route {
                 address: message.address.into(),
                 exchange,

@@ -1,5 +1,6 @@
 //! Binding and unbinding queues and exchanges.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use protocol::error::{AmqpError, ReplyCode};
@@ -13,9 +14,10 @@ use super::records;
 use super::topology::Topology;
 use crate::model::ConnectionId;
 use crate::model::access::{Access, Permission, Resource};
-use crate::model::arguments::Arguments;
-use crate::routing::headers_match;
+use crate::model::arguments::{Arguments, string};
+use crate::model::queue_arguments::QUEUE_TYPE;
 use crate::routing::kind::ExchangeKind;
+use crate::routing::{consistent_hash, headers_match};
 
 /// A queue.bind or queue.unbind.
 #[derive(Clone, Copy, Debug)]
@@ -58,9 +60,9 @@ impl Vhost {
                 .queue(&queue_name)
                 .filter(|queue| !queue.is_closed())
                 .ok_or_else(|| Named::queue(&queue_name, &self.name).not_found())?;
+            let destination = Destination::Queue(queue.clone());
+            check_binding(&source, &destination, request.key, request.arguments)?;
             check_owner(queue.spec(), request.connection)?;
-            check_binding_arguments(&source, request.arguments)?;
-            let destination = Destination::Queue(queue);
             Ok(self.bind(&mut topology, &source, &destination, request.key, request.arguments))
         };
         bind().map_err(|error: AmqpError| error.at(50, 20))
@@ -98,8 +100,8 @@ impl Vhost {
             let mut topology = self.topology.lock();
             let source = self.existing_exchange(&source_name)?;
             let destination = self.existing_exchange(&destination_name)?;
-            check_binding_arguments(&source, request.arguments)?;
             let destination = Destination::Exchange(destination);
+            check_binding(&source, &destination, request.key, request.arguments)?;
             Ok(self.bind(&mut topology, &source, &destination, request.key, request.arguments))
         };
         bind().map_err(|error: AmqpError| error.at(40, 30))
@@ -198,9 +200,38 @@ fn check_exchange_binding(access: &dyn Access, destination: &str, source: &str) 
     access.check(Permission::Read, Resource::Exchange(source))
 }
 
-fn check_binding_arguments(source: &Exchange, arguments: &Arguments) -> Result<(), AmqpError> {
+/// What the kind of the source asks of a binding.
+fn check_binding(
+    source: &Exchange,
+    destination: &Destination,
+    key: &str,
+    arguments: &Arguments,
+) -> Result<(), AmqpError> {
     match source.kind() {
         ExchangeKind::Headers => headers_match::validate(arguments),
+        ExchangeKind::ConsistentHash => consistent_hash::weight(key).map(|_| ()),
+        ExchangeKind::LocalRandom => check_local_random(destination, key),
+        ExchangeKind::Direct
+        | ExchangeKind::Fanout
+        | ExchangeKind::Topic
+        | ExchangeKind::ModulusHash
+        | ExchangeKind::Random => Ok(()),
+    }
+}
+
+/// Only to queues that are on one node as a whole, and without a key.
+fn check_local_random(destination: &Destination, key: &str) -> Result<(), AmqpError> {
+    let refuse = |reason: &dyn Display| Err(AmqpError::new(ReplyCode::PreconditionFailed, reason));
+    if !key.is_empty() {
+        return refuse(&format_args!("Non empty binding '{key}' key not permitted"));
+    }
+    let Destination::Queue(queue) = destination else {
+        return refuse(&"Destination not found");
+    };
+    match queue.spec().arguments.get(QUEUE_TYPE).and_then(string) {
+        Some(kind) if kind != "classic" => {
+            refuse(&format_args!("Queue type rabbit_{kind}_queue not valid for this exchange type"))
+        }
         _ => Ok(()),
     }
 }

@@ -38,6 +38,7 @@ pub use route::RouteInfo;
 use crate::model::arguments::Arguments;
 use crate::queue::{Queue, Services};
 use crate::routing::binding::BindingKey;
+use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
 use shards::Shards;
 use topology::Topology;
@@ -85,6 +86,7 @@ impl Vhost {
                     internal,
                     arguments: Arguments::default(),
                 },
+                HashOn::default(),
             ))
         };
         let default_exchange = exchange("", ExchangeKind::Direct, false);

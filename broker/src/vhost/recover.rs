@@ -6,6 +6,7 @@ use storage::{QueueId, RecoveredQueue};
 
 use super::Vhost;
 use super::exchange::{Destination, Exchange, ExchangeSpec};
+use super::names::Named;
 use super::records::{self, BindingRecord, DestinationType, ExchangeRecord, QueueRecord};
 use crate::model::arguments::Arguments;
 use crate::model::collections::Map;
@@ -90,17 +91,17 @@ impl Rebuild<'_> {
         let vhost = self.known_vhost(&record.vhost)?;
         let kind =
             ExchangeKind::from_name(&record.kind).ok_or_else(|| format!("no exchange type '{}'", record.kind))?;
-        let exchange = Exchange::new(
-            vhost.topology.lock().new_exchange_id(),
-            ExchangeSpec {
-                name: record.name.into(),
-                kind,
-                durable: true,
-                auto_delete: record.auto_delete,
-                internal: record.internal,
-                arguments: records::parse_arguments(&record.arguments)?,
-            },
-        );
+        let spec = ExchangeSpec {
+            name: record.name.into(),
+            kind,
+            durable: true,
+            auto_delete: record.auto_delete,
+            internal: record.internal,
+            arguments: records::parse_arguments(&record.arguments)?,
+        };
+        let named = Named::exchange(&spec.name, &vhost.name);
+        let hash_on = spec.hash_on(&named).map_err(|error| error.text)?;
+        let exchange = Exchange::new(vhost.topology.lock().new_exchange_id(), spec, hash_on);
         vhost.add_exchange(Arc::new(exchange));
         Ok(())
     }
