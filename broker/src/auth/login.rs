@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
+use super::log_limit::LogLine;
 use super::password::PasswordHash;
 use super::store::AuthStore;
 
@@ -65,6 +67,11 @@ impl AuthStore {
         let name = self.anonymous_user.as_deref().ok_or(AuthFailure::AnonymousOff)?;
         let info = self.user(name).ok_or_else(|| AuthFailure::UnknownUser(name.to_owned()))?;
         self.check_peer(info, peer)
+    }
+
+    /// A login was refused: whether that is worth a line in the log. Whoever guesses passwords must not fill the disk.
+    pub fn note_refusal(&self) -> LogLine {
+        self.refusals.event(Instant::now())
     }
 
     fn check_peer(&self, info: UserInfo, peer: IpAddr) -> Result<UserInfo, AuthFailure> {

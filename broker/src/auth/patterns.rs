@@ -1,11 +1,10 @@
 //! The three regular expressions of a permission.
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use crate::model::access::Permission;
-
-/// Memory one compiled expression may take: an expression can be a few bytes long and millions of states large.
-const COMPILED_BYTES_MAX: usize = 1024 * 1024;
+use crate::model::operation::OperationError;
+use crate::model::pattern::compile;
 
 /// What a user may configure, write to and read from in one vhost.
 #[derive(Debug)]
@@ -19,9 +18,15 @@ pub struct Patterns {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} = {pattern:?} is not a usable regular expression: {problem}")]
 pub struct PatternError {
-    field: &'static str,
-    pattern: String,
-    problem: String,
+    pub(super) field: &'static str,
+    pub(super) pattern: String,
+    pub(super) problem: String,
+}
+
+impl From<PatternError> for OperationError {
+    fn from(error: PatternError) -> Self {
+        Self::Pattern { pattern: error.pattern, problem: format!("{}: {}", error.field, error.problem) }
+    }
 }
 
 #[derive(Debug)]
@@ -88,18 +93,6 @@ impl Pattern {
         };
         Ok(Self { text: text.to_owned(), matcher })
     }
-}
-
-fn compile(text: &str) -> Result<Regex, String> {
-    RegexBuilder::new(text).size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).build().map_err(|error| {
-        match error {
-            // A syntax error is drawn over several lines, the last of which says what is wrong.
-            regex::Error::Syntax(text) => {
-                text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
-            }
-            other => other.to_string(),
-        }
-    })
 }
 
 #[cfg(test)]

@@ -29,8 +29,10 @@ const TURNS_MAX: usize = 8;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a socket is drained after the last frame, so that the client can read it before the connection is reset.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a refused client is kept waiting.
+/// How long a refused client is kept waiting …
 const REFUSAL_DELAY: Duration = Duration::from_secs(1);
+/// … and one that will be told why. Whoever guesses passwords gets no more than four answers a second from one socket.
+const TOLD_REFUSAL_DELAY: Duration = Duration::from_millis(250);
 /// How long the clients have when the broker stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client that reads nothing for this long while we leave its socket unread is given up.
@@ -423,6 +425,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Phase::Running => self.give_up_at = stalled.then(|| now + STALL_TIMEOUT),
             Phase::Closing if self.shutting_down => self.give_up_at = Some(now + SHUTDOWN_TIMEOUT),
             Phase::Deaf => self.give_up_at = Some(now + DRAIN_TIMEOUT),
+            Phase::Refused if session.tells_refusal() => self.give_up_at = Some(now + TOLD_REFUSAL_DELAY),
             Phase::Refused => self.give_up_at = Some(now + REFUSAL_DELAY),
             Phase::Closing | Phase::Closed => self.give_up_at = Some(now + CLOSE_TIMEOUT),
         }
@@ -441,6 +444,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn on_timer(&mut self) -> Option<End> {
         let now = Instant::now();
         if self.give_up_at.is_some_and(|at| at <= now) {
+            if self.phase == Phase::Refused && self.session.as_mut().is_some_and(Session::end_refusal) {
+                self.follow_phase();
+                return None;
+            }
             return Some(match self.phase {
                 Phase::Running => End::Stalled,
                 Phase::Closed | Phase::Deaf | Phase::Refused => End::Orderly,

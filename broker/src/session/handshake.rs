@@ -8,7 +8,7 @@ use protocol::names::{long, short_cut};
 use protocol::{AmqpError, FRAME_MIN_SIZE, ReplyCode, parse_amqplain, parse_plain};
 
 use super::{Phase, Session};
-use crate::auth::{AuthFailure, Grants, UserInfo};
+use crate::auth::{AuthFailure, Grants, LogLine, UserInfo};
 
 /// Announced in this order, as RabbitMQ does.
 const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
@@ -80,14 +80,14 @@ impl Session {
                 self.reply(0, &AMQPClass::Connection(connection::AMQPMethod::Tune(tune)));
             }
             Err(LoginError::Malformed) => {
-                tracing::warn!(connection = self.id.0, peer = %self.peer, mechanism, "malformed login");
+                self.log_refusal(mechanism, &"malformed login");
                 self.finish();
                 self.phase = Phase::Refused;
             }
             Err(LoginError::Refused(failure)) => {
-                tracing::warn!(connection = self.id.0, peer = %self.peer, mechanism, %failure, "login refused");
+                self.log_refusal(mechanism, &failure);
                 if self.client.failure_close {
-                    self.fail(&AmqpError::new(
+                    self.refusal = Some(AmqpError::new(
                         ReplyCode::AccessRefused,
                         format_args!(
                             "Login was refused using authentication mechanism {mechanism}. \
@@ -96,9 +96,35 @@ impl Session {
                     ));
                 } else {
                     self.finish();
-                    self.phase = Phase::Refused;
                 }
+                // Told or not, nobody learns it at once: guessing takes its time.
+                self.phase = Phase::Refused;
             }
+        }
+    }
+
+    /// The time of a refused client is over: says goodbye if the client asked for that. False when there is nothing to say.
+    pub fn end_refusal(&mut self) -> bool {
+        let Some(error) = self.refusal.take() else {
+            return false;
+        };
+        self.phase = Phase::Starting;
+        self.fail(&error);
+        true
+    }
+
+    fn log_refusal(&self, mechanism: &str, failure: &dyn std::fmt::Display) {
+        let line = self.broker.auth.note_refusal();
+        if let LogLine::Write { silent } = line
+            && silent > 0
+        {
+            tracing::warn!(logins = silent, "more logins were refused, and not written down one by one");
+        }
+        if line != LogLine::Skip {
+            tracing::warn!(connection = self.id.0, peer = %self.peer, mechanism, %failure, "login refused");
+        }
+        if line == LogLine::Last {
+            tracing::warn!("many logins are refused: the next ones are only counted");
         }
     }
 

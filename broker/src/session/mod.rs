@@ -54,7 +54,8 @@ pub enum Phase {
     Closing,
     /// The same, but frames can no longer be told apart: whatever comes is thrown away.
     Deaf,
-    /// Login failed and the client did not ask to be told: the socket closes after a while without a word.
+    /// Login failed. After a while a client that asked for it is told ([`Session::end_refusal`]), and any other's socket closes
+    /// without a word.
     Refused,
     /// The last frame is in the outbox; once it is written the socket can go.
     Closed,
@@ -107,6 +108,8 @@ pub struct Session {
     user: Option<Arc<UserInfo>>,
     vhost: Option<Arc<Vhost>>,
     grants: Option<Grants>,
+    /// What the client of a refused login is told once its time is over.
+    refusal: Option<AmqpError>,
     /// The channel that was used last; all others are in `channels`. Most connections use one.
     current: Option<Box<Channel>>,
     channels: HashMap<u16, Box<Channel>>,
@@ -143,6 +146,7 @@ impl Session {
             user: None,
             vhost: None,
             grants: None,
+            refusal: None,
             current: None,
             channels: HashMap::new(),
             outbox,
@@ -182,6 +186,11 @@ impl Session {
     /// How others wake this connection.
     pub fn signal(&self) -> &Arc<Signal> {
         self.outbox.signal()
+    }
+
+    /// Whether a refused client will be told.
+    pub fn tells_refusal(&self) -> bool {
+        self.refusal.is_some()
     }
 
     /// For the log: who this is.

@@ -16,6 +16,7 @@ use crate::model::expiration;
 use crate::model::message::Message;
 use crate::queue::item::OutItem;
 use crate::queue::{Published, Queue};
+use crate::routing::kind::ExchangeKind;
 use crate::vhost::Exchange;
 
 const BASIC: u16 = 60;
@@ -155,6 +156,11 @@ impl Session {
                 without_bcc = without_header(message.properties, b"BCC");
             }
         }
+        if exchange.kind() == ExchangeKind::Topic && self.grants()?.limits_topics() {
+            for key in &keys {
+                self.grants()?.check_topic(Permission::Write, exchange_name, key)?;
+            }
+        }
         let exchange_version = exchange.version();
         let mut found = Vec::new();
         let info = vhost.route(&exchange, &keys, headers, &mut found);
@@ -194,7 +200,11 @@ impl Session {
         if !holds {
             return Ok(None);
         }
-        self.grants()?.check(Permission::Write, Resource::Exchange(route.exchange.name()))?;
+        let grants = self.grants()?;
+        grants.check(Permission::Write, Resource::Exchange(route.exchange.name()))?;
+        if route.exchange.kind() == ExchangeKind::Topic && grants.limits_topics() {
+            grants.check_topic(Permission::Write, route.exchange.name(), &shortstrs(address).1)?;
+        }
         Ok(Some(route.queues.clone()))
     }
 
