@@ -1,5 +1,8 @@
 //! The broker as a value: what all its connections share. Several can live in one process.
 
+mod connections;
+mod operations;
+
 use std::collections::HashMap as StdMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -7,15 +10,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::{Mutex, RwLock};
-use storage::{Lsn, Store};
-use tokio::sync::watch;
+use storage::Store;
 
 use crate::auth::AuthStore;
 use crate::config::Settings;
 use crate::model::ConnectionId;
+use crate::model::limits::NodeLimits;
+use crate::policy::GlobalParameters;
 use crate::queue::consumers::ConsumerId;
 use crate::queue::signal::{self, Signal};
-use crate::vhost::Vhost;
+use crate::vhost::{NodeQueues, Vhost};
+use connections::Connections;
+
+pub(crate) use connections::{ChannelLimit, ConnectionLimit, Usage};
 
 /// Bodies that have not come whole may hold this many messages of the largest size per connection …
 const PARTIAL_MESSAGES_MAX: usize = 2;
@@ -33,10 +40,15 @@ pub struct Broker {
     /// What the broker calls itself to clients.
     pub node_name: String,
     vhosts: RwLock<StdMap<Arc<str>, Arc<Vhost>>>,
+    /// Queues of all virtual hosts.
+    queues: Arc<NodeQueues>,
+    global_parameters: RwLock<GlobalParameters>,
     next_connection: AtomicU64,
     next_consumer: AtomicU64,
-    connections: Mutex<StdMap<ConnectionId, Arc<Signal>>>,
-    connection_count: watch::Sender<usize>,
+    connections: Connections,
+    node_limits: RwLock<NodeLimits>,
+    /// Held while virtual hosts, or what belongs to one by its name, come and go.
+    operations: Mutex<()>,
     stopping: AtomicBool,
     partial_bytes: AtomicUsize,
 }
@@ -55,19 +67,33 @@ impl Broker {
     pub fn new(settings: Settings, store: Arc<Store>, auth: Arc<AuthStore>, vhosts: Vec<Arc<Vhost>>) -> Self {
         let host = rustix::system::uname();
         let node_name = format!("warren@{}", host.nodename().to_string_lossy());
+        let queues = Arc::<NodeQueues>::default();
+        for vhost in &vhosts {
+            vhost.count_queues_in(&queues);
+        }
         Self {
             settings,
             store,
             auth,
             node_name,
             vhosts: RwLock::new(vhosts.into_iter().map(|vhost| (Arc::clone(vhost.name()), vhost)).collect()),
+            queues,
+            global_parameters: RwLock::default(),
             next_connection: AtomicU64::new(1),
             next_consumer: AtomicU64::new(1),
-            connections: Mutex::default(),
-            connection_count: watch::Sender::new(0),
+            connections: Connections::new(),
+            node_limits: RwLock::default(),
+            operations: Mutex::default(),
             stopping: AtomicBool::new(false),
             partial_bytes: AtomicUsize::new(0),
         }
+    }
+
+    /// With the parameters of the whole broker that were found at start.
+    #[must_use]
+    pub fn with_global_parameters(self, parameters: GlobalParameters) -> Self {
+        *self.global_parameters.write() = parameters;
+        self
     }
 
     /// A virtual host by name.
@@ -78,17 +104,6 @@ impl Broker {
     /// All virtual hosts.
     pub fn vhosts(&self) -> Vec<Arc<Vhost>> {
         self.vhosts.read().values().cloned().collect()
-    }
-
-    /// Creates a virtual host that does not exist yet; returns where it is durable.
-    pub fn create_vhost(&self, name: &str) -> Lsn {
-        let mut vhosts = self.vhosts.write();
-        if vhosts.contains_key(name) {
-            return Lsn(0);
-        }
-        let (vhost, lsn) = Vhost::create(name, Arc::clone(&self.store));
-        vhosts.insert(Arc::clone(vhost.name()), vhost);
-        lsn
     }
 
     pub(crate) fn new_connection_id(&self) -> ConnectionId {
@@ -105,10 +120,7 @@ impl Broker {
     }
 
     pub(crate) fn remember_connection(&self, id: ConnectionId, signal: &Arc<Signal>) {
-        let mut connections = self.connections.lock();
-        connections.insert(id, Arc::clone(signal));
-        self.connection_count.send_replace(connections.len());
-        drop(connections);
+        self.connections.add(id, signal);
         // One that came while the broker was already telling the others.
         if self.stopping.load(Ordering::Acquire) {
             signal.raise(signal::CLOSE);
@@ -116,18 +128,14 @@ impl Broker {
     }
 
     pub(crate) fn forget_connection(&self, id: ConnectionId) {
-        let mut connections = self.connections.lock();
-        connections.remove(&id);
-        self.connection_count.send_replace(connections.len());
+        self.connections.remove(id);
     }
 
     /// Closes all connections with 320 and waits until they are gone.
     pub async fn close_connections(&self) {
         self.stopping.store(true, Ordering::Release);
-        for signal in self.connections.lock().values() {
-            signal.raise(signal::CLOSE);
-        }
-        let mut count = self.connection_count.subscribe();
+        self.connections.shut_down();
+        let mut count = self.connections.subscribe();
         // The sender lives as long as the broker does.
         let _ = count.wait_for(|count| *count == 0).await;
     }

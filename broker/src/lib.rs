@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod model;
 pub mod net;
+pub mod policy;
 pub mod queue;
 pub mod routing;
 pub mod session;

@@ -228,6 +228,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             session.force_close("broker forced connection closure with reason 'shutdown'");
             session.finish_batch();
         }
+        if flags & signal::FORCED != 0 {
+            session.on_forced();
+            session.finish_batch();
+        }
         if flags & signal::DURABLE != 0 {
             session.on_durable();
         }

@@ -13,6 +13,9 @@ pub const DURABLE: u8 = 2;
 /// The broker is stopping, or an operator closes the connection.
 pub const CLOSE: u8 = 4;
 
+/// Somebody wants this one connection closed; the broker knows why.
+pub const FORCED: u8 = 64;
+
 /// Wakes one connection's task.
 #[derive(Default)]
 pub struct Signal {

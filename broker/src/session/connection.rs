@@ -103,6 +103,13 @@ impl Session {
         self.phase = if error.stream_lost { Phase::Deaf } else { Phase::Closing };
     }
 
+    /// An operator closes the connection, or what it was open on is gone: the broker knows why.
+    pub fn on_forced(&mut self) {
+        if let Some(reason) = self.broker.close_reason(self.id) {
+            self.force_close(&reason);
+        }
+    }
+
     /// The broker stops, or an operator closes the connection.
     pub fn force_close(&mut self, reason: &str) {
         self.fail(&AmqpError::new(ReplyCode::ConnectionForced, reason));

@@ -9,6 +9,7 @@ use protocol::{AmqpError, FRAME_MIN_SIZE, ReplyCode, parse_amqplain, parse_plain
 
 use super::{Phase, Session};
 use crate::auth::{AuthFailure, Grants, LogLine, UserInfo};
+use crate::broker::ConnectionLimit;
 
 /// Announced in this order, as RabbitMQ does.
 const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
@@ -172,9 +173,20 @@ impl Session {
         let refuse = |text: std::fmt::Arguments<'_>| Err(AmqpError::new(ReplyCode::NotAllowed, text).at(10, 40));
         let name = open.virtual_host.as_str();
         let user = Arc::clone(self.user()?);
+        if let Some(limit) = self.broker.node_connection_limit() {
+            return refuse(format_args!("{}", connection_limit(ConnectionLimit::Node(limit), name, &user.name)));
+        }
         let Some(vhost) = self.broker.vhost(name) else {
             return refuse(format_args!("vhost {name} not found"));
         };
+        match self.broker.open_connection(self.id, &vhost, &user.name) {
+            Ok(usage) => self.usage = Some(usage),
+            Err(limit) => return refuse(format_args!("{}", connection_limit(limit, name, &user.name))),
+        }
+        // Deleted after it was found: whoever deletes it may have looked for its connections before we were one.
+        if vhost.is_deleted() {
+            return refuse(format_args!("vhost {name} not found"));
+        }
         if !self.broker.auth.vhost_access(&user.name, name) {
             return refuse(format_args!("access to vhost '{name}' refused for user '{}'", user.name));
         }
@@ -184,6 +196,19 @@ impl Session {
         self.phase = Phase::Running;
         self.reply(0, &AMQPClass::Connection(connection::AMQPMethod::OpenOk(connection::OpenOk {})));
         Ok(())
+    }
+}
+
+/// RabbitMQ's words for a connection too many.
+fn connection_limit(limit: ConnectionLimit, vhost: &str, user: &str) -> String {
+    match limit {
+        ConnectionLimit::Node(n) => format!("connection refused: node connection limit ({n}) is reached"),
+        ConnectionLimit::Vhost(n) => {
+            format!("access to vhost '{vhost}' refused for user '{user}': connection limit ({n}) is reached")
+        }
+        ConnectionLimit::User(n) => {
+            format!("connection refused for user '{user}': user connection limit ({n}) is reached")
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use self::channel::{Channel, Mode};
 use self::consume::SlotInfo;
 use self::tx::PendingCommit;
 use crate::auth::{Grants, UserInfo};
-use crate::broker::Broker;
+use crate::broker::{Broker, Usage};
 use crate::config;
 use crate::model::ConnectionId;
 use crate::queue::credit::Resume;
@@ -108,6 +108,10 @@ pub struct Session {
     user: Option<Arc<UserInfo>>,
     vhost: Option<Arc<Vhost>>,
     grants: Option<Grants>,
+    /// What the user has open, once the connection counts.
+    usage: Option<Arc<Usage>>,
+    /// Channels of this connection that count.
+    open_channels: usize,
     /// What the client of a refused login is told once its time is over.
     refusal: Option<AmqpError>,
     /// The channel that was used last; all others are in `channels`. Most connections use one.
@@ -146,6 +150,8 @@ impl Session {
             user: None,
             vhost: None,
             grants: None,
+            usage: None,
+            open_channels: 0,
             refusal: None,
             current: None,
             channels: HashMap::new(),

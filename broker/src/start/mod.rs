@@ -136,7 +136,8 @@ fn open(settings: Settings) -> anyhow::Result<(Arc<Broker>, Recovered)> {
     }
     let pairs = recovery.other.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     let auth = AuthStore::open(Arc::clone(&store) as _, &settings.auth, pairs)?;
-    let broker = Arc::new(Broker::new(settings, store, Arc::new(auth), recovery.vhosts));
+    let broker = Broker::new(settings, store, Arc::new(auth), recovery.vhosts);
+    let broker = Arc::new(broker.with_global_parameters(recovery.global_parameters));
     let recovered =
         Recovered { queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(), messages: stored_messages };
     let lsn = prepare(&broker)?;

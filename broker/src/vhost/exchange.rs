@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use storage::QueueId;
 
 use crate::model::arguments::{Arguments, string};
+use crate::policy::Effective;
 use crate::queue::Queue;
 use crate::routing::binding::BindingKey;
 use crate::routing::kind::ExchangeKind;
@@ -39,6 +40,7 @@ pub struct Exchange {
     id: u64,
     spec: ExchangeSpec,
     alternate: Option<Arc<str>>,
+    policy: RwLock<Arc<Effective>>,
     table: RwLock<Table<Destination>>,
     version: AtomicU64,
     deleted: AtomicBool,
@@ -51,6 +53,7 @@ impl Exchange {
             id,
             table: RwLock::new(Table::new(spec.kind)),
             alternate,
+            policy: RwLock::default(),
             spec,
             version: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
@@ -92,9 +95,19 @@ impl Exchange {
         &self.spec
     }
 
-    /// Where messages go that lead nowhere from here.
-    pub fn alternate(&self) -> Option<&Arc<str>> {
-        self.alternate.as_ref()
+    /// Where messages go that lead nowhere from here: by its argument, otherwise by its policy.
+    pub fn alternate(&self) -> Option<Arc<str>> {
+        let by_policy = || self.policy.read().definition.text(ALTERNATE_EXCHANGE).map(Arc::from);
+        self.alternate.clone().or_else(by_policy)
+    }
+
+    /// The policy that holds for it.
+    pub fn policy(&self) -> Arc<Effective> {
+        Arc::clone(&self.policy.read())
+    }
+
+    pub(super) fn set_policy(&self, policy: Arc<Effective>) {
+        *self.policy.write() = policy;
     }
 
     /// Whether it is the one without a name, which routes by queue name.

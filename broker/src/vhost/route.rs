@@ -74,7 +74,7 @@ impl Vhost {
             info.by_headers |= exchange.kind() == ExchangeKind::Headers;
             if !hit && let Some(alternate) = exchange.alternate() {
                 info.simple = false;
-                if let Some(alternate) = self.exchange(alternate)
+                if let Some(alternate) = self.exchange(&alternate)
                     && visited.insert(alternate.id())
                 {
                     pending.push(alternate);

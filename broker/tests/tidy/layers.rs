@@ -3,21 +3,26 @@
 use crate::tree::{File, assert_none, files};
 
 /// The modules of the broker, each with those that it may name beside itself.
-const BROKER: [(&str, &[&str]); 12] = [
+const BROKER: [(&str, &[&str]); 13] = [
     ("config", &[]),
     ("model", &["config"]),
     ("routing", &["config", "model"]),
     ("queue", &["config", "model", "routing"]),
-    ("vhost", &["config", "model", "routing", "queue"]),
+    // Beside the chain: values and what becomes of them. The vhost holds them.
+    ("policy", &["config", "model"]),
+    ("vhost", &["config", "model", "routing", "policy", "queue"]),
     // Beside the chain: the vhost asks for rights through a trait of the model and does not know who answers.
     ("auth", &["config", "model"]),
-    ("broker", &["config", "model", "routing", "queue", "vhost", "auth"]),
-    ("session", &["config", "model", "routing", "queue", "vhost", "auth", "broker"]),
-    ("net", &["config", "model", "routing", "queue", "vhost", "auth", "broker", "session"]),
+    ("broker", &["config", "model", "routing", "policy", "queue", "vhost", "auth"]),
+    ("session", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker"]),
+    ("net", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker", "session"]),
     // A client of any broker: it shares the protocol crate with this one and nothing else.
     ("bench", &[]),
     ("cli", &["config", "bench"]),
-    ("start", &["config", "model", "routing", "queue", "vhost", "auth", "broker", "session", "net", "bench", "cli"]),
+    (
+        "start",
+        &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker", "session", "net", "bench", "cli"],
+    ),
 ];
 
 /// What a crate must never name, in its sources or among its dependencies.

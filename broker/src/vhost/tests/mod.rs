@@ -4,9 +4,11 @@ mod access;
 mod auto_delete;
 mod bindings;
 mod exchanges;
+mod policies;
 mod queues;
 mod recovery;
 mod routing;
+mod settings;
 
 use std::sync::Arc;
 
