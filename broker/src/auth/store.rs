@@ -43,7 +43,7 @@ pub struct AuthStore {
     state: RwLock<State>,
     /// Changes with the state. Readers take it before they read the state, so what they keep is never newer than they think.
     version: AtomicU64,
-    pub(super) loopback_users: Vec<String>,
+    pub(super) loopback_users: RwLock<Vec<String>>,
     pub(super) anonymous_user: Option<String>,
     pub(super) refusals: LogLimit,
 }
@@ -105,7 +105,7 @@ impl AuthStore {
             journal,
             state: RwLock::new(state),
             version: AtomicU64::new(1),
-            loopback_users: settings.loopback_users.clone(),
+            loopback_users: RwLock::new(settings.loopback_users.clone()),
             anonymous_user: settings.anonymous_user.clone(),
             refusals: LogLimit::default(),
         })
@@ -114,6 +114,16 @@ impl AuthStore {
     /// Whether there is no user at all.
     pub fn is_empty(&self) -> bool {
         self.state.read().users.is_empty()
+    }
+
+    /// Users who may connect from this machine only.
+    pub fn loopback_users(&self) -> Vec<String> {
+        self.loopback_users.read().clone()
+    }
+
+    /// Replaces the users who may connect from this machine only, until the broker restarts. Connections that are open stay.
+    pub fn set_loopback_users(&self, users: Vec<String>) {
+        *self.loopback_users.write() = users;
     }
 
     /// The user of that name.

@@ -1,10 +1,8 @@
 //! Topic permissions: which keys a user may publish to a topic exchange and bind to it.
 
-use regex::Regex;
-
 use super::patterns::PatternError;
 use crate::model::access::Permission;
-use crate::model::pattern::compile;
+use crate::model::pattern::Pattern;
 
 /// The variables that a pattern may have. The last one belongs to MQTT: over AMQP nobody has one, and it stays as it is.
 const USERNAME: &str = "{username}";
@@ -23,7 +21,7 @@ pub struct TopicPermission {
 struct TopicPattern {
     text: String,
     /// `None`: it has variables and is compiled for a user.
-    regex: Option<Regex>,
+    regex: Option<Pattern>,
 }
 
 impl TopicPermission {
@@ -57,8 +55,9 @@ impl TopicPermission {
 
 impl TopicPattern {
     fn new(field: &'static str, text: &str) -> Result<Self, PatternError> {
-        let check =
-            |text: &str| compile(text).map_err(|problem| PatternError { field, pattern: text.to_owned(), problem });
+        let check = |text: &str| {
+            Pattern::new(text).map_err(|problem| PatternError { field, pattern: text.to_owned(), problem })
+        };
         if has_variables(text) {
             check(&fill_in(text, "user", "vhost"))?;
             return Ok(Self { text: text.to_owned(), regex: None });
@@ -67,10 +66,10 @@ impl TopicPattern {
     }
 
     /// `None` when the names make the expression too large: it matches nothing then.
-    fn for_user(&self, user: &str, vhost: &str) -> Option<Regex> {
+    fn for_user(&self, user: &str, vhost: &str) -> Option<Pattern> {
         match &self.regex {
             Some(regex) => Some(regex.clone()),
-            None => compile(&fill_in(&self.text, user, vhost)).ok(),
+            None => Pattern::new(&fill_in(&self.text, user, vhost)).ok(),
         }
     }
 }
@@ -78,8 +77,8 @@ impl TopicPattern {
 /// A topic permission of one user in one vhost.
 #[derive(Debug)]
 pub(super) struct TopicMatcher {
-    write: Option<Regex>,
-    read: Option<Regex>,
+    write: Option<Pattern>,
+    read: Option<Pattern>,
 }
 
 impl TopicMatcher {

@@ -59,7 +59,10 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>
     let mut connection = Connection::new(broker, socket, peer);
     let end = std::future::poll_fn(|context| connection.poll(context)).await;
     let had_session = connection.session.is_some();
+    let was_refused = connection.session.as_ref().is_some_and(|session| session.phase() == Phase::Refused);
     match end {
+        // Its refusal is in the log already, or was counted.
+        _ if was_refused => tracing::debug!(%peer, "closed after a refused login"),
         // A port scan or a health check is nothing to write home about.
         Ok(_) if !had_session => tracing::debug!(%peer, "closed before the handshake"),
         Ok(End::Orderly) => tracing::debug!(%peer, "connection closed"),

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use regex::Regex;
 use serde_json::{Map, Number, Value};
 
 use super::definition::Definition;
 use crate::model::erlang_term::Term;
 use crate::model::operation::{OperationError, check_name};
-use crate::model::pattern::compile;
+use crate::model::pattern::Pattern;
 
 /// Who set a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,7 +114,7 @@ pub struct PolicyRequest<'a> {
 pub struct Policy {
     name: Arc<str>,
     pattern: Box<str>,
-    regex: Regex,
+    expression: Pattern,
     priority: Number,
     apply_to: ApplyTo,
     definition: Definition,
@@ -139,24 +138,24 @@ impl Policy {
                 )
             }),
         };
-        let regex = compile(request.pattern)
+        let expression = Pattern::new(request.pattern)
             .map_err(|problem| format!("pattern should be regular expression but is invalid: {problem}"));
         let priority = match request.priority {
             None => Ok(Number::from(0)),
             Some(Value::Number(number)) => Ok(number.clone()),
             Some(other) => Err(format!("priority should be a number, actually was {}", Term(other))),
         };
-        match (definition, apply_to, regex, priority) {
-            (Ok(definition), Ok(apply_to), Ok(regex), Ok(priority)) => Ok(Self {
+        match (definition, apply_to, expression, priority) {
+            (Ok(definition), Ok(apply_to), Ok(expression), Ok(priority)) => Ok(Self {
                 name: request.name.into(),
                 pattern: request.pattern.into(),
-                regex,
+                expression,
                 priority,
                 apply_to,
                 definition,
             }),
-            (definition, apply_to, regex, priority) => {
-                let problems = [definition.err(), apply_to.err(), regex.err(), priority.err()];
+            (definition, apply_to, expression, priority) => {
+                let problems = [definition.err(), apply_to.err(), expression.err(), priority.err()];
                 let problems: Vec<String> = problems.into_iter().flatten().collect();
                 Err(OperationError::NotValidated(problems.join("\n")))
             }
@@ -190,7 +189,7 @@ impl Policy {
 
     /// Whether it may hold for an object.
     pub fn matches(&self, kind: ObjectKind, name: &str) -> bool {
-        self.apply_to.covers(kind) && self.definition.suits(kind) && self.regex.is_match(name)
+        self.apply_to.covers(kind) && self.definition.suits(kind) && self.expression.is_match(name)
     }
 
     fn rank(&self) -> f64 {

@@ -92,6 +92,11 @@ impl Session {
             return;
         }
         tracing::info!(connection = self.id.0, peer = %self.peer, who = %self.describe(), %error, "connection closed");
+        self.close_with(error);
+    }
+
+    /// As [`Session::fail`], for what is in the log already.
+    pub(super) fn close_with(&mut self, error: &AmqpError) {
         self.end();
         let close = connection::Close {
             reply_code: error.code.as_u16(),

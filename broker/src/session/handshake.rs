@@ -109,8 +109,7 @@ impl Session {
         let Some(error) = self.refusal.take() else {
             return false;
         };
-        self.phase = Phase::Starting;
-        self.fail(&error);
+        self.close_with(&error);
         true
     }
 

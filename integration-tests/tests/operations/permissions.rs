@@ -58,6 +58,11 @@ fn a_topic_permission_limits_the_keys_that_are_published() {
     let properties = Bytes::new().short(1 << 13).table(cc).done();
     raw.publish(1, ("topics", "ann.x"), 0, &properties, b"x");
     expect_refusal(&mut raw, "write", "other.y", PUBLISH);
+    // And come before a wrong user-id, as in RabbitMQ.
+    let cc = Bytes::new().field("CC", b'A').longstr(Bytes::new().octet(b'S').longstr("other.z").done()).done();
+    let properties = Bytes::new().short(1 << 13 | 1 << 4).table(cc).shortstr("somebody").done();
+    raw.publish(1, ("topics", "ann.x"), 0, &properties, b"x");
+    expect_refusal(&mut raw, "write", "other.z", PUBLISH);
     // Without the permission everything is allowed again.
     node.broker.auth.delete_topic_permission("ann", "/", Some("topics")).unwrap();
     publish(&mut raw, "other.x");

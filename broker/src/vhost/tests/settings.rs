@@ -97,6 +97,31 @@ fn text_value(value: &str) -> AMQPValue {
     text(value)
 }
 
+/// The log entry of this deletion is larger than a segment of the log.
+#[test]
+fn a_large_one_is_deleted_as_a_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = || {
+        let mut options = Options::new(directory.path());
+        options.segment_bytes = 64 * 1024;
+        options
+    };
+    let (store, _) = Store::open(options()).unwrap();
+    let (vhost, _) = Vhost::create("v", store.clone());
+    for i in 0..2_000 {
+        let name = format!("queue-with-a-name-of-its-own-{i}");
+        vhost.declare_queue(&Unrestricted, QueueRequest { durable: true, ..queue(&name) }).map(|_| ()).unwrap();
+    }
+    let changes = vhost.take_for_delete().unwrap();
+    store.change_topology(changes);
+    drop(vhost);
+    store.close(Vec::new()).unwrap();
+    drop(store);
+    let (store, found) = Store::open(options()).unwrap();
+    assert_eq!((found.topology.len(), found.damage.len()), (0, 0));
+    store.close(Vec::new()).unwrap();
+}
+
 #[test]
 fn deleting_takes_everything_and_refuses_what_comes_later() {
     let fixture = Fixture::new();
