@@ -78,11 +78,8 @@ fn find_outside(text: &str, wanted: char) -> Option<usize> {
             }
             // The first character of a class is in it, whatever it is.
             ']' if in_class && at > class_start => in_class = false,
-            _ if in_class => {
-                if c == '^' && at == class_start {
-                    class_start += 1;
-                }
-            }
+            '^' if in_class && at == class_start => class_start += 1,
+            _ if in_class => {}
             '[' => {
                 in_class = true;
                 class_start = at + 1;
