@@ -54,6 +54,7 @@ impl Vhost {
             let queue_name = strip_line_breaks(request.queue);
             let source_name = strip_line_breaks(request.exchange);
             check_queue_binding(access, &queue_name, &source_name)?;
+            self.check_topic(access, &source_name, request.key)?;
             let mut topology = self.topology.lock();
             let source = self.existing_exchange(&source_name)?;
             let queue = self
@@ -74,6 +75,7 @@ impl Vhost {
             let queue_name = strip_line_breaks(request.queue);
             let source_name = strip_line_breaks(request.exchange);
             check_queue_binding(access, &queue_name, &source_name)?;
+            self.check_topic(access, &source_name, request.key)?;
             let mut topology = self.topology.lock();
             let (Some(source), Some(queue)) = (self.exchange(&source_name), self.queue(&queue_name)) else {
                 return Ok(self.logged());
@@ -97,6 +99,7 @@ impl Vhost {
             let destination_name = strip_line_breaks(request.destination);
             let source_name = strip_line_breaks(request.source);
             check_exchange_binding(access, &destination_name, &source_name)?;
+            self.check_topic(access, &source_name, request.key)?;
             let mut topology = self.topology.lock();
             let source = self.existing_exchange(&source_name)?;
             let destination = self.existing_exchange(&destination_name)?;
@@ -114,6 +117,7 @@ impl Vhost {
             let destination_name = strip_line_breaks(request.destination);
             let source_name = strip_line_breaks(request.source);
             check_exchange_binding(access, &destination_name, &source_name)?;
+            self.check_topic(access, &source_name, request.key)?;
             let mut topology = self.topology.lock();
             let (Some(source), Some(destination)) = (self.exchange(&source_name), self.exchange(&destination_name))
             else {
@@ -123,6 +127,16 @@ impl Vhost {
             Ok(self.unbind(&mut topology, &source, &destination, request.key, request.arguments))
         };
         unbind().map_err(|error: AmqpError| error.at(40, 40))
+    }
+
+    /// Keys bound to a topic exchange are subject to topic permissions.
+    fn check_topic(&self, access: &dyn Access, source: &str, key: &str) -> Result<(), AmqpError> {
+        match self.exchange(source) {
+            Some(exchange) if exchange.kind() == ExchangeKind::Topic => {
+                access.check_topic(Permission::Read, source, key)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn existing_exchange(&self, name: &str) -> Result<Arc<Exchange>, AmqpError> {

@@ -10,6 +10,7 @@ use protocol::error::AmqpError;
 use storage::QueueId;
 
 use crate::model::arguments::{Arguments, string};
+use crate::policy::Effective;
 use crate::queue::Queue;
 use crate::routing::binding::BindingKey;
 use crate::routing::hash_on::HashOn;
@@ -54,6 +55,7 @@ pub struct Exchange {
     spec: ExchangeSpec,
     alternate: Option<Arc<str>>,
     hash_on: HashOn,
+    policy: RwLock<Arc<Effective>>,
     table: RwLock<Table<Destination>>,
     version: AtomicU64,
     deleted: AtomicBool,
@@ -68,6 +70,7 @@ impl Exchange {
             table: RwLock::new(Table::new(spec.kind)),
             alternate,
             hash_on,
+            policy: RwLock::default(),
             spec,
             version: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
@@ -109,9 +112,19 @@ impl Exchange {
         &self.spec
     }
 
-    /// Where messages go that lead nowhere from here.
-    pub fn alternate(&self) -> Option<&Arc<str>> {
-        self.alternate.as_ref()
+    /// Where messages go that lead nowhere from here: by its argument, otherwise by its policy.
+    pub fn alternate(&self) -> Option<Arc<str>> {
+        let by_policy = || self.policy.read().definition.text(ALTERNATE_EXCHANGE).map(Arc::from);
+        self.alternate.clone().or_else(by_policy)
+    }
+
+    /// The policy that holds for it.
+    pub fn policy(&self) -> Arc<Effective> {
+        Arc::clone(&self.policy.read())
+    }
+
+    pub(super) fn set_policy(&self, policy: Arc<Effective>) {
+        *self.policy.write() = policy;
     }
 
     /// What it hashes of a message, if it is a consistent hash exchange.

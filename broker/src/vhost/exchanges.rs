@@ -52,6 +52,7 @@ impl Vhost {
         check_not_default(&name)?;
         access.check(Permission::Configure, Resource::Exchange(&name))?;
         let mut topology = self.topology.lock();
+        self.check_not_deleted(&topology)?;
         if let Some(existing) = self.exchange(&name) {
             self.check_exchange_equivalence(&existing, kind, &request)?;
             return Ok(if existing.durable() { self.logged() } else { Lsn(0) });
@@ -80,6 +81,7 @@ impl Vhost {
 
     /// Makes an exchange known.
     pub(super) fn add_exchange(&self, exchange: Arc<Exchange>) {
+        self.give_policy(&exchange);
         self.exchanges.insert(exchange.name().clone(), exchange.clone());
         // After it can be found: it may be an alternate that others have been waiting for.
         exchange.bump(&self.version);

@@ -77,7 +77,7 @@ impl Vhost {
             info.by_message |= depends_on_message(&exchange);
             if !hit && let Some(alternate) = exchange.alternate() {
                 info.simple = false;
-                if let Some(alternate) = self.exchange(alternate)
+                if let Some(alternate) = self.exchange(&alternate)
                     && visited.insert(alternate.id())
                 {
                     pending.push(alternate);

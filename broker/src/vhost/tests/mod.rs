@@ -5,9 +5,11 @@ mod auto_delete;
 mod bindings;
 mod exchanges;
 mod picking;
+mod policies;
 mod queues;
 mod recovery;
 mod routing;
+mod settings;
 
 use std::sync::Arc;
 

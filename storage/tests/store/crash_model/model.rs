@@ -199,13 +199,7 @@ impl Model {
 /// Which ops may have waited, and which were still waiting for a large file when the store ended: those that could, and whose
 /// effects are not there. What comes into the same queue before a large message is confirmed waits too, and a transaction
 /// for what it takes away. Nothing of a queue comes before what is still waiting there.
-fn late(
-    history: &[Appended],
-    ops: &[&Op],
-    confirmed: usize,
-    found: &State,
-    large: usize,
-) -> (Vec<bool>, Vec<bool>) {
+fn late(history: &[Appended], ops: &[&Op], confirmed: usize, found: &State, large: usize) -> (Vec<bool>, Vec<bool>) {
     let mut waiting: BTreeMap<(QueueId, Seq), usize> = BTreeMap::new();
     let mut may_wait = vec![false; ops.len()];
     for (at, Appended { op, confirmed, .. }) in history.iter().enumerate() {
