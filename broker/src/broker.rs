@@ -1,8 +1,10 @@
 //! The broker as a value: what all its connections share. Several can live in one process.
 
 mod alarms;
+mod connections;
 mod machine;
 mod memory;
+mod operations;
 
 use std::collections::HashMap as StdMap;
 use std::sync::Arc;
@@ -12,18 +14,22 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
-use storage::{Lsn, Store};
-use tokio::sync::watch;
+use storage::Store;
 
 use crate::auth::AuthStore;
 use crate::config::Settings;
 use crate::model::ConnectionId;
 use crate::model::clock::Clock;
+use crate::model::limits::NodeLimits;
 use crate::model::memory::{Memory, Owner};
+use crate::policy::GlobalParameters;
 use crate::queue::Services;
 use crate::queue::consumers::ConsumerId;
 use crate::queue::signal::{self, Signal};
-use crate::vhost::Vhost;
+use crate::vhost::{NodeQueues, Vhost};
+use connections::Connections;
+
+pub(crate) use connections::{ChannelLimit, ConnectionLimit, Usage};
 
 pub use alarms::{Active, Alarm};
 pub use memory::MemoryUse;
@@ -48,10 +54,15 @@ pub struct Broker {
     /// What its start found; nothing until the one who starts it says so.
     pub recovery: Recovery,
     vhosts: RwLock<StdMap<Arc<str>, Arc<Vhost>>>,
+    /// Queues of all virtual hosts.
+    queues: Arc<NodeQueues>,
+    global_parameters: RwLock<GlobalParameters>,
     next_connection: AtomicU64,
     next_consumer: AtomicU64,
-    connections: Mutex<StdMap<ConnectionId, Arc<Signal>>>,
-    connection_count: watch::Sender<usize>,
+    connections: Connections,
+    node_limits: RwLock<NodeLimits>,
+    /// Held while virtual hosts, or what belongs to one by its name, come and go.
+    operations: Mutex<()>,
     stopping: AtomicBool,
     /// Who holds how much memory.
     pub(crate) memory: Arc<Memory>,
@@ -89,6 +100,10 @@ impl Broker {
         let memory = Arc::clone(&services.memory);
         memory.set_limit(memory::limit(settings.memory.high_watermark));
         let node_name = format!("warren@{}", host.nodename().to_string_lossy());
+        let queues = Arc::<NodeQueues>::default();
+        for vhost in &vhosts {
+            vhost.count_queues_in(&queues);
+        }
         Self {
             settings,
             store: Arc::clone(&services.store),
@@ -97,10 +112,13 @@ impl Broker {
             node_name,
             recovery: Recovery::default(),
             vhosts: RwLock::new(vhosts.into_iter().map(|vhost| (Arc::clone(vhost.name()), vhost)).collect()),
+            queues,
+            global_parameters: RwLock::default(),
             next_connection: AtomicU64::new(1),
             next_consumer: AtomicU64::new(1),
-            connections: Mutex::default(),
-            connection_count: watch::Sender::new(0),
+            connections: Connections::new(),
+            node_limits: RwLock::default(),
+            operations: Mutex::default(),
             stopping: AtomicBool::new(false),
             memory,
             alarms: alarms::Alarms::default(),
@@ -112,6 +130,13 @@ impl Broker {
         self.services.timers.clock()
     }
 
+    /// With the parameters of the whole broker that were found at start.
+    #[must_use]
+    pub fn with_global_parameters(self, parameters: GlobalParameters) -> Self {
+        *self.global_parameters.write() = parameters;
+        self
+    }
+
     /// A virtual host by name.
     pub fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {
         self.vhosts.read().get(name).cloned()
@@ -120,17 +145,6 @@ impl Broker {
     /// All virtual hosts.
     pub fn vhosts(&self) -> Vec<Arc<Vhost>> {
         self.vhosts.read().values().cloned().collect()
-    }
-
-    /// Creates a virtual host that does not exist yet; returns where it is durable.
-    pub fn create_vhost(&self, name: &str) -> Lsn {
-        let mut vhosts = self.vhosts.write();
-        if vhosts.contains_key(name) {
-            return Lsn(0);
-        }
-        let (vhost, lsn) = Vhost::create(name, self.services.clone());
-        vhosts.insert(Arc::clone(vhost.name()), vhost);
-        lsn
     }
 
     pub(crate) fn new_connection_id(&self) -> ConnectionId {
@@ -147,10 +161,7 @@ impl Broker {
     }
 
     pub(crate) fn remember_connection(&self, id: ConnectionId, signal: &Arc<Signal>) {
-        let mut connections = self.connections.lock();
-        connections.insert(id, Arc::clone(signal));
-        self.connection_count.send_replace(connections.len());
-        drop(connections);
+        self.connections.add(id, signal);
         // One that came while the broker was already telling the others.
         if self.stopping.load(Ordering::Acquire) {
             signal.raise(signal::CLOSE);
@@ -158,29 +169,21 @@ impl Broker {
     }
 
     pub(crate) fn forget_connection(&self, id: ConnectionId) {
-        let mut connections = self.connections.lock();
-        connections.remove(&id);
-        self.connection_count.send_replace(connections.len());
+        self.connections.remove(id);
     }
 
     /// Connections that are open now, those included that have not logged in yet.
     pub fn connection_count(&self) -> usize {
-        *self.connection_count.borrow()
+        *self.connections.subscribe().borrow()
     }
 
     /// Closes all connections with 320 and waits until they are gone.
     pub async fn close_connections(&self) {
         self.stopping.store(true, Ordering::Release);
-        self.raise_all(signal::CLOSE);
-        let mut count = self.connection_count.subscribe();
+        self.connections.raise_all(signal::CLOSE);
+        let mut count = self.connections.subscribe();
         // The sender lives as long as the broker does.
         let _ = count.wait_for(|count| *count == 0).await;
-    }
-
-    fn raise_all(&self, flag: u8) {
-        for signal in self.connections.lock().values() {
-            signal.raise(flag);
-        }
     }
 
     /// Octets of incomplete messages, all connections together.

@@ -14,6 +14,7 @@ pub mod ctl;
 pub mod model;
 pub mod net;
 pub mod offline;
+pub mod policy;
 pub mod queue;
 pub mod routing;
 pub mod session;

@@ -1,34 +1,73 @@
 //! Every kind of binding table against a list of bindings and the rules written down plainly.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 
 use amq_protocol::types::{AMQPValue, DecimalValue, FieldArray};
 use broker::model::arguments::Arguments;
+use broker::routing::fingerprint::Fingerprint;
 use broker::routing::kind::ExchangeKind;
 use broker::routing::table::Table;
+use broker::routing::target::{Identity, Target, TargetKind};
 use proptest::prelude::*;
 use proptest::sample::select;
+
+thread_local! {
+    /// How often queues were compared or hashed.
+    static LOOKS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A queue with a number for a name.
+#[derive(Clone, Debug, Eq, PartialOrd, Ord)]
+struct Queue(String);
+
+impl PartialEq for Queue {
+    fn eq(&self, other: &Self) -> bool {
+        LOOKS.set(LOOKS.get() + 1);
+        self.0 == other.0
+    }
+}
+
+impl Hash for Queue {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        LOOKS.set(LOOKS.get() + 1);
+        self.0.hash(state);
+    }
+}
+
+impl Queue {
+    fn new(number: u32) -> Self {
+        Self(number.to_string())
+    }
+}
+
+impl Target for Queue {
+    fn identity(&self) -> Identity<'_> {
+        Identity { kind: TargetKind::Queue, name: &self.0 }
+    }
+}
 
 /// A list of bindings, searched from the start each time.
 #[derive(Default)]
 struct Model {
-    bindings: Vec<(u8, String, Arguments)>,
+    bindings: Vec<(Queue, String, Arguments)>,
 }
 
 impl Model {
-    fn position(&self, destination: u8, key: &str, arguments: &Arguments) -> Option<usize> {
-        self.bindings.iter().position(|(d, k, a)| *d == destination && k == key && a == arguments)
+    fn position(&self, destination: &Queue, key: &str, arguments: &Arguments) -> Option<usize> {
+        self.bindings.iter().position(|(d, k, a)| d == destination && k == key && a == arguments)
     }
 
-    fn bind(&mut self, destination: u8, key: &str, arguments: &Arguments) -> bool {
+    fn bind(&mut self, destination: &Queue, key: &str, arguments: &Arguments) -> bool {
         let new = self.position(destination, key, arguments).is_none();
         if new {
-            self.bindings.push((destination, key.to_owned(), arguments.clone()));
+            self.bindings.push((destination.clone(), key.to_owned(), arguments.clone()));
         }
         new
     }
 
-    fn unbind(&mut self, destination: u8, key: &str, arguments: &Arguments) -> bool {
+    fn unbind(&mut self, destination: &Queue, key: &str, arguments: &Arguments) -> bool {
         match self.position(destination, key, arguments) {
             Some(at) => {
                 self.bindings.remove(at);
@@ -38,23 +77,24 @@ impl Model {
         }
     }
 
-    fn remove_destination(&mut self, destination: u8) -> usize {
+    fn remove_destination(&mut self, destination: &Queue) -> usize {
         let before = self.bindings.len();
-        self.bindings.retain(|(d, _, _)| *d != destination);
+        self.bindings.retain(|(d, _, _)| d != destination);
         before - self.bindings.len()
     }
 
-    fn route(&self, kind: ExchangeKind, key: &str, headers: &Arguments) -> BTreeSet<u8> {
+    fn route(&self, kind: ExchangeKind, key: &str, headers: &Arguments) -> BTreeSet<Queue> {
         let leads = |binding_key: &str, arguments: &Arguments| match kind {
             ExchangeKind::Direct => binding_key == key,
             ExchangeKind::Fanout => true,
             ExchangeKind::Topic => topic_matches(&words(binding_key), &words(key)),
             ExchangeKind::Headers => headers_match(arguments, headers),
+            _ => false,
         };
         self.bindings
             .iter()
             .filter(|(_, binding_key, arguments)| leads(binding_key, arguments))
-            .map(|(destination, _, _)| *destination)
+            .map(|(destination, _, _)| destination.clone())
             .collect()
     }
 }
@@ -115,9 +155,9 @@ fn same_value(a: &AMQPValue, b: &AMQPValue) -> bool {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Bind(u8, String, Arguments),
-    Unbind(u8, String, Arguments),
-    RemoveDestination(u8),
+    Bind(Queue, String, Arguments),
+    Unbind(Queue, String, Arguments),
+    RemoveDestination(Queue),
     /// Unbinds what was bound at this point, so that removals usually hit.
     UnbindKnown(usize),
 }
@@ -181,13 +221,17 @@ fn collect(pairs: Vec<(&'static str, AMQPValue)>) -> Arguments {
     arguments
 }
 
+fn queue() -> impl Strategy<Value = Queue> {
+    (0..5_u32).prop_map(Queue::new)
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let arguments = || prop_oneof![1 => Just(Arguments::default()), 2 => arguments()];
     prop_oneof![
-        6 => (0..5_u8, key(), arguments()).prop_map(|(d, k, a)| Op::Bind(d, k, a)),
-        1 => (0..5_u8, key(), arguments()).prop_map(|(d, k, a)| Op::Unbind(d, k, a)),
+        6 => (queue(), key(), arguments()).prop_map(|(d, k, a)| Op::Bind(d, k, a)),
+        1 => (queue(), key(), arguments()).prop_map(|(d, k, a)| Op::Unbind(d, k, a)),
         4 => any::<usize>().prop_map(Op::UnbindKnown),
-        1 => (0..5_u8).prop_map(Op::RemoveDestination),
+        1 => queue().prop_map(Op::RemoveDestination),
     ]
 }
 
@@ -197,11 +241,11 @@ fn check(kind: ExchangeKind, ops: &[Op], messages: &[(String, Arguments)]) {
     for op in ops {
         match op {
             Op::Bind(d, k, a) => {
-                let new = model.bind(*d, k, a);
+                let new = model.bind(d, k, a);
                 assert_eq!(table.bind(d, k, a).is_some(), new);
             }
             Op::Unbind(d, k, a) => {
-                let known = model.unbind(*d, k, a);
+                let known = model.unbind(d, k, a);
                 assert_eq!(table.unbind(d, k, a).is_some(), known);
             }
             Op::UnbindKnown(at) => {
@@ -213,17 +257,18 @@ fn check(kind: ExchangeKind, ops: &[Op], messages: &[(String, Arguments)]) {
                 assert!(table.unbind(&d, &k, &a).is_some());
             }
             Op::RemoveDestination(d) => {
-                let removed = model.remove_destination(*d);
+                let removed = model.remove_destination(d);
                 assert_eq!(table.remove_destination(d).len(), removed);
                 assert!(!table.has_destination(d));
             }
         }
         assert_eq!(table.len(), model.bindings.len());
         assert_eq!(table.is_empty(), model.bindings.is_empty());
+        check_picks(kind, &table, &model);
         for (key, headers) in messages {
             let mut reported = Vec::new();
-            table.route(key, Some(&headers.to_wire()), &mut |d| reported.push(*d));
-            let routed: BTreeSet<u8> = reported.iter().copied().collect();
+            table.route(key, Some(&headers.to_wire()), &mut |d| reported.push(d.clone()));
+            let routed: BTreeSet<Queue> = reported.iter().cloned().collect();
             assert_eq!(routed, model.route(kind, key, headers), "{kind:?} {key}");
             if kind.reports_once() {
                 assert_eq!(reported.len(), routed.len());
@@ -231,12 +276,53 @@ fn check(kind: ExchangeKind, ops: &[Op], messages: &[(String, Arguments)]) {
         }
     }
     let mut listed: Vec<_> =
-        table.iter().map(|(d, binding)| (*d, binding.key.to_string(), binding.arguments.to_vec())).collect();
+        table.iter().map(|(d, binding)| (d.clone(), binding.key.to_string(), binding.arguments.to_vec())).collect();
     let mut expected: Vec<_> =
-        model.bindings.iter().map(|(d, key, arguments)| (*d, key.clone(), arguments.to_wire())).collect();
+        model.bindings.iter().map(|(d, key, arguments)| (d.clone(), key.clone(), arguments.to_wire())).collect();
     listed.sort();
     expected.sort();
     assert_eq!(listed, expected);
+}
+
+/// Every number gives what the list says; together they give each binding its share.
+fn check_picks(kind: ExchangeKind, table: &Table<Queue>, model: &Model) {
+    let count = model.bindings.len() as u64;
+    let mut sorted: Vec<&Queue> = model.bindings.iter().map(|(queue, _, _)| queue).collect();
+    sorted.sort();
+    match kind {
+        ExchangeKind::ModulusHash => {
+            for number in 0..2 * count.max(1) {
+                let expected = number.checked_rem(count).and_then(|at| sorted.get(at as usize));
+                assert_eq!(table.pick(number), expected.copied());
+            }
+        }
+        ExchangeKind::Random | ExchangeKind::LocalRandom => {
+            // The middles of as many equal parts of all numbers as there are bindings.
+            let part = u64::MAX.checked_div(count).unwrap_or(0);
+            let mut picked: Vec<&Queue> = (0..count).filter_map(|n| table.pick(n * part + part / 2)).collect();
+            picked.sort();
+            assert_eq!(picked, sorted);
+            assert_eq!(table.pick(u64::MAX).is_some(), count > 0);
+            assert_eq!(table.pick(0).is_some(), count > 0);
+        }
+        ExchangeKind::ConsistentHash => {
+            // Nothing but the set of bindings counts: one that was made in another order places alike.
+            let mut again = Table::new(kind);
+            for (queue, key, arguments) in model.bindings.iter().rev() {
+                again.bind(queue, key, arguments);
+            }
+            for number in 0..50 {
+                let picked = table.pick(hash(number));
+                assert_eq!(picked.is_some(), count > 0);
+                assert_eq!(picked, again.pick(hash(number)));
+            }
+        }
+        _ => assert_eq!(table.pick(0), None),
+    }
+}
+
+fn hash(number: u32) -> u64 {
+    Fingerprint::of(&number.to_be_bytes())
 }
 
 fn messages() -> impl Strategy<Value = Vec<(String, Arguments)>> {
@@ -265,6 +351,58 @@ proptest! {
     }
 
     #[test]
+    fn modulus_hash(ops in prop::collection::vec(op(), 1..40)) {
+        check(ExchangeKind::ModulusHash, &ops, &[]);
+    }
+
+    #[test]
+    fn consistent_hash(ops in prop::collection::vec(op(), 1..40)) {
+        let weight = |key: &str| (key.len() % 4 + 1).to_string();
+        let ops: Vec<Op> = ops
+            .into_iter()
+            .map(|op| match op {
+                Op::Bind(queue, key, arguments) => Op::Bind(queue, weight(&key), arguments),
+                Op::Unbind(queue, key, arguments) => Op::Unbind(queue, weight(&key), arguments),
+                other => other,
+            })
+            .collect();
+        check(ExchangeKind::ConsistentHash, &ops, &[]);
+    }
+
+    #[test]
+    fn consistent_hash_moves_only_what_it_must(
+        weights in prop::collection::vec(0..5_u32, 2..12),
+        changed in any::<prop::sample::Index>(),
+        weight in 0..5_u32,
+    ) {
+        let changed = changed.index(weights.len());
+        let table = |weights: &[u32]| {
+            let mut table = Table::new(ExchangeKind::ConsistentHash);
+            for (number, weight) in (0..).zip(weights).filter(|(_, weight)| **weight > 0) {
+                table.bind(&Queue::new(number), &weight.to_string(), &Arguments::default());
+            }
+            table
+        };
+        let before = table(&weights);
+        let mut other = weights.clone();
+        other[changed] = weight;
+        let after = table(&other);
+        let changed_queue = Queue::new(changed as u32);
+        for number in 0..500 {
+            let (old, new) = (before.pick(hash(number)), after.pick(hash(number)));
+            if old != new {
+                let gained = if weight > weights[changed] { new } else { old };
+                assert_eq!(gained, Some(&changed_queue));
+            }
+        }
+    }
+
+    #[test]
+    fn random(ops in prop::collection::vec(op(), 1..40)) {
+        check(ExchangeKind::Random, &ops, &[]);
+    }
+
+    #[test]
     fn topic_with_long_keys(
         patterns in prop::collection::vec(
             prop::collection::vec(select(vec!["a", "#", "*"]), 1..10), 1..8),
@@ -272,7 +410,7 @@ proptest! {
     ) {
         let ops: Vec<Op> = (0..)
             .zip(patterns)
-            .map(|(d, words)| Op::Bind(d, words.join("."), Arguments::default()))
+            .map(|(d, words)| Op::Bind(Queue::new(d), words.join("."), Arguments::default()))
             .collect();
         check(ExchangeKind::Topic, &ops, &[(key.join("."), Arguments::default())]);
     }
@@ -283,22 +421,23 @@ proptest! {
         arguments in arguments(),
     ) {
         let mut table = Table::new(ExchangeKind::Headers);
-        table.bind(&1, "", &arguments);
+        table.bind(&Queue::new(1), "", &arguments);
         table.route("", Some(&bytes), &mut |_| {});
     }
 }
 
-/// With many bindings everything still works, in time that a test can afford.
+/// With many bindings everything still works, and what is done for one of them does not depend on how many there are.
 #[test]
 fn a_hundred_thousand_bindings() {
     for kind in [ExchangeKind::Direct, ExchangeKind::Fanout, ExchangeKind::Topic, ExchangeKind::Headers] {
         let mut table = Table::new(kind);
+        LOOKS.set(0);
         let arguments =
             |n: u32| collect(vec![("common", AMQPValue::Boolean(true)), ("number", AMQPValue::LongUInt(n))]);
         let key = |n: u32| format!("region{}.*.device{n}.#", n % 10);
         for n in 0..100_000 {
             let headers = if kind == ExchangeKind::Headers { arguments(n) } else { Arguments::default() };
-            assert!(table.bind(&n, &key(n), &headers).is_some());
+            assert!(table.bind(&Queue::new(n), &key(n), &headers).is_some());
         }
         let mut hits = 0;
         for n in (0..100_000).step_by(100) {
@@ -317,8 +456,10 @@ fn a_hundred_thousand_bindings() {
             assert_eq!(hits, 1_000);
         }
         for n in 0..100_000 {
-            assert_eq!(table.remove_destination(&n).len(), 1);
+            assert_eq!(table.remove_destination(&Queue::new(n)).len(), 1);
         }
         assert!(table.is_empty());
+        let looks = LOOKS.get();
+        assert!(looks < 30 * 100_000, "{kind:?}: {looks}");
     }
 }

@@ -62,4 +62,5 @@ pub use handshake::{PROTOCOL_HEADER, check_protocol_header};
 pub use method::{Method, decode_method, method_ids};
 pub use sasl::{parse_amqplain, parse_plain};
 pub use server::{ServerMethod, decode_server_method};
+pub use snippet::ErlangBinary;
 pub use table::{ArrayIter, TableError, TableIter, ValueRef, lookup};

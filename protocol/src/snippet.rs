@@ -31,21 +31,40 @@ impl Display for Pretty<'_> {
             return Numbers(self.0).fmt(f);
         }
         f.write_str("<<\"")?;
-        for &octet in self.0 {
-            match octet {
-                b'"' => f.write_str("\\\"")?,
-                b'\\' => f.write_str("\\\\")?,
-                b'\n' => f.write_str("\\n")?,
-                b'\r' => f.write_str("\\r")?,
-                b'\t' => f.write_str("\\t")?,
-                0x0b => f.write_str("\\v")?,
-                0x08 => f.write_str("\\b")?,
-                0x0c => f.write_str("\\f")?,
-                0x1b => f.write_str("\\e")?,
-                _ => f.write_char(char::from(octet))?,
-            }
-        }
+        self.0.iter().try_for_each(|&octet| write_escaped(f, char::from(octet)))?;
         f.write_str("\">>")
+    }
+}
+
+/// A name as an Erlang binary: as text when all of it is printable, `<<"ab">>` or `<<"a\u{e4}"/utf8>>`, else as octets.
+#[derive(Clone, Copy, Debug)]
+pub struct ErlangBinary<'a>(pub &'a str);
+
+impl Display for ErlangBinary<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let beyond_latin = |c: char| c >= '\u{a0}' && !matches!(c, '\u{fffe}' | '\u{ffff}');
+        let printable = |c: char| u8::try_from(c).is_ok_and(is_printable) || beyond_latin(c);
+        if self.0.is_ascii() || !self.0.chars().all(printable) {
+            return Pretty(self.0.as_bytes()).fmt(f);
+        }
+        f.write_str("<<\"")?;
+        self.0.chars().try_for_each(|c| write_escaped(f, c))?;
+        f.write_str("\"/utf8>>")
+    }
+}
+
+fn write_escaped(f: &mut Formatter<'_>, c: char) -> fmt::Result {
+    match c {
+        '"' => f.write_str("\\\""),
+        '\\' => f.write_str("\\\\"),
+        '\n' => f.write_str("\\n"),
+        '\r' => f.write_str("\\r"),
+        '\t' => f.write_str("\\t"),
+        '\x0b' => f.write_str("\\v"),
+        '\x08' => f.write_str("\\b"),
+        '\x0c' => f.write_str("\\f"),
+        '\x1b' => f.write_str("\\e"),
+        _ => f.write_char(c),
     }
 }
 
@@ -91,6 +110,20 @@ mod tests {
     fn sixteen_octets_are_all_and_seventeen_are_not() {
         assert_eq!(Snippet(&[b'x'; 16]).to_string(), r#"all octets = <<"xxxxxxxxxxxxxxxx">>"#);
         assert_eq!(Snippet(&[b'x'; 17]).to_string(), r#"first 16 octets = <<"xxxxxxxxxxxxxxxx">>"#);
+    }
+
+    #[test]
+    fn names_are_text_in_any_script() {
+        for (name, shown) in [
+            ("", "<<>>"),
+            ("a\"\u{1b}", r#"<<"a\"\e">>"#),
+            ("\u{e9}\n", "<<\"\u{e9}\\n\"/utf8>>"),
+            ("a\x01b", "<<97,1,98>>"),
+            ("\u{80}", "<<194,128>>"),
+            ("\u{fffe}", "<<239,191,190>>"),
+        ] {
+            assert_eq!(ErlangBinary(name).to_string(), shown);
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use protocol::error::{AmqpError, ReplyCode};
 
 use super::patterns::Patterns;
-use super::store::AuthStore;
+use super::store::{AuthStore, Topics};
+use super::topics::TopicMatcher;
 use crate::model::access::{Access, Permission, Resource};
+use crate::model::collections::Map;
 
 /// Decisions one connection remembers. A publisher asks about the same few exchanges again and again; a client that names
 /// a new resource every time must not make us remember them all.
@@ -23,7 +25,7 @@ pub struct Grants {
     store: Arc<AuthStore>,
     user: Arc<str>,
     vhost: Arc<str>,
-    /// The version for which something is known to be unlimited, and in the lowest bits what: see [`Grants::is_unlimited`].
+    /// The version for which something is known to be unlimited, and in the lowest bits what: see [`Grants::is_noted`].
     unlimited: AtomicU64,
     decisions: Mutex<Decisions>,
 }
@@ -36,6 +38,9 @@ struct Decisions {
     remembered: Vec<Decision>,
     /// Which one the next new decision replaces.
     oldest: usize,
+    topics: Option<Arc<Topics>>,
+    /// Those that were used, with the user's name filled in.
+    matchers: Map<Box<str>, TopicMatcher>,
 }
 
 struct Decision {
@@ -43,6 +48,11 @@ struct Decision {
     name: Box<str>,
     is_allowed: bool,
 }
+
+/// Where the version begins beside the bits.
+const VERSION_SHIFT: u32 = 4;
+/// There is no topic permission: every key is allowed.
+const NO_TOPICS: u64 = 8;
 
 const PERMISSIONS: [Permission; 3] = [Permission::Configure, Permission::Write, Permission::Read];
 
@@ -67,31 +77,57 @@ impl Grants {
 
     fn is_allowed(&self, permission: Permission, name: &str) -> bool {
         let version = self.store.version();
-        if self.is_unlimited(version, permission) {
+        if self.is_noted(version, bit(permission)) {
             return true;
         }
+        self.decisions(version).decide(permission, name)
+    }
+
+    fn is_topic_allowed(&self, permission: Permission, exchange: &str, key: &str) -> bool {
+        let version = self.store.version();
+        if self.is_noted(version, NO_TOPICS) {
+            return true;
+        }
+        self.decisions(version).decide_topic((&self.user, &self.vhost), permission, exchange, key)
+    }
+
+    /// Whether a topic permission may say no to anything: one load and no lock.
+    pub fn limits_topics(&self) -> bool {
+        !self.is_noted(self.store.version(), NO_TOPICS)
+    }
+
+    /// What was decided under this version, which is now.
+    fn decisions(&self, version: u64) -> MutexGuard<'_, Decisions> {
         let mut decisions = self.decisions.lock();
         if decisions.version != version {
-            *decisions =
-                Decisions { version, patterns: self.store.permission(&self.user, &self.vhost), ..Decisions::default() };
-            self.note_unlimited(version, decisions.patterns.as_deref());
+            *decisions = Decisions {
+                version,
+                patterns: self.store.permission(&self.user, &self.vhost),
+                topics: self.store.topics(&self.user, &self.vhost),
+                ..Decisions::default()
+            };
+            self.note(version, &decisions);
         }
-        decisions.decide(permission, name)
+        decisions
     }
 
     /// One load and no lock for the common permission `.*`.
-    fn is_unlimited(&self, version: u64, permission: Permission) -> bool {
+    fn is_noted(&self, version: u64, bit: u64) -> bool {
         let noted = self.unlimited.load(Ordering::Relaxed);
-        noted >> 3 == version && noted & bit(permission) != 0
+        noted >> VERSION_SHIFT == version && noted & bit != 0
     }
 
-    fn note_unlimited(&self, version: u64, patterns: Option<&Patterns>) {
-        let bits = PERMISSIONS
+    fn note(&self, version: u64, decisions: &Decisions) {
+        let patterns = decisions.patterns.as_deref();
+        let mut bits = PERMISSIONS
             .into_iter()
             .filter(|permission| patterns.is_some_and(|all| all.allows_everything(*permission)))
             .map(bit)
             .sum::<u64>();
-        self.unlimited.store(version << 3 | bits, Ordering::Relaxed);
+        if decisions.topics.is_none() {
+            bits |= NO_TOPICS;
+        }
+        self.unlimited.store(version << VERSION_SHIFT | bits, Ordering::Relaxed);
     }
 }
 
@@ -115,6 +151,29 @@ impl Decisions {
     }
 }
 
+impl Decisions {
+    fn decide_topic(&mut self, (user, vhost): (&str, &str), permission: Permission, exchange: &str, key: &str) -> bool {
+        let Some(topic) = self.topics.as_ref().and_then(|topics| topics.get(exchange)) else {
+            return true;
+        };
+        if let Some(matcher) = self.matchers.get(exchange) {
+            return matcher.allows(permission, key);
+        }
+        let matcher = topic.for_user(user, vhost);
+        let is_allowed = matcher.allows(permission, key);
+        self.matchers.insert(exchange.into(), matcher);
+        is_allowed
+    }
+}
+
+fn verb(permission: Permission) -> &'static str {
+    match permission {
+        Permission::Configure => "configure",
+        Permission::Write => "write",
+        Permission::Read => "read",
+    }
+}
+
 impl Access for Grants {
     fn check(&self, permission: Permission, resource: Resource<'_>) -> Result<(), AmqpError> {
         let (kind, name) = match resource {
@@ -125,15 +184,24 @@ impl Access for Grants {
         if self.is_allowed(permission, name) {
             return Ok(());
         }
-        let access = match permission {
-            Permission::Configure => "configure",
-            Permission::Write => "write",
-            Permission::Read => "read",
-        };
+        let access = verb(permission);
         let (vhost, user) = (&self.vhost, &self.user);
         Err(AmqpError::new(
             ReplyCode::AccessRefused,
             format_args!("{access} access to {kind} '{name}' in vhost '{vhost}' refused for user '{user}'"),
+        ))
+    }
+
+    fn check_topic(&self, permission: Permission, exchange: &str, key: &str) -> Result<(), AmqpError> {
+        if self.is_topic_allowed(permission, exchange, key) {
+            return Ok(());
+        }
+        let (access, vhost, user) = (verb(permission), &self.vhost, &self.user);
+        Err(AmqpError::new(
+            ReplyCode::AccessRefused,
+            format_args!(
+                "{access} access to topic '{key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{user}'"
+            ),
         ))
     }
 
@@ -151,8 +219,8 @@ impl fmt::Debug for Grants {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Credentials;
     use crate::auth::tests::Memory;
+    use crate::auth::{Credentials, TopicPermission};
 
     fn store(configure: &str, write: &str, read: &str) -> Arc<AuthStore> {
         let store = Arc::new(Memory::default()).open();
@@ -231,6 +299,38 @@ mod tests {
         let elsewhere = Grants::new(store, "ann".into(), "other".into());
         assert!(elsewhere.check(Permission::Read, Resource::Queue("q")).is_err());
         assert_eq!(elsewhere.vhost(), "other");
+    }
+
+    #[test]
+    fn topic_permissions_limit_keys_of_their_exchange() {
+        let store = store(".*", ".*", ".*");
+        let grants = grants(&store);
+        let check = |permission, exchange, key| grants.check_topic(permission, exchange, key);
+        assert!(check(Permission::Write, "t", "anything").is_ok());
+        assert!(!grants.limits_topics());
+        let set = |write, read| {
+            let permission = TopicPermission::new(write, read).unwrap();
+            store.put_topic_permission("ann", "v", "t", permission).unwrap();
+        };
+        set("^{username}\\.", "^{vhost}\\.");
+        assert!(grants.limits_topics());
+        for _ in 0..2 {
+            assert!(check(Permission::Write, "t", "ann.x").is_ok());
+            assert!(check(Permission::Read, "t", "v.x").is_ok());
+            assert!(check(Permission::Write, "other", "x").is_ok());
+            let error = check(Permission::Write, "t", "bob.x").unwrap_err();
+            assert_eq!(error.code, ReplyCode::AccessRefused);
+            assert_eq!(
+                error.text,
+                "ACCESS_REFUSED - write access to topic 'bob.x' in exchange 't' in vhost 'v' refused for user 'ann'"
+            );
+            let error = check(Permission::Read, "t", "ann.x").unwrap_err();
+            assert!(error.text.starts_with("ACCESS_REFUSED - read access to topic 'ann.x' in"), "{}", error.text);
+        }
+        set("^bob", "");
+        assert!(check(Permission::Write, "t", "bob.x").is_ok() && check(Permission::Write, "t", "ann.x").is_err());
+        store.delete_topic_permission("ann", "v", Some("t")).unwrap();
+        assert!(check(Permission::Write, "t", "ann.x").is_ok() && !grants.limits_topics());
     }
 
     #[test]

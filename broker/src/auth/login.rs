@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
+use super::log_limit::LogLine;
 use super::password::PasswordHash;
 use super::store::AuthStore;
 
@@ -67,8 +69,13 @@ impl AuthStore {
         self.check_peer(info, peer)
     }
 
+    /// A login was refused: whether that is worth a line in the log. Whoever guesses passwords must not fill the disk.
+    pub fn note_refusal(&self) -> LogLine {
+        self.refusals.event(Instant::now())
+    }
+
     fn check_peer(&self, info: UserInfo, peer: IpAddr) -> Result<UserInfo, AuthFailure> {
-        let is_restricted = self.loopback_users.iter().any(|name| **name == *info.name);
+        let is_restricted = self.loopback_users.read().iter().any(|name| **name == *info.name);
         // A listener for both families reports an IPv4 peer as ::ffff:127.0.0.1.
         if is_restricted && !peer.to_canonical().is_loopback() {
             return Err(AuthFailure::LoopbackOnly(info.name.as_ref().to_owned()));
@@ -134,6 +141,10 @@ mod tests {
             store.authenticate("guest", "wrong", peer("10.0.0.1")),
             Err(AuthFailure::WrongPassword("guest".into()))
         );
+        store.set_loopback_users(vec!["ann".into()]);
+        assert!(store.authenticate("guest", "guest", peer("10.0.0.1")).is_ok());
+        assert!(store.authenticate("ann", "00123", peer("10.0.0.1")).is_err());
+        assert_eq!(store.loopback_users(), ["ann"]);
         assert_eq!(
             AuthFailure::LoopbackOnly("guest".into()).to_string(),
             "user 'guest' can only connect via localhost"

@@ -2,29 +2,38 @@
 //!
 //! # Layout
 //! - `password`: salted hashes in RabbitMQ's format
-//! - `patterns`: the three regular expressions of a permission
+//! - `patterns`: the three regular expressions of a permission; `topics`: the two of a topic permission
 //! - `records`: users and permissions as stored
 //! - `store`: who exists and may what; every change is durable through the journal
-//! - `login`: checking credentials
+//! - `users`, `permissions`: what an operator does with them
+//! - `login`: checking credentials; `log_limit`: how often a refusal is worth a line
 //! - `grants`: what one connection may do, with its decisions remembered
 //! - `startup`: the default user and the users of the configuration file
 //!
 //! Passwords and hashes never appear in `Debug` output or in a log.
 
 mod grants;
+mod log_limit;
 mod login;
 mod password;
 mod patterns;
+mod permissions;
 mod records;
 mod startup;
 mod store;
 #[cfg(test)]
 mod tests;
+mod topics;
+mod users;
 
 pub use grants::Grants;
+pub use log_limit::LogLine;
 pub use login::{AuthFailure, UserInfo};
-pub use password::PasswordHash;
+pub use password::{HashAlgorithm, PasswordHash};
 pub use patterns::{PatternError, Patterns};
+pub use permissions::{PermissionDefinition, TopicPermissionDefinition};
 pub use records::describe;
 pub use startup::{StartupError, prepare};
-pub use store::{AuthError, AuthStore, Credentials, Journal};
+pub use store::{AuthError, AuthStore, Journal};
+pub use topics::TopicPermission;
+pub use users::{Credentials, UserDefinition};

@@ -1,11 +1,8 @@
 //! The three regular expressions of a permission.
 
-use regex::{Regex, RegexBuilder};
-
 use crate::model::access::Permission;
-
-/// Memory one compiled expression may take: an expression can be a few bytes long and millions of states large.
-const COMPILED_BYTES_MAX: usize = 1024 * 1024;
+use crate::model::operation::OperationError;
+use crate::model::pattern::Pattern as Expression;
 
 /// What a user may configure, write to and read from in one vhost.
 #[derive(Debug)]
@@ -19,9 +16,15 @@ pub struct Patterns {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} = {pattern:?} is not a usable regular expression: {problem}")]
 pub struct PatternError {
-    field: &'static str,
-    pattern: String,
-    problem: String,
+    pub(super) field: &'static str,
+    pub(super) pattern: String,
+    pub(super) problem: String,
+}
+
+impl From<PatternError> for OperationError {
+    fn from(error: PatternError) -> Self {
+        Self::Pattern { pattern: error.pattern, problem: format!("{}: {}", error.field, error.problem) }
+    }
 }
 
 #[derive(Debug)]
@@ -34,7 +37,7 @@ struct Pattern {
 enum Matcher {
     Nothing,
     Everything,
-    Regex(Regex),
+    Expression(Expression),
 }
 
 impl Patterns {
@@ -57,7 +60,7 @@ impl Patterns {
         match &self.of(permission).matcher {
             Matcher::Nothing => false,
             Matcher::Everything => true,
-            Matcher::Regex(regex) => regex.is_match(name),
+            Matcher::Expression(expression) => expression.is_match(name),
         }
     }
 
@@ -80,7 +83,7 @@ impl Pattern {
         let matcher = match text {
             "" | "^$" => Matcher::Nothing,
             ".*" => Matcher::Everything,
-            _ => Matcher::Regex(compile(text).map_err(|problem| PatternError {
+            _ => Matcher::Expression(Expression::new(text).map_err(|problem| PatternError {
                 field,
                 pattern: text.to_owned(),
                 problem,
@@ -88,18 +91,6 @@ impl Pattern {
         };
         Ok(Self { text: text.to_owned(), matcher })
     }
-}
-
-fn compile(text: &str) -> Result<Regex, String> {
-    RegexBuilder::new(text).size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).build().map_err(|error| {
-        match error {
-            // A syntax error is drawn over several lines, the last of which says what is wrong.
-            regex::Error::Syntax(text) => {
-                text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
-            }
-            other => other.to_string(),
-        }
-    })
 }
 
 #[cfg(test)]
@@ -148,7 +139,7 @@ mod tests {
 
     #[test]
     fn broken_and_oversized_patterns_are_refused_in_one_line() {
-        for pattern in ["(", "a{1,", "[z-a]", "(?=a)", r"(\w{200}){200}"] {
+        for pattern in ["(", "a{1,", "[z-a]", "(?=a)", "a(?!b)", r"(\w{200}){200}"] {
             let error = Patterns::new(".*", ".*", pattern).unwrap_err().to_string();
             assert!(error.starts_with("read = "), "{error}");
             assert!(!error.contains('\n'), "{error}");

@@ -2,11 +2,13 @@
 
 use storage::Lsn;
 
-use super::password::PasswordHash;
+use super::password::{HashAlgorithm, PasswordHash};
 use super::patterns::Patterns;
-use super::store::{AuthError, AuthStore, Credentials};
+use super::store::AuthStore;
+use super::users::Credentials;
 use crate::config::{DefaultUser, PermissionEntry, Topology, UserEntry, UserSecret};
 use crate::model::access::Permission;
+use crate::model::operation::OperationError;
 
 /// Why the start stops: one line that names the entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +52,7 @@ pub fn prepare(
     Ok(last)
 }
 
-fn first_user(store: &AuthStore, user: &DefaultUser) -> Result<Lsn, AuthError> {
+fn first_user(store: &AuthStore, user: &DefaultUser) -> Result<Lsn, OperationError> {
     let password = Credentials::Password(user.password.expose());
     store.put_user(&user.name, password, &user.tags)?;
     let everything = Patterns::new(".*", ".*", ".*")?;
@@ -63,7 +65,10 @@ fn user(store: &AuthStore, entry: &UserEntry) -> Result<Lsn, StartupError> {
     let Some((info, hash)) = stored else {
         let credentials = match &entry.secret {
             UserSecret::Password(password) => Credentials::Password(password.expose()),
-            UserSecret::Hash(hash) => Credentials::Hash(hash.expose()),
+            UserSecret::Hash(hash) => Credentials::Hash(
+                PasswordHash::from_definition(None, hash.expose())
+                    .map_err(|error| StartupError::new(&entry.context, error))?,
+            ),
         };
         return store
             .put_user(&entry.name, credentials, &entry.tags)
@@ -72,7 +77,7 @@ fn user(store: &AuthStore, entry: &UserEntry) -> Result<Lsn, StartupError> {
     let is_same_secret = match (&entry.secret, hash) {
         (UserSecret::Password(password), Some(hash)) => hash.matches(password.expose()),
         (UserSecret::Hash(text), Some(hash)) => {
-            PasswordHash::from_base64(text.expose()).is_some_and(|given| given.is_same(&hash))
+            PasswordHash::from_base64(HashAlgorithm::default(), text.expose()).is_some_and(|given| given.is_same(&hash))
         }
         (_, None) => false,
     };
@@ -90,10 +95,10 @@ fn user(store: &AuthStore, entry: &UserEntry) -> Result<Lsn, StartupError> {
 }
 
 fn permission(store: &AuthStore, entry: &PermissionEntry) -> Result<Lsn, StartupError> {
-    let wrong = |error: AuthError| StartupError::new(&entry.context, error);
+    let wrong = |error: OperationError| StartupError::new(&entry.context, error);
     let Some(stored) = store.permission(&entry.user, &entry.vhost) else {
-        let patterns =
-            Patterns::new(&entry.configure, &entry.write, &entry.read).map_err(|error| wrong(error.into()))?;
+        let patterns = Patterns::new(&entry.configure, &entry.write, &entry.read)
+            .map_err(|error| StartupError::new(&entry.context, error))?;
         return store.put_permission(&entry.user, &entry.vhost, patterns).map_err(wrong);
     };
     for (field, given, permission) in [
@@ -227,7 +232,7 @@ read = "^q$"
             let file = format!("[[permission]]\nuser = \"{user}\"\nwrite = \"\"\nread = \"\"\n{rest}");
             start(&Arc::new(Memory::default()), &file).unwrap_err()
         };
-        assert!(permission("eve", "configure = \"\"").ends_with("no such user \"eve\""));
+        assert!(permission("eve", "configure = \"\"").ends_with("User \"eve\" does not exist"));
         assert!(permission("eve", "configure = \"\"\nvhost = \"v\"").ends_with("there is no vhost \"v\""));
         let broken = permission("eve", "configure = \"(\"");
         assert!(broken.contains("configure = \"(\" is not a usable"), "{broken}");

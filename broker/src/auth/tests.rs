@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use serde_json::Map;
 use storage::{Lsn, TopologyChange};
 
 use super::*;
 use crate::model::access::Permission;
+use crate::model::operation::OperationError;
 
 /// A journal that keeps the pairs as the store would.
 #[derive(Default)]
@@ -52,6 +54,12 @@ impl Memory {
 
 fn patterns(configure: &str, write: &str, read: &str) -> Patterns {
     Patterns::new(configure, write, read).unwrap()
+}
+
+const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn limits(json: &str) -> Map<String, serde_json::Value> {
+    serde_json::from_str(json).unwrap()
 }
 
 fn tags(names: &[&str]) -> Vec<String> {
@@ -110,17 +118,126 @@ fn a_record_from_the_future_or_a_broken_one_is_named() {
 #[test]
 fn what_can_not_be_a_user_is_refused() {
     let store = Arc::new(Memory::default()).open();
-    let put = |name: &str, credentials| store.put_user(name, credentials, &[]).unwrap_err();
     let long = "n".repeat(256);
     for name in ["", "a\0b", &long] {
-        let error = put(name, Credentials::Password("x"));
-        assert_eq!(error, AuthError::InvalidName(name.to_owned()));
+        let error = store.put_user(name, Credentials::Password("x"), &[]).unwrap_err();
+        assert!(matches!(error, OperationError::BadArgument(_)), "{error}");
     }
-    assert_eq!(put("ann", Credentials::Password("")), AuthError::EmptyPassword("ann".into()));
-    assert_eq!(put("ann", Credentials::Hash("c2hvcnQ=")), AuthError::InvalidHash("ann".into()));
-    assert_eq!(store.put_permission("ann", "/", patterns("", "", "")), Err(AuthError::NoSuchUser("ann".into())));
-    assert_eq!(store.delete_user("ann"), Err(AuthError::NoSuchUser("ann".into())));
+    let missing = OperationError::NoSuchUser("ann".into());
+    assert_eq!(store.put_permission("ann", "/", patterns("", "", "")), Err(missing.clone()));
+    let topic = TopicPermission::new("", "").unwrap();
+    assert_eq!(store.put_topic_permission("ann", "/", "x", topic), Err(missing.clone()));
+    assert_eq!(store.set_credentials("ann", Credentials::None), Err(missing.clone()));
+    assert_eq!(store.set_tags("ann", &[]), Err(missing.clone()));
+    assert_eq!(store.set_limits("ann", &Map::new()), Err(missing.clone()));
+    assert_eq!(store.clear_limits("ann", None), Err(missing.clone()));
+    assert_eq!(store.delete_user("ann"), Err(missing));
     assert!(store.is_empty());
+}
+
+#[test]
+fn a_user_is_added_once_and_can_be_replaced() {
+    let memory = Arc::new(Memory::default());
+    let store = memory.open();
+    store.add_user("ann", Credentials::Password("a"), &tags(&["monitoring"])).unwrap();
+    let again = store.add_user("ann", Credentials::Password("b"), &[]).unwrap_err();
+    assert_eq!(again.to_string(), "User \"ann\" already exists");
+    assert!(store.authenticate("ann", "a", HERE).is_ok());
+    store.set_limits("ann", &limits(r#"{"max-channels": 3}"#)).unwrap();
+    store.put_user("ann", Credentials::Password("b"), &[]).unwrap();
+    let store = memory.open();
+    assert!(store.authenticate("ann", "a", HERE).is_err() && store.authenticate("ann", "b", HERE).is_ok());
+    let user = store.definition("ann").unwrap();
+    assert_eq!((user.tags.len(), user.limits.max_channels), (0, Some(3)));
+}
+
+#[test]
+fn passwords_tags_and_limits_change_one_by_one() {
+    let memory = Arc::new(Memory::default());
+    let store = memory.open();
+    store.add_user("ann", Credentials::Password("a"), &[]).unwrap();
+    store.set_credentials("ann", Credentials::Password("b")).unwrap();
+    assert!(store.authenticate("ann", "a", HERE).is_err() && store.authenticate("ann", "b", HERE).is_ok());
+    store.set_credentials("ann", Credentials::None).unwrap();
+    assert_eq!(store.authenticate("ann", "b", HERE), Err(AuthFailure::NoPassword("ann".into())));
+    // RabbitMQ takes an empty password, and nobody can log in with it.
+    store.set_credentials("ann", Credentials::Password("")).unwrap();
+    assert_eq!(store.authenticate("ann", "", HERE), Err(AuthFailure::EmptyPassword("ann".into())));
+    let hash = PasswordHash::new("c");
+    store.set_credentials("ann", Credentials::Hash(hash.clone())).unwrap();
+    store.set_tags("ann", &tags(&["administrator"])).unwrap();
+    store.set_limits("ann", &limits(r#"{"max-connections": 1, "max-channels": 2}"#)).unwrap();
+    let refused = store.set_limits("ann", &limits(r#"{"max-connections": 7, "max-foo": 1}"#)).unwrap_err();
+    assert_eq!(refused.to_string(), "Unrecognised terms [{<<\"max-foo\">>,1}] in user-limits");
+    store.clear_limits("ann", Some("max-channels")).unwrap();
+
+    let store = memory.open();
+    assert!(store.authenticate("ann", "c", HERE).is_ok());
+    let [user] = store.users().try_into().unwrap_or_else(|users| panic!("{users:?}"));
+    assert_eq!(user.tags, ["administrator"]);
+    assert_eq!((user.limits.max_connections, user.limits.max_channels), (Some(1), None));
+    assert_eq!(user.hash.unwrap().to_base64(), hash.to_base64());
+    store.clear_limits("ann", None).unwrap();
+    assert!(store.limits("ann").unwrap().is_empty());
+    assert_eq!(store.user("ann").unwrap().tags.as_ref(), ["administrator"]);
+}
+
+#[test]
+fn a_sha512_hash_is_recovered_as_such() {
+    let memory = Arc::new(Memory::default());
+    let text = "kI3GChuNuIYf8lRbCCxZjgjKwsY19ns6+uFO0zcXRBGA/XGJPYD8OWMy7EB8TaOmAzjP2azv84GbINYwX2cDWb4DHnc=";
+    let hash = PasswordHash::from_definition(Some("rabbit_password_hashing_sha512"), text).unwrap();
+    memory.open().add_user("ann", Credentials::Hash(hash), &[]).unwrap();
+    let store = memory.open();
+    assert!(store.authenticate("ann", "test12", HERE).is_ok() && store.authenticate("ann", "test1", HERE).is_err());
+    assert_eq!(store.definition("ann").unwrap().hash.unwrap().algorithm(), HashAlgorithm::Sha512);
+}
+
+#[test]
+fn topic_permissions_are_recovered_and_go_with_their_user_and_vhost() {
+    let memory = Arc::new(Memory::default());
+    let store = memory.open();
+    for user in ["ann", "bob"] {
+        store.add_user(user, Credentials::None, &[]).unwrap();
+        for (vhost, exchange) in [("v", "x"), ("v", "y"), ("w", "x")] {
+            let permission = TopicPermission::new("^{username}", exchange).unwrap();
+            store.put_topic_permission(user, vhost, exchange, permission).unwrap();
+        }
+    }
+    let listed = |store: &AuthStore| -> Vec<String> {
+        let all = store.topic_permissions(None);
+        all.iter()
+            .map(|one| format!("{} {} {} {}", one.user, one.vhost, one.exchange, one.permission.text(Permission::Read)))
+            .collect()
+    };
+    let all = ["ann v x x", "ann v y y", "ann w x x", "bob v x x", "bob v y y", "bob w x x"];
+    assert_eq!(listed(&store), all);
+    let store = memory.open();
+    assert_eq!(listed(&store), all);
+    assert_eq!(store.topic_permissions(Some("bob")).len(), 3);
+    assert!(store.delete_topic_permission("ann", "v", Some("z")).is_none());
+    assert!(store.delete_topic_permission("ann", "u", None).is_none());
+    store.delete_topic_permission("ann", "v", Some("y")).unwrap();
+    store.delete_topic_permission("bob", "v", None).unwrap();
+    assert_eq!(listed(&store), ["ann v x x", "ann w x x", "bob w x x"]);
+    store.delete_vhost("w", Vec::new());
+    assert_eq!(listed(&memory.open()), ["ann v x x"]);
+    store.delete_user("ann").unwrap();
+    assert_eq!(memory.keys(), ["user/bob"]);
+}
+
+#[test]
+fn permissions_are_listed() {
+    let store = Arc::new(Memory::default()).open();
+    for user in ["ann", "bob"] {
+        store.add_user(user, Credentials::None, &[]).unwrap();
+        store.put_permission(user, "v", patterns("c", "w", "r")).unwrap();
+    }
+    let names: Vec<_> = store.permissions(None).into_iter().map(|one| (one.user, one.vhost)).collect();
+    assert_eq!(names, [("ann".to_owned(), "v".to_owned()), ("bob".to_owned(), "v".to_owned())]);
+    let [one] = store.permissions(Some("bob")).try_into().unwrap_or_else(|all| panic!("{all:?}"));
+    assert_eq!(one.patterns.text(Permission::Write), "w");
+    assert!(store.permissions(Some("eve")).is_empty());
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Broker {
             return false;
         }
         if !on && !self.alarms().any() {
-            self.raise_all(signal::ALARM);
+            self.connections.raise_all(signal::ALARM);
         }
         true
     }

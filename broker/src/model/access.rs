@@ -27,6 +27,12 @@ pub trait Access {
     /// Refuses with 403 and the full text when the right is missing.
     fn check(&self, permission: Permission, resource: Resource<'_>) -> Result<(), AmqpError>;
 
+    /// Refuses with 403 what a topic permission does not cover: a routing key to be published to a topic exchange (write), a
+    /// key to be bound to one (read). Without such a permission for the exchange everything is allowed.
+    fn check_topic(&self, _permission: Permission, _exchange: &str, _key: &str) -> Result<(), AmqpError> {
+        Ok(())
+    }
+
     /// Name of the user.
     fn user(&self) -> &str;
 

@@ -6,9 +6,13 @@ pub mod arguments;
 pub mod clock;
 pub mod collections;
 pub mod consumer_arguments;
+pub mod erlang_term;
 pub mod expiration;
+pub mod limits;
 pub mod memory;
 pub mod message;
+pub mod operation;
+pub mod pattern;
 pub mod queue_arguments;
 
 /// A client connection, numbered by the broker for as long as the process lives.

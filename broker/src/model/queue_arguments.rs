@@ -52,15 +52,15 @@ pub fn compared() -> impl Iterator<Item = &'static str> {
     PENDING.iter().copied().chain(["x-queue-mode", QUEUE_VERSION, LEADER_LOCATOR, MASTER_LOCATOR, QUEUE_TYPE])
 }
 
-/// Arguments as they are stored: the default type is filled in when the client left it open.
-pub fn with_type(mut arguments: Arguments) -> Arguments {
+/// Arguments as they are stored: the default type, classic without one, is filled in when the client left it open.
+pub fn with_type(mut arguments: Arguments, default: Option<&str>) -> Arguments {
     let open = match arguments.get(QUEUE_TYPE) {
         None => true,
         Some(AMQPValue::LongString(name)) => matches!(name.as_bytes(), b"" | b"undefined"),
         Some(_) => false,
     };
     if open {
-        arguments.insert(QUEUE_TYPE, AMQPValue::LongString("classic".into()));
+        arguments.insert(QUEUE_TYPE, AMQPValue::LongString(default.unwrap_or("classic").into()));
     }
     arguments
 }
@@ -193,9 +193,9 @@ mod tests {
 
     #[test]
     fn the_default_type_is_filled_in() {
-        assert_eq!(with_type(Arguments::default()).get(QUEUE_TYPE), Some(&text("classic")));
+        assert_eq!(with_type(Arguments::default(), None).get(QUEUE_TYPE), Some(&text("classic")));
         let mut quorum = Arguments::default();
         quorum.insert(QUEUE_TYPE, text("quorum"));
-        assert_eq!(with_type(quorum).get(QUEUE_TYPE), Some(&text("quorum")));
+        assert_eq!(with_type(quorum, None).get(QUEUE_TYPE), Some(&text("quorum")));
     }
 }

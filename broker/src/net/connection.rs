@@ -29,8 +29,10 @@ const TURNS_MAX: usize = 8;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a socket is drained after the last frame, so that the client can read it before the connection is reset.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a refused client is kept waiting.
+/// How long a refused client is kept waiting …
 const REFUSAL_DELAY: Duration = Duration::from_secs(1);
+/// … and one that will be told why. Whoever guesses passwords gets no more than four answers a second from one socket.
+const TOLD_REFUSAL_DELAY: Duration = Duration::from_millis(250);
 /// How long the clients have when the broker stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client that reads nothing for this long while we leave its socket unread is given up.
@@ -57,7 +59,10 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>
     let mut connection = Connection::new(broker, socket, peer);
     let end = std::future::poll_fn(|context| connection.poll(context)).await;
     let had_session = connection.session.is_some();
+    let was_refused = connection.session.as_ref().is_some_and(|session| session.phase() == Phase::Refused);
     match end {
+        // Its refusal is in the log already, or was counted.
+        _ if was_refused => tracing::debug!(%peer, "closed after a refused login"),
         // A port scan or a health check is nothing to write home about.
         Ok(_) if !had_session => tracing::debug!(%peer, "closed before the handshake"),
         Ok(End::Orderly) => tracing::debug!(%peer, "connection closed"),
@@ -224,6 +229,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if flags & signal::CLOSE != 0 && !self.shutting_down {
             self.shutting_down = true;
             session.force_close("broker forced connection closure with reason 'shutdown'");
+            session.finish_batch();
+        }
+        if flags & signal::FORCED != 0 {
+            session.on_forced();
             session.finish_batch();
         }
         if flags & signal::DURABLE != 0 {
@@ -429,6 +438,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Phase::Running => self.give_up_at = stalled.then(|| now + STALL_TIMEOUT),
             Phase::Closing if self.shutting_down => self.give_up_at = Some(now + SHUTDOWN_TIMEOUT),
             Phase::Deaf => self.give_up_at = Some(now + DRAIN_TIMEOUT),
+            Phase::Refused if session.tells_refusal() => self.give_up_at = Some(now + TOLD_REFUSAL_DELAY),
             Phase::Refused => self.give_up_at = Some(now + REFUSAL_DELAY),
             Phase::Closing | Phase::Closed => self.give_up_at = Some(now + CLOSE_TIMEOUT),
         }
@@ -447,6 +457,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn on_timer(&mut self) -> Option<End> {
         let now = Instant::now();
         if self.give_up_at.is_some_and(|at| at <= now) {
+            if self.phase == Phase::Refused && self.session.as_mut().is_some_and(Session::end_refusal) {
+                self.follow_phase();
+                return None;
+            }
             return Some(match self.phase {
                 Phase::Running => End::Stalled,
                 Phase::Closed | Phase::Deaf | Phase::Refused => End::Orderly,

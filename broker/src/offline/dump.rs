@@ -12,6 +12,7 @@ use super::DumpOptions;
 use super::names::Names;
 use crate::auth;
 use crate::model::message::Message;
+use crate::policy;
 use crate::vhost::describe;
 
 /// Octets of a body that are shown.
@@ -188,7 +189,7 @@ fn describe_change(change: &TopologyChange, names: &Names) -> String {
     match change {
         TopologyChange::Put { key, value } => {
             let described = describe(key, value).map(|described| described.map(|described| described.to_string()));
-            match described.or_else(|| auth::describe(key, value)) {
+            match described.or_else(|| auth::describe(key, value)).or_else(|| policy::describe(key, value)) {
                 Some(Ok(text)) => format!("put {text}"),
                 Some(Err(problem)) => format!("put {}: {problem}", key.escape_ascii()),
                 None => format!("put {} ({} bytes)", key.escape_ascii(), value.len()),

@@ -15,6 +15,9 @@ pub const CLOSE: u8 = 4;
 /// The last alarm of the node has gone off.
 pub const ALARM: u8 = 8;
 
+/// Somebody wants this one connection closed; the broker knows why.
+pub const FORCED: u8 = 64;
+
 /// Wakes one connection's task.
 #[derive(Default)]
 pub struct Signal {

@@ -18,9 +18,9 @@ use crate::model::collections::Map;
 pub struct Headers<D> {
     groups: Arena<Group<D>>,
     by_arguments: Map<Box<[u8]>, u32>,
-    by_condition: Map<Condition, Vec<u32>>,
+    by_condition: Map<Condition, Targets<u32>>,
     /// Groups that every message satisfies.
-    always: Vec<u32>,
+    always: Targets<u32>,
 }
 
 #[derive(Debug)]
@@ -42,7 +42,12 @@ enum Filed {
 
 impl<D> Default for Headers<D> {
     fn default() -> Self {
-        Self { groups: Arena::new(), by_arguments: Map::default(), by_condition: Map::default(), always: Vec::new() }
+        Self {
+            groups: Arena::new(),
+            by_arguments: Map::default(),
+            by_condition: Map::default(),
+            always: Targets::default(),
+        }
     }
 }
 
@@ -79,7 +84,7 @@ impl<D: Clone + Eq + Hash> Headers<D> {
     /// Reports the destinations of all groups that match; `headers` is the body of the table. A
     /// destination bound with several matching arguments is reported once for each.
     pub fn route<'t>(&'t self, headers: Option<&[u8]>, visit: &mut impl FnMut(&'t D)) {
-        for &id in &self.always {
+        for &id in self.always.iter() {
             self.report(id, visit);
         }
         if self.by_condition.is_empty() {
@@ -93,7 +98,7 @@ impl<D: Clone + Eq + Hash> Headers<D> {
                 let Some(filed) = self.by_condition.get(&ConditionRef { name, wanted }) else {
                     continue;
                 };
-                for &id in filed {
+                for &id in filed.iter() {
                     self.report_if(id, &message, &mut reported, visit);
                 }
             }
@@ -133,7 +138,7 @@ impl<D: Clone + Eq + Hash> Headers<D> {
         let filed = self.place(&compiled);
         let id = self.groups.insert(Group { compiled: compiled.clone(), filed, targets: Targets::default() });
         match filed {
-            Filed::Always => self.always.push(id),
+            Filed::Always => self.always.add(&id),
             Filed::Under(at) => self.file(id, compiled.conditions.get(at)),
             Filed::UnderEach => {
                 for condition in &compiled.conditions {
@@ -157,7 +162,7 @@ impl<D: Clone + Eq + Hash> Headers<D> {
         if compiled.conditions.iter().any(impossible) {
             return Filed::Nowhere;
         }
-        let crowd = |condition: &Condition| self.by_condition.get(condition).map_or(0, Vec::len);
+        let crowd = |condition: &Condition| self.by_condition.get(condition).map_or(0, Targets::len);
         let conditions = compiled.conditions.iter().enumerate();
         match conditions.min_by_key(|(_, condition)| crowd(condition)) {
             Some((at, _)) => Filed::Under(at),
@@ -170,14 +175,14 @@ impl<D: Clone + Eq + Hash> Headers<D> {
             && condition.wanted != Wanted::Nothing
         {
             let filed = self.by_condition.entry(condition.clone()).or_default();
-            filed.push(id);
+            filed.add(&id);
         }
     }
 
     fn unfile(&mut self, id: u32, group: &Group<D>) {
         let from = match group.filed {
             Filed::Always => {
-                self.always.retain(|known| *known != id);
+                self.always.remove(&id);
                 return;
             }
             Filed::Nowhere => return,
@@ -186,9 +191,7 @@ impl<D: Clone + Eq + Hash> Headers<D> {
         };
         for condition in from {
             if let Some(filed) = self.by_condition.get_mut(condition) {
-                if let Some(at) = filed.iter().position(|known| *known == id) {
-                    filed.swap_remove(at);
-                }
+                filed.remove(&id);
                 if filed.is_empty() {
                     self.by_condition.remove(condition);
                 }

@@ -11,18 +11,32 @@ pub enum ExchangeKind {
     Topic,
     /// By the headers of the message.
     Headers,
+    /// One, by the hash of a part of the message; each has the share of its weight.
+    ConsistentHash,
+    /// One, by the hash of the routing keys modulo the number of bindings.
+    ModulusHash,
+    /// One by chance.
+    Random,
+    /// One by chance, of the queues of this node: all of them, as long as there is one node.
+    LocalRandom,
 }
 
 impl ExchangeKind {
+    /// All there are.
+    pub const ALL: [Self; 8] = [
+        Self::Direct,
+        Self::Fanout,
+        Self::Topic,
+        Self::Headers,
+        Self::ConsistentHash,
+        Self::ModulusHash,
+        Self::Random,
+        Self::LocalRandom,
+    ];
+
     /// The kind with this name on the wire.
     pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "direct" => Self::Direct,
-            "fanout" => Self::Fanout,
-            "topic" => Self::Topic,
-            "headers" => Self::Headers,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Name on the wire.
@@ -32,11 +46,20 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
         }
     }
 
     /// Whether `route` never reports a destination twice for one key.
     pub fn reports_once(self) -> bool {
         matches!(self, Self::Direct | Self::Fanout)
+    }
+
+    /// Whether a number selects one destination, instead of keys and headers any number of them.
+    pub fn picks_one(self) -> bool {
+        matches!(self, Self::ConsistentHash | Self::ModulusHash | Self::Random | Self::LocalRandom)
     }
 }

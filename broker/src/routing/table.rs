@@ -1,14 +1,16 @@
 //! The bindings of one exchange.
 
-use std::hash::Hash;
-
 use hashbrown::hash_map::Entry;
 
 use super::binding::{BindingKey, BindingRef};
+use super::consistent_hash::ConsistentHash;
 use super::direct::Direct;
 use super::fanout::Fanout;
 use super::headers::Headers;
 use super::kind::ExchangeKind;
+use super::modulus::Modulus;
+use super::random::Random;
+use super::target::Target;
 use super::topic::Topic;
 use crate::model::arguments::Arguments;
 use crate::model::collections::{Map, Set};
@@ -29,15 +31,21 @@ enum Matcher<D> {
     Fanout(Fanout<D>),
     Topic(Topic<D>),
     Headers(Headers<D>),
+    ConsistentHash(ConsistentHash<D>),
+    Modulus(Modulus<D>),
+    Random(Random<D>),
 }
 
-impl<D: Clone + Eq + Hash> Matcher<D> {
+impl<D: Target> Matcher<D> {
     fn new(kind: ExchangeKind) -> Self {
         match kind {
             ExchangeKind::Direct => Self::Direct(Direct::default()),
             ExchangeKind::Fanout => Self::Fanout(Fanout::default()),
             ExchangeKind::Topic => Self::Topic(Topic::default()),
             ExchangeKind::Headers => Self::Headers(Headers::default()),
+            ExchangeKind::ConsistentHash => Self::ConsistentHash(ConsistentHash::default()),
+            ExchangeKind::ModulusHash => Self::Modulus(Modulus::default()),
+            ExchangeKind::Random | ExchangeKind::LocalRandom => Self::Random(Random::default()),
         }
     }
 
@@ -47,11 +55,14 @@ impl<D: Clone + Eq + Hash> Matcher<D> {
             Self::Fanout(fanout) => fanout.unbind(destination),
             Self::Topic(topic) => topic.unbind(destination, &binding.key),
             Self::Headers(headers) => headers.unbind(destination, &binding.arguments),
+            Self::ConsistentHash(hash) => hash.unbind(destination, &binding.key),
+            Self::Modulus(modulus) => modulus.unbind(destination),
+            Self::Random(random) => random.unbind(destination),
         }
     }
 }
 
-impl<D: Clone + Eq + Hash> Table<D> {
+impl<D: Target> Table<D> {
     /// An empty table for an exchange of this kind.
     pub fn new(kind: ExchangeKind) -> Self {
         Self { bindings: Map::default(), count: 0, matcher: Matcher::new(kind) }
@@ -71,6 +82,9 @@ impl<D: Clone + Eq + Hash> Table<D> {
             Matcher::Fanout(fanout) => fanout.bind(destination),
             Matcher::Topic(topic) => topic.bind(destination, key),
             Matcher::Headers(headers) => headers.bind(destination, arguments, &binding.arguments),
+            Matcher::ConsistentHash(hash) => hash.bind(destination, key),
+            Matcher::Modulus(modulus) => modulus.bind(destination),
+            Matcher::Random(random) => random.bind(destination),
         }
         known.insert(binding.clone());
         self.count += 1;
@@ -138,13 +152,27 @@ impl<D: Clone + Eq + Hash> Table<D> {
     }
 
     /// Reports where a message goes; `headers` is the body of its header table. Topic and headers
-    /// tables may report a destination more than once.
+    /// tables may report a destination more than once. Tables that pick by a number report nothing.
     pub fn route<'t>(&'t self, key: &str, headers: Option<&[u8]>, visit: &mut impl FnMut(&'t D)) {
         match &self.matcher {
             Matcher::Direct(direct) => direct.route(key, visit),
             Matcher::Fanout(fanout) => fanout.route(visit),
             Matcher::Topic(topic) => topic.route(key, visit),
             Matcher::Headers(headers_table) => headers_table.route(headers, visit),
+            Matcher::ConsistentHash(_) | Matcher::Modulus(_) | Matcher::Random(_) => {}
+        }
+    }
+
+    /// The one destination for a number, in tables of a kind that [picks one]: a hash of what the exchange hashes, or a
+    /// random number. `None` when there are no bindings.
+    ///
+    /// [picks one]: ExchangeKind::picks_one
+    pub fn pick(&self, number: u64) -> Option<&D> {
+        match &self.matcher {
+            Matcher::ConsistentHash(hash) => hash.pick(number),
+            Matcher::Modulus(modulus) => modulus.pick(number),
+            Matcher::Random(random) => random.pick(number),
+            Matcher::Direct(_) | Matcher::Fanout(_) | Matcher::Topic(_) | Matcher::Headers(_) => None,
         }
     }
 }

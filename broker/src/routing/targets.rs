@@ -70,6 +70,11 @@ impl<D: Clone + Eq + Hash> Targets<D> {
         self.list.is_empty()
     }
 
+    /// Number of destinations.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Each destination once.
     pub fn iter(&self) -> impl Iterator<Item = &D> {
         self.list.iter().map(|(destination, _)| destination)
@@ -86,7 +91,52 @@ impl<D: Clone + Eq + Hash> Targets<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
     use std::collections::BTreeMap;
+    use std::hash::Hasher;
+
+    thread_local! {
+        static LOOKS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// A number that counts how often numbers are compared or hashed.
+    #[derive(Clone, Debug)]
+    struct Counting(u32);
+
+    impl PartialEq for Counting {
+        fn eq(&self, other: &Self) -> bool {
+            LOOKS.set(LOOKS.get() + 1);
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Counting {}
+
+    impl Hash for Counting {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            LOOKS.set(LOOKS.get() + 1);
+            self.0.hash(state);
+        }
+    }
+
+    /// Each change looks at a few destinations, however many there are.
+    #[test]
+    fn many_are_added_and_removed_one_by_one() {
+        const MANY: u32 = 100_000;
+        let mut targets = Targets::default();
+        for number in 0..MANY {
+            targets.add(&Counting(number));
+        }
+        assert_eq!(targets.len(), MANY as usize);
+        // From the front, from the back, and what is between.
+        let between = (0..MANY).filter(|number| number % 4 > 1);
+        for number in (0..MANY).step_by(4).chain((1..MANY).step_by(4).rev()).chain(between) {
+            targets.remove(&Counting(number));
+        }
+        assert!(targets.is_empty());
+        let looks = LOOKS.get();
+        assert!(looks < 20 * u64::from(MANY), "{looks}");
+    }
 
     #[test]
     fn counts_and_index_agree_with_a_map() {

@@ -98,6 +98,11 @@ impl Session {
             return;
         }
         tracing::info!(connection = self.id.0, peer = %self.peer, who = %self.describe(), %error, "connection closed");
+        self.close_with(error);
+    }
+
+    /// As [`Session::fail`], for what is in the log already.
+    pub(super) fn close_with(&mut self, error: &AmqpError) {
         self.end();
         let close = connection::Close {
             reply_code: error.code.as_u16(),
@@ -107,6 +112,13 @@ impl Session {
         };
         self.reply(0, &AMQPClass::Connection(connection::AMQPMethod::Close(close)));
         self.phase = if error.stream_lost { Phase::Deaf } else { Phase::Closing };
+    }
+
+    /// An operator closes the connection, or what it was open on is gone: the broker knows why.
+    pub fn on_forced(&mut self) {
+        if let Some(reason) = self.broker.close_reason(self.id) {
+            self.force_close(&reason);
+        }
     }
 
     /// The broker stops, or an operator closes the connection.

@@ -7,6 +7,7 @@ use protocol::{AmqpError, Frame, FrameKind, Method, ReplyCode, decode_method, me
 use super::channel::{Channel, Mode};
 use super::settle::Settlement;
 use super::{Phase, Session};
+use crate::broker::ChannelLimit;
 
 const CHANNEL: u16 = 20;
 const OPEN: u16 = 10;
@@ -252,12 +253,35 @@ impl Session {
                 format_args!("number of channels opened ({open}) has reached the negotiated channel_max ({max})"),
             ));
         }
+        self.count_channel()?;
         let slot = self.outbox.open_channel(number);
         let channel = Channel::new(number, slot, self.limits.max_message_bytes);
         self.channels.insert(number, Box::new(channel));
         let ok = channel::OpenOk {};
         self.reply(number, &AMQPClass::Channel(channel::AMQPMethod::OpenOk(ok)));
         Ok(())
+    }
+
+    /// The channel counts for its user and for the node, if their limits allow it.
+    fn count_channel(&mut self) -> Result<(), AmqpError> {
+        let (Some(usage), Some(user)) = (&self.usage, &self.user) else {
+            return Ok(());
+        };
+        let refused = |text: std::fmt::Arguments<'_>| Err(AmqpError::new(ReplyCode::NotAllowed, text));
+        match self.broker.open_channel(&user.name, usage) {
+            Ok(()) => {
+                self.open_channels += 1;
+                Ok(())
+            }
+            Err(ChannelLimit::Node(n)) => refused(format_args!(
+                "number of channels opened on node '{}' has reached the maximum allowed limit of {n}",
+                self.broker.node_name
+            )),
+            Err(ChannelLimit::User(n)) => refused(format_args!(
+                "number of channels opened for user '{}' has reached the maximum allowed user limit of {n}",
+                user.name
+            )),
+        }
     }
 
     /// A soft error: the channel ends now, the client is told, and until it answers everything on it is ignored.

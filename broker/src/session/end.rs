@@ -21,6 +21,15 @@ impl Session {
         self.unconfirmed.retain(|other| *other != number);
         let requeue: Requeue = self.outbox.close_channel(channel.slot);
         requeue.commit(&mut self.wakes);
+        self.release_channels(1);
+    }
+
+    fn release_channels(&mut self, count: usize) {
+        let count = count.min(self.open_channels);
+        if let Some(usage) = &self.usage {
+            self.broker.close_channels(usage, count);
+        }
+        self.open_channels -= count;
     }
 
     fn forget_partial(&mut self, channel: &mut Channel) {
@@ -62,6 +71,8 @@ impl Session {
             vhost.delete_exclusive(self.id);
         }
         self.unconfirmed.clear();
+        self.release_channels(self.open_channels);
+        self.broker.release_connection(self.id);
         self.wakes.wake();
         self.broker.store.kick();
     }

@@ -8,7 +8,8 @@ use protocol::names::{long, short_cut};
 use protocol::{AmqpError, FRAME_MIN_SIZE, ReplyCode, parse_amqplain, parse_plain};
 
 use super::{Phase, Session};
-use crate::auth::{AuthFailure, Grants, UserInfo};
+use crate::auth::{AuthFailure, Grants, LogLine, UserInfo};
+use crate::broker::ConnectionLimit;
 
 /// Announced in this order, as RabbitMQ does.
 const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
@@ -81,14 +82,14 @@ impl Session {
                 self.reply(0, &AMQPClass::Connection(connection::AMQPMethod::Tune(tune)));
             }
             Err(LoginError::Malformed) => {
-                tracing::warn!(connection = self.id.0, peer = %self.peer, mechanism, "malformed login");
+                self.log_refusal(mechanism, &"malformed login");
                 self.finish();
                 self.phase = Phase::Refused;
             }
             Err(LoginError::Refused(failure)) => {
-                tracing::warn!(connection = self.id.0, peer = %self.peer, mechanism, %failure, "login refused");
+                self.log_refusal(mechanism, &failure);
                 if self.client.failure_close {
-                    self.fail(&AmqpError::new(
+                    self.refusal = Some(AmqpError::new(
                         ReplyCode::AccessRefused,
                         format_args!(
                             "Login was refused using authentication mechanism {mechanism}. \
@@ -97,9 +98,34 @@ impl Session {
                     ));
                 } else {
                     self.finish();
-                    self.phase = Phase::Refused;
                 }
+                // Told or not, nobody learns it at once: guessing takes its time.
+                self.phase = Phase::Refused;
             }
+        }
+    }
+
+    /// The time of a refused client is over: says goodbye if the client asked for that. False when there is nothing to say.
+    pub fn end_refusal(&mut self) -> bool {
+        let Some(error) = self.refusal.take() else {
+            return false;
+        };
+        self.close_with(&error);
+        true
+    }
+
+    fn log_refusal(&self, mechanism: &str, failure: &dyn std::fmt::Display) {
+        let line = self.broker.auth.note_refusal();
+        if let LogLine::Write { silent } = line
+            && silent > 0
+        {
+            tracing::warn!(logins = silent, "more logins were refused, and not written down one by one");
+        }
+        if line != LogLine::Skip {
+            tracing::warn!(connection = self.id.0, peer = %self.peer, mechanism, %failure, "login refused");
+        }
+        if line == LogLine::Last {
+            tracing::warn!("many logins are refused: the next ones are only counted");
         }
     }
 
@@ -147,9 +173,20 @@ impl Session {
         let refuse = |text: std::fmt::Arguments<'_>| Err(AmqpError::new(ReplyCode::NotAllowed, text).at(10, 40));
         let name = open.virtual_host.as_str();
         let user = Arc::clone(self.user()?);
+        if let Some(limit) = self.broker.node_connection_limit() {
+            return refuse(format_args!("{}", connection_limit(ConnectionLimit::Node(limit), name, &user.name)));
+        }
         let Some(vhost) = self.broker.vhost(name) else {
             return refuse(format_args!("vhost {name} not found"));
         };
+        match self.broker.open_connection(self.id, &vhost, &user.name) {
+            Ok(usage) => self.usage = Some(usage),
+            Err(limit) => return refuse(format_args!("{}", connection_limit(limit, name, &user.name))),
+        }
+        // Deleted after it was found: whoever deletes it may have looked for its connections before we were one.
+        if vhost.is_deleted() {
+            return refuse(format_args!("vhost {name} not found"));
+        }
         if !self.broker.auth.vhost_access(&user.name, name) {
             return refuse(format_args!("access to vhost '{name}' refused for user '{}'", user.name));
         }
@@ -159,6 +196,19 @@ impl Session {
         self.phase = Phase::Running;
         self.reply(0, &AMQPClass::Connection(connection::AMQPMethod::OpenOk(connection::OpenOk {})));
         Ok(())
+    }
+}
+
+/// RabbitMQ's words for a connection too many.
+fn connection_limit(limit: ConnectionLimit, vhost: &str, user: &str) -> String {
+    match limit {
+        ConnectionLimit::Node(n) => format!("connection refused: node connection limit ({n}) is reached"),
+        ConnectionLimit::Vhost(n) => {
+            format!("access to vhost '{vhost}' refused for user '{user}': connection limit ({n}) is reached")
+        }
+        ConnectionLimit::User(n) => {
+            format!("connection refused for user '{user}': user connection limit ({n}) is reached")
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use self::channel::{Channel, Mode};
 use self::consume::SlotInfo;
 use self::tx::PendingCommit;
 use crate::auth::{Grants, UserInfo};
-use crate::broker::Broker;
+use crate::broker::{Broker, Usage};
 use crate::config;
 use crate::model::ConnectionId;
 use crate::queue::credit::Resume;
@@ -55,7 +55,8 @@ pub enum Phase {
     Closing,
     /// The same, but frames can no longer be told apart: whatever comes is thrown away.
     Deaf,
-    /// Login failed and the client did not ask to be told: the socket closes after a while without a word.
+    /// Login failed. After a while a client that asked for it is told ([`Session::end_refusal`]), and any other's socket closes
+    /// without a word.
     Refused,
     /// The last frame is in the outbox; once it is written the socket can go.
     Closed,
@@ -110,6 +111,12 @@ pub struct Session {
     user: Option<Arc<UserInfo>>,
     vhost: Option<Arc<Vhost>>,
     grants: Option<Grants>,
+    /// What the user has open, once the connection counts.
+    usage: Option<Arc<Usage>>,
+    /// Channels of this connection that count.
+    open_channels: usize,
+    /// What the client of a refused login is told once its time is over.
+    refusal: Option<AmqpError>,
     /// The channel that was used last; all others are in `channels`. Most connections use one.
     current: Option<Box<Channel>>,
     channels: HashMap<u16, Box<Channel>>,
@@ -152,6 +159,9 @@ impl Session {
             user: None,
             vhost: None,
             grants: None,
+            usage: None,
+            open_channels: 0,
+            refusal: None,
             current: None,
             channels: HashMap::new(),
             outbox,
@@ -195,6 +205,11 @@ impl Session {
     /// How others wake this connection.
     pub fn signal(&self) -> &Arc<Signal> {
         self.outbox.signal()
+    }
+
+    /// Whether a refused client will be told.
+    pub fn tells_refusal(&self) -> bool {
+        self.refusal.is_some()
     }
 
     /// For the log: who this is.

@@ -16,6 +16,7 @@ use crate::model::expiration;
 use crate::model::message::Message;
 use crate::queue::item::OutItem;
 use crate::queue::{Published, Queue};
+use crate::routing::kind::ExchangeKind;
 use crate::vhost::Exchange;
 
 const BASIC: u16 = 60;
@@ -148,7 +149,7 @@ impl Session {
         let mut ttl_ms = None;
         let headers = properties.headers();
         if special {
-            self.check_special(properties)?;
+            check_reply_to(properties)?;
             ttl_ms = properties.expiration().map(expiration::parse).transpose()?;
             if let Some(headers) = headers {
                 copies(headers, "CC", &mut keys)?;
@@ -156,11 +157,19 @@ impl Session {
                 without_bcc = without_header(message.properties, b"BCC");
             }
         }
+        if exchange.kind() == ExchangeKind::Topic && self.grants()?.limits_topics() {
+            for key in &keys {
+                self.grants()?.check_topic(Permission::Write, exchange_name, key)?;
+            }
+        }
+        if special {
+            self.check_user_id(properties)?;
+        }
         let exchange_version = exchange.version();
         let mut found = Vec::new();
-        let info = vhost.route(&exchange, &keys, headers, &mut found);
+        let info = vhost.route(&exchange, &keys, Some(properties), &mut found);
         let queues: Queues = found.into();
-        if !special && !queues.is_empty() && !info.by_headers {
+        if !special && !queues.is_empty() && !info.by_message {
             publisher.routes.put(Route {
                 address: message.address.into(),
                 exchange,
@@ -195,7 +204,11 @@ impl Session {
         if !holds {
             return Ok(None);
         }
-        self.grants()?.check(Permission::Write, Resource::Exchange(route.exchange.name()))?;
+        let grants = self.grants()?;
+        grants.check(Permission::Write, Resource::Exchange(route.exchange.name()))?;
+        if route.exchange.kind() == ExchangeKind::Topic && grants.limits_topics() {
+            grants.check_topic(Permission::Write, route.exchange.name(), &shortstrs(address).1)?;
+        }
         Ok(Some(route.queues.clone()))
     }
 
@@ -272,11 +285,8 @@ impl Session {
         Ok(Some(found.into()))
     }
 
-    /// Properties that mean something to the broker.
-    fn check_special(&self, properties: &Properties<'_>) -> Result<(), AmqpError> {
-        if properties.reply_to() == Some(b"amq.rabbitmq.reply-to") {
-            return Err(AmqpError::new(ReplyCode::PreconditionFailed, "fast reply consumer does not exist"));
-        }
+    /// Nobody publishes in another's name, but for impersonators.
+    fn check_user_id(&self, properties: &Properties<'_>) -> Result<(), AmqpError> {
         if let Some(claimed) = properties.user_id() {
             let user = self.user()?;
             if claimed != user.name.as_bytes() && !user.tags.iter().any(|tag| tag == "impersonator") {
@@ -296,6 +306,13 @@ impl Session {
     pub(super) fn push_return(&mut self, number: u16, message: Arc<Message>) {
         self.outbox.push(OutItem::Return { channel: number, message });
     }
+}
+
+fn check_reply_to(properties: &Properties<'_>) -> Result<(), AmqpError> {
+    if properties.reply_to() == Some(b"amq.rabbitmq.reply-to") {
+        return Err(AmqpError::new(ReplyCode::PreconditionFailed, "fast reply consumer does not exist"));
+    }
+    Ok(())
 }
 
 /// Adds the routing keys of a CC or BCC header.

@@ -174,7 +174,8 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     }
     let pairs = recovery.other.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     let auth = AuthStore::open(Arc::clone(&store) as _, &settings.auth, pairs)?;
-    let mut broker = Broker::new(settings, services, Arc::new(auth), recovery.vhosts);
+    let broker = Broker::new(settings, services, Arc::new(auth), recovery.vhosts);
+    let mut broker = broker.with_global_parameters(recovery.global_parameters);
     broker.recovery = Recovery {
         clean: found.clean,
         queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),

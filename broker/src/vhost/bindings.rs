@@ -1,5 +1,6 @@
 //! Binding and unbinding queues and exchanges.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use protocol::error::{AmqpError, ReplyCode};
@@ -13,9 +14,10 @@ use super::records;
 use super::topology::Topology;
 use crate::model::ConnectionId;
 use crate::model::access::{Access, Permission, Resource};
-use crate::model::arguments::Arguments;
-use crate::routing::headers_match;
+use crate::model::arguments::{Arguments, string};
+use crate::model::queue_arguments::QUEUE_TYPE;
 use crate::routing::kind::ExchangeKind;
+use crate::routing::{consistent_hash, headers_match};
 
 /// A queue.bind or queue.unbind.
 #[derive(Clone, Copy, Debug)]
@@ -52,15 +54,16 @@ impl Vhost {
             let queue_name = strip_line_breaks(request.queue);
             let source_name = strip_line_breaks(request.exchange);
             check_queue_binding(access, &queue_name, &source_name)?;
+            self.check_topic(access, &source_name, request.key)?;
             let mut topology = self.topology.lock();
             let source = self.existing_exchange(&source_name)?;
             let queue = self
                 .queue(&queue_name)
                 .filter(|queue| !queue.is_closed())
                 .ok_or_else(|| Named::queue(&queue_name, &self.name).not_found())?;
+            let destination = Destination::Queue(queue.clone());
+            check_binding(&source, &destination, request.key, request.arguments)?;
             check_owner(queue.spec(), request.connection)?;
-            check_binding_arguments(&source, request.arguments)?;
-            let destination = Destination::Queue(queue);
             Ok(self.bind(&mut topology, &source, &destination, request.key, request.arguments))
         };
         bind().map_err(|error: AmqpError| error.at(50, 20))
@@ -72,6 +75,7 @@ impl Vhost {
             let queue_name = strip_line_breaks(request.queue);
             let source_name = strip_line_breaks(request.exchange);
             check_queue_binding(access, &queue_name, &source_name)?;
+            self.check_topic(access, &source_name, request.key)?;
             let mut topology = self.topology.lock();
             let (Some(source), Some(queue)) = (self.exchange(&source_name), self.queue(&queue_name)) else {
                 return Ok(self.logged());
@@ -95,11 +99,12 @@ impl Vhost {
             let destination_name = strip_line_breaks(request.destination);
             let source_name = strip_line_breaks(request.source);
             check_exchange_binding(access, &destination_name, &source_name)?;
+            self.check_topic(access, &source_name, request.key)?;
             let mut topology = self.topology.lock();
             let source = self.existing_exchange(&source_name)?;
             let destination = self.existing_exchange(&destination_name)?;
-            check_binding_arguments(&source, request.arguments)?;
             let destination = Destination::Exchange(destination);
+            check_binding(&source, &destination, request.key, request.arguments)?;
             Ok(self.bind(&mut topology, &source, &destination, request.key, request.arguments))
         };
         bind().map_err(|error: AmqpError| error.at(40, 30))
@@ -112,6 +117,7 @@ impl Vhost {
             let destination_name = strip_line_breaks(request.destination);
             let source_name = strip_line_breaks(request.source);
             check_exchange_binding(access, &destination_name, &source_name)?;
+            self.check_topic(access, &source_name, request.key)?;
             let mut topology = self.topology.lock();
             let (Some(source), Some(destination)) = (self.exchange(&source_name), self.exchange(&destination_name))
             else {
@@ -121,6 +127,16 @@ impl Vhost {
             Ok(self.unbind(&mut topology, &source, &destination, request.key, request.arguments))
         };
         unbind().map_err(|error: AmqpError| error.at(40, 40))
+    }
+
+    /// Keys bound to a topic exchange are subject to topic permissions.
+    fn check_topic(&self, access: &dyn Access, source: &str, key: &str) -> Result<(), AmqpError> {
+        match self.exchange(source) {
+            Some(exchange) if exchange.kind() == ExchangeKind::Topic => {
+                access.check_topic(Permission::Read, source, key)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn existing_exchange(&self, name: &str) -> Result<Arc<Exchange>, AmqpError> {
@@ -198,9 +214,38 @@ fn check_exchange_binding(access: &dyn Access, destination: &str, source: &str) 
     access.check(Permission::Read, Resource::Exchange(source))
 }
 
-fn check_binding_arguments(source: &Exchange, arguments: &Arguments) -> Result<(), AmqpError> {
+/// What the kind of the source asks of a binding.
+fn check_binding(
+    source: &Exchange,
+    destination: &Destination,
+    key: &str,
+    arguments: &Arguments,
+) -> Result<(), AmqpError> {
     match source.kind() {
         ExchangeKind::Headers => headers_match::validate(arguments),
+        ExchangeKind::ConsistentHash => consistent_hash::weight(key).map(|_| ()),
+        ExchangeKind::LocalRandom => check_local_random(destination, key),
+        ExchangeKind::Direct
+        | ExchangeKind::Fanout
+        | ExchangeKind::Topic
+        | ExchangeKind::ModulusHash
+        | ExchangeKind::Random => Ok(()),
+    }
+}
+
+/// Only to queues that are on one node as a whole, and without a key.
+fn check_local_random(destination: &Destination, key: &str) -> Result<(), AmqpError> {
+    let refuse = |reason: &dyn Display| Err(AmqpError::new(ReplyCode::PreconditionFailed, reason));
+    if !key.is_empty() {
+        return refuse(&format_args!("Non empty binding '{key}' key not permitted"));
+    }
+    let Destination::Queue(queue) = destination else {
+        return refuse(&"Destination not found");
+    };
+    match queue.spec().arguments.get(QUEUE_TYPE).and_then(string) {
+        Some(kind) if kind != "classic" => {
+            refuse(&format_args!("Queue type rabbit_{kind}_queue not valid for this exchange type"))
+        }
         _ => Ok(()),
     }
 }

@@ -1,17 +1,22 @@
 //! One exchange, and what it can lead to.
 
+use std::fmt::Display;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
+use protocol::error::AmqpError;
 use storage::QueueId;
 
 use crate::model::arguments::{Arguments, string};
+use crate::policy::Effective;
 use crate::queue::Queue;
 use crate::routing::binding::BindingKey;
+use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
 use crate::routing::table::Table;
+use crate::routing::target::{Identity, Target, TargetKind};
 
 /// The argument that names where messages go that lead nowhere.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
@@ -33,24 +38,39 @@ pub struct ExchangeSpec {
     pub arguments: Arguments,
 }
 
+impl ExchangeSpec {
+    /// What it hashes of a message; 406 when its arguments cannot be used. `resource` is the exchange in error texts.
+    pub(super) fn hash_on(&self, resource: &dyn Display) -> Result<HashOn, AmqpError> {
+        match self.kind {
+            ExchangeKind::ConsistentHash => HashOn::from_arguments(&self.arguments, resource),
+            _ => Ok(HashOn::default()),
+        }
+    }
+}
+
 /// An exchange with its bindings.
 #[derive(Debug)]
 pub struct Exchange {
     id: u64,
     spec: ExchangeSpec,
     alternate: Option<Arc<str>>,
+    hash_on: HashOn,
+    policy: RwLock<Arc<Effective>>,
     table: RwLock<Table<Destination>>,
     version: AtomicU64,
     deleted: AtomicBool,
 }
 
 impl Exchange {
-    pub(super) fn new(id: u64, spec: ExchangeSpec) -> Self {
+    /// `hash_on` matters to a consistent hash exchange only.
+    pub(super) fn new(id: u64, spec: ExchangeSpec, hash_on: HashOn) -> Self {
         let alternate = spec.arguments.get(ALTERNATE_EXCHANGE).and_then(string).map(Arc::from);
         Self {
             id,
             table: RwLock::new(Table::new(spec.kind)),
             alternate,
+            hash_on,
+            policy: RwLock::default(),
             spec,
             version: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
@@ -92,9 +112,24 @@ impl Exchange {
         &self.spec
     }
 
-    /// Where messages go that lead nowhere from here.
-    pub fn alternate(&self) -> Option<&Arc<str>> {
-        self.alternate.as_ref()
+    /// Where messages go that lead nowhere from here: by its argument, otherwise by its policy.
+    pub fn alternate(&self) -> Option<Arc<str>> {
+        let by_policy = || self.policy.read().definition.text(ALTERNATE_EXCHANGE).map(Arc::from);
+        self.alternate.clone().or_else(by_policy)
+    }
+
+    /// The policy that holds for it.
+    pub fn policy(&self) -> Arc<Effective> {
+        Arc::clone(&self.policy.read())
+    }
+
+    pub(super) fn set_policy(&self, policy: Arc<Effective>) {
+        *self.policy.write() = policy;
+    }
+
+    /// What it hashes of a message, if it is a consistent hash exchange.
+    pub(super) fn hash_on(&self) -> &HashOn {
+        &self.hash_on
     }
 
     /// Whether it is the one without a name, which routes by queue name.
@@ -209,6 +244,16 @@ impl Eq for Destination {}
 impl Hash for Destination {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.id().hash(state);
+    }
+}
+
+impl Target for Destination {
+    fn identity(&self) -> Identity<'_> {
+        let kind = match self {
+            Self::Queue(_) => TargetKind::Queue,
+            Self::Exchange(_) => TargetKind::Exchange,
+        };
+        Identity { kind, name: self.name() }
     }
 }
 

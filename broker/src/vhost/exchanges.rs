@@ -16,15 +16,8 @@ use crate::model::arguments::{Arguments, inequivalent, string, type_name};
 use crate::routing::kind::ExchangeKind;
 
 /// Types that other brokers have and this one does not yet.
-const PENDING_TYPES: &[&str] = &[
-    "x-consistent-hash",
-    "x-delayed-message",
-    "x-random",
-    "x-local-random",
-    "x-modulus-hash",
-    "x-recent-history",
-    "x-message-deduplication",
-];
+const PENDING_TYPES: &[&str] =
+    &["x-consistent-hash", "x-delayed-message", "x-recent-history", "x-message-deduplication"];
 
 /// Arguments that give an exchange of any type an ability it does not have here yet.
 const PENDING_ARGUMENTS: &[&str] =
@@ -59,24 +52,25 @@ impl Vhost {
         check_not_default(&name)?;
         access.check(Permission::Configure, Resource::Exchange(&name))?;
         let mut topology = self.topology.lock();
+        self.check_not_deleted(&topology)?;
         if let Some(existing) = self.exchange(&name) {
             self.check_exchange_equivalence(&existing, kind, &request)?;
             return Ok(if existing.durable() { self.logged() } else { Lsn(0) });
         }
-        Named::exchange(&name, &self.name).check_reserved()?;
+        let named = Named::exchange(&name, &self.name);
+        named.check_reserved()?;
         self.check_alternate(access, &name, &request.arguments)?;
         check_pending_arguments(&request.arguments)?;
-        let exchange = Arc::new(Exchange::new(
-            topology.new_exchange_id(),
-            ExchangeSpec {
-                name: name.as_ref().into(),
-                kind,
-                durable: request.durable,
-                auto_delete: request.auto_delete,
-                internal: request.internal,
-                arguments: request.arguments,
-            },
-        ));
+        let spec = ExchangeSpec {
+            name: name.as_ref().into(),
+            kind,
+            durable: request.durable,
+            auto_delete: request.auto_delete,
+            internal: request.internal,
+            arguments: request.arguments,
+        };
+        let hash_on = spec.hash_on(&named)?;
+        let exchange = Arc::new(Exchange::new(topology.new_exchange_id(), spec, hash_on));
         let mut lsn = Lsn(0);
         if exchange.durable() {
             lsn = self.log(vec![records::put_exchange(&self.name, &exchange)]);
@@ -87,6 +81,7 @@ impl Vhost {
 
     /// Makes an exchange known.
     pub(super) fn add_exchange(&self, exchange: Arc<Exchange>) {
+        self.give_policy(&exchange);
         self.exchanges.insert(exchange.name().clone(), exchange.clone());
         // After it can be found: it may be an alternate that others have been waiting for.
         exchange.bump(&self.version);
@@ -139,8 +134,7 @@ impl Vhost {
     ) -> Result<(), AmqpError> {
         let named = Named::exchange(existing.name(), &self.name);
         if kind != existing.kind() {
-            let (received, current) = (kind.name(), existing.kind().name());
-            return Err(inequivalent("type", &named, &format_args!("'{received}'"), &format_args!("'{current}'")));
+            return Err(inequivalent("type", &named, &quoted_kind(kind), &quoted_kind(existing.kind())));
         }
         for (field, received, current) in [
             ("durable", request.durable, existing.durable()),
@@ -173,6 +167,12 @@ impl Vhost {
         access.check(Permission::Read, Resource::Exchange(name))?;
         access.check(Permission::Write, Resource::Exchange(&alternate))
     }
+}
+
+/// As RabbitMQ writes it: a name with a hyphen is in quotes already.
+fn quoted_kind(kind: ExchangeKind) -> String {
+    let name = kind.name();
+    if name.contains('-') { format!("''{name}''") } else { format!("'{name}'") }
 }
 
 fn parse_kind(name: &str) -> Result<ExchangeKind, AmqpError> {

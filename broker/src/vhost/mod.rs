@@ -8,37 +8,45 @@
 //! store only appends to its buffer, so it may be called under the topology lock.
 
 mod bindings;
+mod delete;
 mod describe;
 mod exchange;
 mod exchanges;
 mod names;
+mod policies;
 mod queues;
 mod records;
 mod recover;
 mod route;
+mod settings;
 mod shards;
 #[cfg(test)]
 mod tests;
 mod topology;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use storage::Lsn;
 
 pub use bindings::{ExchangeBinding, QueueBinding};
 pub use describe::{Described, describe};
 pub use exchange::{ALTERNATE_EXCHANGE, Destination, Exchange, ExchangeSpec};
 pub use exchanges::ExchangeRequest;
+pub use policies::PolicyObserver;
 pub use queues::{Declared, QueueRequest};
 pub use recover::{Recovery, recover};
 pub use route::RouteInfo;
+pub use settings::{Metadata, MetadataChange, NodeQueues};
 
 use crate::model::arguments::Arguments;
 use crate::queue::{Queue, Services};
 use crate::routing::binding::BindingKey;
+use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
+use policies::PolicyState;
+use settings::Settings;
 use shards::Shards;
 use topology::Topology;
 
@@ -60,6 +68,10 @@ pub struct Vhost {
     exchanges: Shards<Exchange>,
     default_exchange: Arc<Exchange>,
     topology: Mutex<Topology>,
+    settings: RwLock<Settings>,
+    policy_state: RwLock<PolicyState>,
+    node_queues: OnceLock<Arc<NodeQueues>>,
+    deleted: AtomicBool,
     version: AtomicU64,
     logged: AtomicU64,
 }
@@ -67,8 +79,15 @@ pub struct Vhost {
 impl Vhost {
     /// A new vhost, written to the log, and where it is durable.
     pub fn create(name: &str, services: Services) -> (Arc<Self>, Lsn) {
+        Self::create_with(name, Metadata::default(), services)
+    }
+
+    /// As [`Vhost::create`], described like that.
+    pub fn create_with(name: &str, metadata: Metadata, services: Services) -> (Arc<Self>, Lsn) {
         let vhost = Self::empty(name, services);
-        let lsn = vhost.log(vec![records::put_vhost(name)]);
+        let settings = Settings { metadata, ..Settings::default() };
+        let lsn = vhost.log(vec![records::put_vhost(name, &settings)]);
+        *vhost.settings.write() = settings;
         (Arc::new(vhost), lsn)
     }
 
@@ -85,6 +104,7 @@ impl Vhost {
                     internal,
                     arguments: Arguments::default(),
                 },
+                HashOn::default(),
             ))
         };
         let default_exchange = exchange("", ExchangeKind::Direct, false);
@@ -101,6 +121,10 @@ impl Vhost {
             exchanges,
             default_exchange,
             topology: Mutex::new(topology),
+            settings: RwLock::default(),
+            policy_state: RwLock::default(),
+            node_queues: OnceLock::new(),
+            deleted: AtomicBool::new(false),
             version: AtomicU64::new(0),
             logged: AtomicU64::new(0),
         }
@@ -158,6 +182,9 @@ impl Drop for Vhost {
     /// Exchanges bound in a circle keep each other alive, and a long chain of them would be dropped
     /// by recursion: the tables are taken apart first.
     fn drop(&mut self) {
+        if let Some(node) = self.node_queues.get() {
+            node.remove(self.queues.len());
+        }
         let exchanges = self.exchanges.all();
         let tables: Vec<_> = exchanges.iter().map(|exchange| exchange.take_for_delete(&self.version)).collect();
         drop(tables);

@@ -76,13 +76,15 @@ impl Vhost {
         }
         access.check(Permission::Configure, Resource::Queue(&name))?;
         let mut topology = self.topology.lock();
+        self.check_not_deleted(&topology)?;
+        let default_type = self.default_queue_type(request.durable, request.exclusive, request.auto_delete);
         let spec = QueueSpec {
             vhost: self.name.clone(),
             name: name.as_ref().into(),
             durable: request.durable && !request.exclusive,
             exclusive: request.exclusive.then_some(request.connection),
             auto_delete: request.auto_delete,
-            arguments: Arc::new(queue_arguments::with_type(request.arguments)),
+            arguments: Arc::new(queue_arguments::with_type(request.arguments, default_type.as_deref())),
         };
         if let Some(existing) = self.queue(&name) {
             if !existing.is_closed() {
@@ -93,6 +95,7 @@ impl Vhost {
             self.delete_closed_queue(&mut topology, &existing);
         }
         queue_arguments::validate(&spec.arguments, &name, &self.name)?;
+        self.check_queue_limits(&name)?;
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
         let mut lsn = Lsn(0);
         if queue.spec().durable {
@@ -108,6 +111,9 @@ impl Vhost {
             topology.note_exclusive(owner, queue);
         }
         self.queues.insert(queue.spec().name.clone(), queue.clone());
+        if let Some(node) = self.node_queues.get() {
+            node.add(1);
+        }
         self.default_exchange.bump(&self.version);
     }
 

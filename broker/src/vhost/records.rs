@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 use storage::{QueueId, TopologyChange};
 
 use super::exchange::{Destination, Exchange};
+use super::settings::{Metadata, Settings};
 use crate::model::arguments::Arguments;
+use crate::model::limits::VhostLimits;
 use crate::queue::Queue;
 use crate::routing::binding::BindingKey;
 
@@ -26,6 +28,10 @@ pub(super) const BINDING_PREFIX: &[u8] = b"binding/";
 pub(super) struct VhostRecord {
     v: u32,
     pub(super) name: String,
+    #[serde(flatten)]
+    pub(super) metadata: Metadata,
+    #[serde(default, skip_serializing_if = "VhostLimits::is_empty")]
+    pub(super) limits: VhostLimits,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,8 +77,17 @@ pub(super) enum DestinationType {
     Exchange,
 }
 
-pub(super) fn put_vhost(name: &str) -> TopologyChange {
-    put([VHOST_PREFIX, name.as_bytes()].concat(), &VhostRecord { v: VERSION, name: name.to_owned() })
+pub(super) fn put_vhost(name: &str, settings: &Settings) -> TopologyChange {
+    let Settings { metadata, limits } = settings.clone();
+    put(vhost_key(name), &VhostRecord { v: VERSION, name: name.to_owned(), metadata, limits })
+}
+
+pub(super) fn delete_vhost(name: &str) -> TopologyChange {
+    TopologyChange::Delete { key: vhost_key(name) }
+}
+
+fn vhost_key(name: &str) -> Vec<u8> {
+    [VHOST_PREFIX, name.as_bytes()].concat()
 }
 
 pub(super) fn put_exchange(vhost: &str, exchange: &Exchange) -> TopologyChange {

@@ -6,9 +6,12 @@ use storage::{QueueId, RecoveredQueue};
 
 use super::Vhost;
 use super::exchange::{Destination, Exchange, ExchangeSpec};
+use super::names::Named;
 use super::records::{self, BindingRecord, DestinationType, ExchangeRecord, QueueRecord};
+use super::settings::Settings;
 use crate::model::arguments::Arguments;
 use crate::model::collections::Map;
+use crate::policy::{self, GlobalParameters};
 use crate::queue::{Queue, QueueSpec, Services};
 use crate::routing::kind::ExchangeKind;
 
@@ -16,6 +19,8 @@ use crate::routing::kind::ExchangeKind;
 pub struct Recovery {
     /// The vhosts with everything in them, sorted by name.
     pub vhosts: Vec<Arc<Vhost>>,
+    /// Parameters of the whole broker.
+    pub global_parameters: GlobalParameters,
     /// Records that are not topology of a vhost: users and permissions.
     pub other: Vec<(Vec<u8>, Vec<u8>)>,
     /// One line for each record that could not be used.
@@ -30,9 +35,11 @@ pub fn recover(services: &Services, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: V
         vhosts: Map::default(),
         messages: queues.into_iter().map(|queue| (queue.id, queue)).collect(),
         damage: Vec::new(),
+        global_parameters: GlobalParameters::default(),
     };
     let mut other = Vec::new();
     let (mut vhosts, mut exchanges, mut queues, mut bindings) = (vec![], vec![], vec![], vec![]);
+    let mut policies = Vec::new();
     for record in topology {
         let key = record.0.as_slice();
         if key.starts_with(records::VHOST_PREFIX) {
@@ -43,6 +50,8 @@ pub fn recover(services: &Services, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: V
             queues.push(record);
         } else if key.starts_with(records::BINDING_PREFIX) {
             bindings.push(record);
+        } else if policy::is_policy_record(key) {
+            policies.push(record);
         } else {
             other.push(record);
         }
@@ -56,9 +65,10 @@ pub fn recover(services: &Services, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: V
         let count = orphan.messages;
         rebuild.damage.push(format!("{count} messages of queue id {id}: no queue has it"));
     }
+    rebuild.policies(policies);
     let mut vhosts: Vec<_> = rebuild.vhosts.into_values().map(Arc::new).collect();
     vhosts.sort_by(|a, b| a.name.cmp(&b.name));
-    Recovery { vhosts, other, damage: rebuild.damage }
+    Recovery { vhosts, global_parameters: rebuild.global_parameters, other, damage: rebuild.damage }
 }
 
 struct Rebuild<'s> {
@@ -66,6 +76,7 @@ struct Rebuild<'s> {
     vhosts: Map<String, Vhost>,
     messages: Map<QueueId, RecoveredQueue>,
     damage: Vec<String>,
+    global_parameters: GlobalParameters,
 }
 
 impl Rebuild<'_> {
@@ -78,9 +89,34 @@ impl Rebuild<'_> {
         }
     }
 
+    /// Policies and parameters, once everything that a policy can hold for is there.
+    fn policies(&mut self, entries: Vec<(Vec<u8>, Vec<u8>)>) {
+        for (key, value) in entries {
+            if let Err(reason) = policy::read(&key, &value).and_then(|stored| self.policy(stored)) {
+                let key = key.escape_ascii();
+                self.damage.push(format!("record {key}: {reason}"));
+            }
+        }
+        for vhost in self.vhosts.values() {
+            vhost.give_policies();
+        }
+    }
+
+    fn policy(&mut self, stored: policy::Stored) -> Result<(), String> {
+        match stored {
+            policy::Stored::Policy { vhost, kind, policy } => self.known_vhost(&vhost)?.recover_policy(kind, policy),
+            policy::Stored::Parameter { vhost, component, name, value } => {
+                self.known_vhost(&vhost)?.recover_parameter(&component, &name, value);
+            }
+            policy::Stored::Global { name, value } => self.global_parameters.set(&name, value),
+        }
+        Ok(())
+    }
+
     fn vhost(&mut self, value: &[u8]) -> Result<(), String> {
         let record: records::VhostRecord = records::parse(value)?;
         let vhost = Vhost::empty(&record.name, self.services.clone());
+        *vhost.settings.write() = Settings { metadata: record.metadata, limits: record.limits };
         self.vhosts.insert(record.name, vhost);
         Ok(())
     }
@@ -90,17 +126,17 @@ impl Rebuild<'_> {
         let vhost = self.known_vhost(&record.vhost)?;
         let kind =
             ExchangeKind::from_name(&record.kind).ok_or_else(|| format!("no exchange type '{}'", record.kind))?;
-        let exchange = Exchange::new(
-            vhost.topology.lock().new_exchange_id(),
-            ExchangeSpec {
-                name: record.name.into(),
-                kind,
-                durable: true,
-                auto_delete: record.auto_delete,
-                internal: record.internal,
-                arguments: records::parse_arguments(&record.arguments)?,
-            },
-        );
+        let spec = ExchangeSpec {
+            name: record.name.into(),
+            kind,
+            durable: true,
+            auto_delete: record.auto_delete,
+            internal: record.internal,
+            arguments: records::parse_arguments(&record.arguments)?,
+        };
+        let named = Named::exchange(&spec.name, &vhost.name);
+        let hash_on = spec.hash_on(&named).map_err(|error| error.text)?;
+        let exchange = Exchange::new(vhost.topology.lock().new_exchange_id(), spec, hash_on);
         vhost.add_exchange(Arc::new(exchange));
         Ok(())
     }

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use protocol::Properties;
 use smallvec::SmallVec;
 
 use super::Vhost;
 use super::exchange::{Destination, Exchange};
 use crate::queue::Queue;
+use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
+use crate::routing::phash2;
 use crate::routing::visited::Visited;
 
 /// How far a routing result can be reused.
@@ -16,8 +19,8 @@ pub struct RouteInfo {
     /// Only the exchange's own table decided: good while [`Exchange::version`] stays. Otherwise
     /// good while [`Vhost::version`] stays.
     pub simple: bool,
-    /// The message's headers had a say: not good for another message with the same keys.
-    pub by_headers: bool,
+    /// The message's headers or properties had a say, or chance: not good for another message with the same keys.
+    pub by_message: bool,
 }
 
 /// Queues found so far, each once.
@@ -49,32 +52,32 @@ impl Found<'_> {
 
 impl Vhost {
     /// Finds the queues a message goes to: `keys` is its routing key followed by those of CC and
-    /// BCC, `headers` the body of its header table. `out` is cleared first; it gets each queue once.
+    /// BCC. `out` is cleared first; it gets each queue once.
     pub fn route(
         &self,
         exchange: &Arc<Exchange>,
         keys: &[&str],
-        headers: Option<&[u8]>,
+        properties: Option<&Properties<'_>>,
         out: &mut Vec<Arc<Queue>>,
     ) -> RouteInfo {
         out.clear();
-        let mut info = RouteInfo { simple: true, by_headers: false };
+        let mut info = RouteInfo { simple: true, by_message: false };
         let mut found = Found { queues: out, seen: None };
         let mut visited = Visited::default();
         let mut pending: SmallVec<[Arc<Exchange>; 4]> = SmallVec::new();
         visited.insert(exchange.id());
         let mut next = Some(exchange.clone());
         while let Some(exchange) = next {
-            let hit = self.visit(&exchange, keys, headers, &mut found, |further| {
+            let hit = self.visit(&exchange, keys, properties, &mut found, |further| {
                 if visited.insert(further.id()) {
                     pending.push(further.clone());
                 }
                 info.simple = false;
             });
-            info.by_headers |= exchange.kind() == ExchangeKind::Headers;
+            info.by_message |= depends_on_message(&exchange);
             if !hit && let Some(alternate) = exchange.alternate() {
                 info.simple = false;
-                if let Some(alternate) = self.exchange(alternate)
+                if let Some(alternate) = self.exchange(&alternate)
                     && visited.insert(alternate.id())
                 {
                     pending.push(alternate);
@@ -90,7 +93,7 @@ impl Vhost {
         &self,
         exchange: &Exchange,
         keys: &[&str],
-        headers: Option<&[u8]>,
+        properties: Option<&Properties<'_>>,
         found: &mut Found<'_>,
         mut further: impl FnMut(&Arc<Exchange>),
     ) -> bool {
@@ -102,9 +105,21 @@ impl Vhost {
             }
             return hit;
         }
-        let relevant = match exchange.kind() {
-            ExchangeKind::Fanout | ExchangeKind::Headers => keys.get(..1).unwrap_or_default(),
-            ExchangeKind::Direct | ExchangeKind::Topic => keys,
+        if exchange.kind().picks_one() {
+            let number = number(exchange, keys, properties);
+            let table = exchange.table().read();
+            match table.pick(number) {
+                Some(Destination::Queue(queue)) => found.add(queue),
+                Some(Destination::Exchange(exchange)) => further(exchange),
+                None => return false,
+            }
+            return true;
+        }
+        let first = keys.get(..1).unwrap_or_default();
+        let (relevant, headers) = match exchange.kind() {
+            ExchangeKind::Headers => (first, properties.and_then(Properties::headers)),
+            ExchangeKind::Fanout => (first, None),
+            _ => (keys, None),
         };
         let once = found.queues.is_empty() && relevant.len() == 1 && exchange.kind().reports_once();
         let table = exchange.table().read();
@@ -119,5 +134,26 @@ impl Vhost {
             });
         }
         hit
+    }
+}
+
+/// Whether an exchange may send two messages with the same keys to different places.
+fn depends_on_message(exchange: &Exchange) -> bool {
+    match exchange.kind() {
+        ExchangeKind::Headers | ExchangeKind::Random | ExchangeKind::LocalRandom => true,
+        ExchangeKind::ConsistentHash => *exchange.hash_on() != HashOn::RoutingKey,
+        ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic | ExchangeKind::ModulusHash => false,
+    }
+}
+
+/// What an exchange that picks one destination picks it by.
+fn number(exchange: &Exchange, keys: &[&str], properties: Option<&Properties<'_>>) -> u64 {
+    match exchange.kind() {
+        ExchangeKind::ConsistentHash => {
+            let key = keys.first().copied().unwrap_or_default();
+            exchange.hash_on().hash(key, properties)
+        }
+        ExchangeKind::ModulusHash => phash2::of_keys(keys).into(),
+        _ => rand::random(),
     }
 }

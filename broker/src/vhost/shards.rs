@@ -31,15 +31,17 @@ impl<T> Shards<T> {
         }
     }
 
-    /// Removes this very object; another one of the same name stays.
-    pub(super) fn remove(&self, name: &str, value: &Arc<T>) {
+    /// Removes this very object; another one of the same name stays. False when it was not there.
+    pub(super) fn remove(&self, name: &str, value: &Arc<T>) -> bool {
         let Some(shard) = self.shard(name) else {
-            return;
+            return false;
         };
         let mut shard = shard.write();
-        if shard.get(name).is_some_and(|known| Arc::ptr_eq(known, value)) {
+        let is_known = shard.get(name).is_some_and(|known| Arc::ptr_eq(known, value));
+        if is_known {
             shard.remove(name);
         }
+        is_known
     }
 
     /// Everything there is, in no particular order.

@@ -19,12 +19,22 @@ pub(super) struct Topology {
     sources: Map<DestinationId, Map<u64, Arc<Exchange>>>,
     exclusive: Map<ConnectionId, Map<QueueId, Arc<Queue>>>,
     last_exchange_id: u64,
+    deleted: bool,
 }
 
 impl Topology {
     pub(super) fn new_exchange_id(&mut self) -> u64 {
         self.last_exchange_id += 1;
         self.last_exchange_id
+    }
+
+    /// Whether the virtual host is gone.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    pub(super) fn delete(&mut self) {
+        self.deleted = true;
     }
 
     pub(super) fn note_source(&mut self, destination: &Destination, source: &Arc<Exchange>) {
@@ -88,7 +98,11 @@ impl Vhost {
     /// Takes a closed queue out of the maps, with its bindings and the auto-delete exchanges that
     /// only it kept alive.
     pub(super) fn remove_queue(&self, topology: &mut Topology, queue: &Arc<Queue>, changes: &mut Vec<TopologyChange>) {
-        self.queues.remove(&queue.spec().name, queue);
+        if self.queues.remove(&queue.spec().name, queue)
+            && let Some(node) = self.node_queues.get()
+        {
+            node.remove(1);
+        }
         self.default_exchange.bump(&self.version);
         topology.forget_exclusive(queue);
         if queue.spec().durable {

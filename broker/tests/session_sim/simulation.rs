@@ -201,6 +201,8 @@ impl<'h> Simulation<'h> {
         gate.hold_reads();
         gate.release_syncs();
         gate.run_to(self.house.disk.stop_reader());
+        // Readers are told before those who wait for a position.
+        self.house.disk.wait_durable();
         gate.hold_syncs();
     }
 

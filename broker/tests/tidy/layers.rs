@@ -3,28 +3,30 @@
 use crate::tree::{File, assert_none, files};
 
 /// The modules of the broker, each with those that it may name beside itself.
-const BROKER: [(&str, &[&str]); 15] = [
+const BROKER: [(&str, &[&str]); 16] = [
     ("config", &[]),
     ("model", &["config"]),
     ("routing", &["config", "model"]),
     ("queue", &["config", "model", "routing"]),
-    ("vhost", &["config", "model", "routing", "queue"]),
+    // Beside the chain: values and what becomes of them. The vhost holds them.
+    ("policy", &["config", "model"]),
+    ("vhost", &["config", "model", "routing", "policy", "queue"]),
     // Beside the chain: the vhost asks for rights through a trait of the model and does not know who answers.
     ("auth", &["config", "model"]),
-    ("broker", &["config", "model", "routing", "queue", "vhost", "auth"]),
-    ("session", &["config", "model", "routing", "queue", "vhost", "auth", "broker"]),
-    ("net", &["config", "model", "routing", "queue", "vhost", "auth", "broker", "session"]),
+    ("broker", &["config", "model", "routing", "policy", "queue", "vhost", "auth"]),
+    ("session", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker"]),
+    ("net", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker", "session"]),
     // A client of any broker: it shares the protocol crate with this one and nothing else.
     ("bench", &[]),
     ("ctl", &["config"]),
-    ("offline", &["config", "model", "routing", "queue", "vhost", "auth"]),
+    ("offline", &["config", "model", "routing", "policy", "queue", "vhost", "auth"]),
     ("cli", &["config", "bench", "ctl", "offline"]),
-    ("admin", &["config", "model", "routing", "queue", "vhost", "auth", "broker"]),
+    ("admin", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker"]),
     (
         "start",
         &[
-            "config", "model", "routing", "queue", "vhost", "auth", "broker", "session", "net", "admin", "bench",
-            "ctl", "offline", "cli",
+            "config", "model", "routing", "policy", "queue", "vhost", "auth", "broker", "session", "net", "admin",
+            "bench", "ctl", "offline", "cli",
         ],
     ),
 ];

@@ -109,6 +109,47 @@ fn an_alternate_exchange_is_a_string() {
 }
 
 #[test]
+fn arguments_of_every_type_are_taken_and_not_compared() {
+    let server = server();
+    let mut raw = server.channel();
+    let name = unique("exchange");
+    let numbers = Bytes::new()
+        .field("byte", b'b')
+        .octet(255)
+        .field("short", b's')
+        .short(1)
+        .field("int", b'I')
+        .long(1)
+        .field("long", b'l')
+        .longlong(1)
+        .field("float", b'f')
+        .long(0x3f80_0000)
+        .field("double", b'd')
+        .longlong(0x3ff0_0000_0000_0000)
+        .field("decimal", b'D')
+        .octet(2)
+        .long(314)
+        .field("timestamp", b'T')
+        .longlong(1_700_000_000);
+    let others = Bytes::new()
+        .field("string", b'S')
+        .longstr("text")
+        .field("bytes", b'x')
+        .longstr("octets")
+        .field("bool", b't')
+        .octet(1)
+        .field("void", b'V')
+        .field("array", b'A')
+        .longstr("V")
+        .field("table", b'F')
+        .table(Bytes::new().field("inner", b'V'));
+    for arguments in [numbers.as_ref(), others.as_ref(), numbers.as_ref(), &[]] {
+        raw.send_exchange(1, &name, "direct", 0, arguments);
+        raw.expect(1, id::EXCHANGE_DECLARE_OK);
+    }
+}
+
+#[test]
 fn an_unknown_type_is_refused() {
     let server = server();
     let mut raw = server.channel();

@@ -20,6 +20,7 @@ mod exchanges;
 mod expiration;
 mod forwarding;
 mod handshake;
+mod hash_exchanges;
 mod heartbeats;
 mod log_tools;
 mod permissions;

@@ -107,7 +107,7 @@ fn anothers_exclusive_queue_is_locked() {
 }
 
 #[test]
-fn headers_bindings_are_validated_last() {
+fn bindings_are_validated_once_both_ends_are_found() {
     let fixture = Fixture::new();
     fixture.with_queue("q");
     fixture.with_exchange("h", "headers");
@@ -116,6 +116,10 @@ fn headers_bindings_are_validated_last() {
                    any, all-with-x, or any-with-x";
     assert_eq!(refusal(fixture.bind_with("h", "q", "", &bad)), refused(406, message, 50, 20));
     assert!(refusal(fixture.bind_with("h", "missing", "", &bad)).is_some_and(|r| r.0 == 404));
+    // Before anybody asks whose queue it is.
+    fixture.declare_queue(QueueRequest { exclusive: true, connection: OTHER, ..queue("theirs") }).expect("declare");
+    assert_eq!(refusal(fixture.bind_with("h", "theirs", "", &bad)), refused(406, message, 50, 20));
+    assert!(refusal(fixture.bind("h", "theirs", "")).is_some_and(|r| r.0 == 405));
     assert_eq!(refusal(fixture.bind_with("amq.direct", "q", "", &bad)), None);
     let to_exchange = ExchangeBinding { destination: "amq.fanout", source: "h", key: "", arguments: &bad };
     assert_eq!(refusal(fixture.vhost.bind_exchange(&Unrestricted, to_exchange)), refused(406, message, 40, 30));

@@ -38,8 +38,8 @@ fn unknown_types_are_refused_before_anything_else() {
     );
     fixture.with_exchange("x", "direct");
     assert_eq!(
-        refusal(fixture.declare_exchange(exchange("x", "x-random"))),
-        refused(540, "NOT_IMPLEMENTED - exchange type 'x-random' is not supported yet", 40, 10)
+        refusal(fixture.declare_exchange(exchange("x", "x-recent-history"))),
+        refused(540, "NOT_IMPLEMENTED - exchange type 'x-recent-history' is not supported yet", 40, 10)
     );
 }
 

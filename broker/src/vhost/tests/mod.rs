@@ -4,14 +4,19 @@ mod access;
 mod auto_delete;
 mod bindings;
 mod exchanges;
+mod picking;
+mod policies;
 mod queues;
 mod recovery;
 mod routing;
+mod settings;
 
 use std::sync::Arc;
 
 use amq_protocol::types::AMQPValue;
+use protocol::amqp::BasicProperties;
 use protocol::error::AmqpError;
+use protocol::{Properties, encode_properties};
 use storage::{Lsn, Options, Store};
 use tempfile::TempDir;
 
@@ -144,9 +149,16 @@ impl Fixture {
     }
 
     fn routed_with(&self, exchange: &str, keys: &[&str], headers: &Arguments) -> Vec<String> {
+        let properties = BasicProperties::default().with_headers(headers.table().clone());
+        self.routed_by(exchange, keys, properties)
+    }
+
+    fn routed_by(&self, exchange: &str, keys: &[&str], properties: BasicProperties) -> Vec<String> {
         let exchange = self.vhost.exchange(exchange).expect("exchange");
+        let raw = encode_properties(&properties);
+        let properties = Properties::parse(&raw).expect("properties");
         let mut queues = Vec::new();
-        self.vhost.route(&exchange, keys, Some(&headers.to_wire()), &mut queues);
+        self.vhost.route(&exchange, keys, Some(&properties), &mut queues);
         let mut names: Vec<String> = queues.iter().map(|queue| queue.spec().name.to_string()).collect();
         names.sort();
         names

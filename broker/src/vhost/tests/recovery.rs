@@ -1,6 +1,7 @@
 //! What a restart finds.
 
 use super::*;
+use crate::routing::kind::ExchangeKind;
 use crate::vhost::{Recovery, recover};
 
 impl Fixture {
@@ -219,4 +220,46 @@ fn a_hundred_thousand_queues_and_bindings() {
     }
     assert!(fixture.routed("amq.fanout", &[""]).is_empty());
     assert_eq!(fixture.vhost.queue_count(), 0);
+}
+
+/// Exchange ids and the order of bindings are others after a restart; the places of keys are not.
+#[test]
+fn keys_keep_their_places() {
+    let fixture = Fixture::new();
+    let by_header = arguments(&[("hash-header", text("h"))]);
+    for (name, kind, arguments) in [
+        ("consistent", "x-consistent-hash", Arguments::default()),
+        ("by-header", "x-consistent-hash", by_header),
+        ("modulus", "x-modulus-hash", Arguments::default()),
+        ("random", "x-random", Arguments::default()),
+        ("local", "x-local-random", Arguments::default()),
+    ] {
+        fixture.declare_exchange(ExchangeRequest { arguments, ..durable_exchange(name, kind) }).expect("exchange");
+    }
+    for (number, queue) in ["c", "a", "d", "b"].into_iter().enumerate() {
+        fixture.declare_queue(durable_queue(queue)).expect("queue");
+        for exchange in ["modulus", "random", "by-header", "consistent"] {
+            fixture.bind(exchange, queue, &(number + 1).to_string()).expect("bind");
+        }
+        fixture.bind("local", queue, "").expect("bind");
+    }
+    let places = |fixture: &Fixture| {
+        let mut places = Vec::new();
+        for number in 0..200 {
+            let key = number.to_string();
+            let headers = arguments(&[("h", text(&key))]);
+            for exchange in ["consistent", "by-header", "modulus"] {
+                places.push(fixture.routed_with(exchange, &[&key], &headers).concat());
+            }
+        }
+        places
+    };
+    let before = places(&fixture);
+    let (fixture, recovery) = fixture.restart();
+    assert_eq!(recovery.damage, [""; 0]);
+    assert_eq!(places(&fixture), before);
+    for (exchange, kind) in [("random", ExchangeKind::Random), ("local", ExchangeKind::LocalRandom)] {
+        assert_eq!(fixture.vhost.exchange(exchange).map(|exchange| exchange.kind()), Some(kind));
+        assert_eq!(fixture.routed(exchange, &["key"]).len(), 1);
+    }
 }

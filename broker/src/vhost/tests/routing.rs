@@ -8,8 +8,8 @@ fn info(fixture: &Fixture, exchange: &str, keys: &[&str]) -> RouteInfo {
     fixture.vhost.route(&exchange, keys, None, &mut Vec::new())
 }
 
-const SIMPLE: RouteInfo = RouteInfo { simple: true, by_headers: false };
-const FAR: RouteInfo = RouteInfo { simple: false, by_headers: false };
+const SIMPLE: RouteInfo = RouteInfo { simple: true, by_message: false };
+const FAR: RouteInfo = RouteInfo { simple: false, by_message: false };
 
 #[test]
 fn the_default_exchange_knows_queues_by_name() {
@@ -72,7 +72,7 @@ fn headers_decide_and_say_so() {
     for exchange in ["amq.headers", "x"] {
         assert_eq!(fixture.routed_with(exchange, &["k"], &color("red")), ["q"]);
         assert!(fixture.routed_with(exchange, &["k"], &color("blue")).is_empty());
-        assert!(info(&fixture, exchange, &["k"]).by_headers);
+        assert!(info(&fixture, exchange, &["k"]).by_message);
     }
     assert_eq!(info(&fixture, "x", &["other"]), SIMPLE);
 }

@@ -7,21 +7,21 @@
 mod history;
 mod model;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use history::Life;
 
 use crate::common::each_seed;
 
 #[test]
 fn what_was_confirmed_survives_whatever_happens() {
-    let moved = std::sync::atomic::AtomicU64::new(0);
-    let lives = std::sync::atomic::AtomicU64::new(0);
+    let (lives, moved) = (AtomicU64::new(0), AtomicU64::new(0));
     each_seed(2000, |seed| {
-        let mut l = Life::new(seed);
-        l.run();
-        if l.moved > 0 {
-            lives.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        }
-        moved.fetch_add(l.moved, std::sync::atomic::Ordering::SeqCst);
+        let mut life = Life::new(seed);
+        life.run();
+        lives.fetch_add(1, Ordering::Relaxed);
+        moved.fetch_add(life.moved, Ordering::Relaxed);
     });
-    eprintln!("MOVED {moved:?} {lives:?}");
+    // A few seeds may have nothing to move; of many, about every second has.
+    assert!(moved.into_inner() > 0 || lives.into_inner() < 100, "compaction took no part");
 }

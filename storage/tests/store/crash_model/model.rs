@@ -97,7 +97,7 @@ pub(crate) struct Model {
     /// What was there when it was opened last, and is durable.
     base: State,
     /// What was appended since.
-    ops: Vec<(Lsn, Op)>,
+    ops: Vec<Appended>,
     /// How many of them were confirmed.
     confirmed: usize,
     /// Everything that was appended, in force.
@@ -105,6 +105,13 @@ pub(crate) struct Model {
     /// What belongs to `base`, and to `now`.
     beside: Beside,
     beside_now: Beside,
+}
+
+struct Appended {
+    lsn: Lsn,
+    op: Op,
+    /// How many of those before were confirmed by then.
+    confirmed: usize,
 }
 
 /// What a history leaves that nobody can read.
@@ -118,11 +125,11 @@ struct Beside {
 impl Model {
     pub(crate) fn append(&mut self, lsn: Lsn, op: Op) {
         self.now.apply(&op, &mut self.beside_now);
-        self.ops.push((lsn, op));
+        self.ops.push(Appended { lsn, op, confirmed: self.confirmed });
     }
 
     pub(crate) fn last(&self) -> Lsn {
-        self.ops.last().map_or(Lsn(0), |(lsn, _)| *lsn)
+        self.ops.last().map_or(Lsn(0), |last| last.lsn)
     }
 
     /// Above every sequence number that is known to have been used in a queue.
@@ -132,12 +139,12 @@ impl Model {
 
     /// The last thing was an attempt to close.
     pub(crate) fn is_closing(&self) -> bool {
-        matches!(self.ops.last(), Some((_, Op::Redelivered(_))))
+        matches!(self.ops.last(), Some(Appended { op: Op::Redelivered(_), .. }))
     }
 
     /// Everything up to here was said to be durable.
     pub(crate) fn confirm(&mut self, durable: Lsn) {
-        self.confirmed = self.confirmed.max(self.ops.iter().filter(|(lsn, _)| *lsn <= durable).count());
+        self.confirmed = self.confirmed.max(self.ops.iter().filter(|appended| appended.lsn <= durable).count());
     }
 
     /// The store was opened again and holds `found`: that must be what some point of the history left, not before what was
@@ -147,8 +154,8 @@ impl Model {
         let from = if exact { self.ops.len() } else { self.confirmed };
         let mut near: Option<String> = None;
         for at in from..=self.ops.len() {
-            let ops: Vec<&Op> = self.ops[..at].iter().map(|(_, op)| op).collect();
-            let (waits, missing) = late(&ops, self.confirmed, &found, large);
+            let ops: Vec<&Op> = self.ops[..at].iter().map(|appended| &appended.op).collect();
+            let (waits, missing) = late(&self.ops[..at], &ops, self.confirmed, &found, large);
             // Whether a transaction has happened whose messages are all gone again can't be seen in the messages alone.
             for doubt in doubts(&waits) {
                 let (mut state, mut beside) = (self.base.clone(), self.beside.clone());
@@ -179,44 +186,58 @@ impl Model {
             }
         }
         let (confirmed, asked) = (self.confirmed, self.ops.len());
+        for (queue, messages) in &found.queues {
+            eprintln!("found {queue:x}: {:?}", messages.keys().collect::<Vec<_>>());
+        }
+        for (at, appended) in self.ops.iter().enumerate() {
+            eprintln!("{at:4} {}", describe(&appended.op));
+        }
         Err(format!("{confirmed} of {asked} were confirmed, exact: {exact}; {}", near.unwrap_or_default()))
     }
 }
 
-/// Which ops may have waited, and which were still waiting for a large file when the store ended: those that could, and whose effects are not there. What
-/// comes later into the same queue waits too, and a transaction for what it takes away.
-fn late(ops: &[&Op], confirmed: usize, found: &State, large: usize) -> (Vec<bool>, Vec<bool>) {
-    let mut waiting: BTreeSet<(QueueId, Seq)> = BTreeSet::new();
+/// Which ops may have waited, and which were still waiting for a large file when the store ended: those that could, and whose
+/// effects are not there. What comes into the same queue before a large message is confirmed waits too, and a transaction
+/// for what it takes away. Nothing of a queue comes before what is still waiting there.
+fn late(history: &[Appended], ops: &[&Op], confirmed: usize, found: &State, large: usize) -> (Vec<bool>, Vec<bool>) {
+    let mut waiting: BTreeMap<(QueueId, Seq), usize> = BTreeMap::new();
     let mut may_wait = vec![false; ops.len()];
-    for (at, op) in ops.iter().enumerate().skip(confirmed) {
-        let parts = parts(op);
+    for (at, Appended { op, confirmed, .. }) in history.iter().enumerate() {
         let in_tx = matches!(op, Op::Transaction(_));
-        may_wait[at] = parts.iter().any(|part| match part {
-            Op::Enqueue(queue, _, message) => {
-                message.body.len() >= large || waiting.iter().any(|(waits, _)| waits == queue)
-            }
-            other => in_tx && waiting.iter().any(|(queue, seq)| takes(other, *queue, *seq)),
+        let behind = || waiting.iter().filter(|(_, since)| *since >= confirmed).map(|(message, _)| message);
+        may_wait[at] = parts(op).iter().any(|part| match part {
+            Op::Enqueue(queue, _, message) => message.body.len() >= large || behind().any(|(waits, _)| waits == queue),
+            other => in_tx && behind().any(|(queue, seq)| takes(other, *queue, *seq)),
         });
         if may_wait[at] {
-            waiting.extend(parts.iter().filter_map(|part| match part {
-                Op::Enqueue(queue, seq, _) => Some((*queue, *seq)),
-                _ => None,
-            }));
+            waiting.extend(enqueued(op).map(|message| (message, at)));
         }
     }
+    may_wait[..confirmed].fill(false);
     let has = |queue: QueueId, seq: Seq| found.queues.get(&queue).is_some_and(|messages| messages.contains_key(&seq));
     let mut missing = vec![false; ops.len()];
-    for at in (confirmed..ops.len()).rev().filter(|at| may_wait[*at]) {
+    let mut came: BTreeSet<QueueId> = BTreeSet::new();
+    for at in (confirmed..ops.len()).rev() {
         let taken_later = |queue: QueueId, seq: Seq| {
             (at + 1..ops.len()).any(|later| !missing[later] && parts(ops[later]).iter().any(|op| takes(op, queue, seq)))
         };
-        missing[at] = parts(ops[at]).iter().any(|part| match part {
-            Op::Enqueue(queue, seq, _) => !has(*queue, *seq) && !taken_later(*queue, *seq),
-            Op::Settle(queue, range) => found.messages(*queue).any(|(seq, _)| within(range, *seq)),
-            _ => false,
-        });
+        missing[at] = may_wait[at]
+            && enqueued(ops[at]).all(|(queue, seq)| !came.contains(&queue) || taken_later(queue, seq))
+            && parts(ops[at]).iter().any(|part| match part {
+                Op::Enqueue(queue, seq, _) => !has(*queue, *seq) && !taken_later(*queue, *seq),
+                Op::Settle(queue, range) => found.messages(*queue).any(|(seq, _)| within(range, *seq)),
+                _ => false,
+            });
+        came.extend(enqueued(ops[at]).filter(|&(queue, seq)| has(queue, seq)).map(|(queue, _)| queue));
     }
     (may_wait, missing)
+}
+
+fn enqueued(op: &Op) -> impl Iterator<Item = (QueueId, Seq)> {
+    parts(op).iter().filter_map(|part| match part {
+        Op::Enqueue(queue, seq, _) => Some((*queue, *seq)),
+        _ => None,
+    })
 }
 
 /// Up to two of those that may wait, in every combination; none of them first.
@@ -249,6 +270,20 @@ fn all_redelivered(state: &State) -> State {
     let mut state = state.clone();
     state.queues.values_mut().flat_map(BTreeMap::values_mut).for_each(|message| message.redelivered = true);
     state
+}
+
+fn describe(op: &Op) -> String {
+    match op {
+        Op::Enqueue(queue, seq, message) => format!("enqueue {queue:x}/{seq} of {}", message.body.len()),
+        Op::Settle(queue, SeqRange { first, last }) => format!("settle {queue:x}/{first}..={last}"),
+        Op::Purge(queue, below, except) => format!("purge {queue:x}/..{below} but {except:?}"),
+        Op::Topology(changes, dropped) => {
+            let keys = changes.iter().map(|(key, value)| (String::from_utf8_lossy(key), value.as_ref().map(Vec::len)));
+            format!("change {:?}, drop {dropped:x?}", keys.collect::<Vec<_>>())
+        }
+        Op::Transaction(ops) => format!("commit [{}]", ops.iter().map(describe).collect::<Vec<_>>().join(", ")),
+        Op::Redelivered(_) => "close".to_owned(),
+    }
 }
 
 /// What of `expected` is not there, and what is there beside it.
