@@ -20,7 +20,7 @@ use crate::index::timers::DueNow;
 use crate::large;
 use crate::log::record;
 use crate::log::segment;
-use crate::recover::keep_evidence;
+use crate::recover::{is_unreadable, keep_evidence};
 use crate::schedule::Unreadable;
 use crate::shortage;
 use crate::types::{Due, Durable, Lsn, Place, QueueId, ReadBatch, ReadMessage, Seq};
@@ -394,6 +394,14 @@ impl Reader<'_> {
         let buf = match self.insist(|reader| reader.bytes(segment, offset, end))? {
             Ok(buf) => buf,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if run.len() > 1 && is_unreadable(&error) => {
+                // A place that the disk cannot read costs only the messages that are there.
+                for message in run {
+                    let at = message.location.as_segment().map_or(0, |(_, at)| at);
+                    self.read_run(segment, at, std::slice::from_ref(message), batch)?;
+                }
+                return Some(());
+            }
             Err(error) => {
                 // Nothing is known of their bytes: they are left out, and not called damaged.
                 tracing::error!(segment = format!("{segment:016x}"), offset, %error, "cannot read messages");

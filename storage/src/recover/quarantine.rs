@@ -14,14 +14,30 @@ const PIECE: usize = 1024 * 1024;
 /// Moves a file or directory out of the way, under a name that is free.
 pub(crate) fn quarantine(fs: &dyn Fs, dirs: &Dirs, path: &Path) -> Result<(), OpenError> {
     fs.create_dir_all(&dirs.quarantine).map_err(io_error("create", &dirs.quarantine))?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let to = (1..=u32::MAX)
-        .map(|n| dirs.quarantine.join(format!("{name}.{n}")))
-        .find(|to| !fs.exists(to))
-        .unwrap_or_else(|| dirs.quarantine.join(&name));
+    let to = free_name(fs, dirs, path);
     fs.rename(path, &to).map_err(io_error("quarantine", path))?;
     fs.sync_dir(&dirs.quarantine).map_err(io_error("sync", &dirs.quarantine))?;
     fs.sync_dir(&dirs.data).map_err(io_error("sync", &dirs.data))
+}
+
+/// Keeps a file as it is while another is going to take its name: a second name, or a move where there are none. Returns it.
+pub(super) fn keep_aside(fs: &dyn Fs, dirs: &Dirs, path: &Path) -> Result<PathBuf, OpenError> {
+    fs.create_dir_all(&dirs.quarantine).map_err(io_error("create", &dirs.quarantine))?;
+    let to = free_name(fs, dirs, path);
+    if fs.hard_link(path, &to).is_err() {
+        fs.rename(path, &to).map_err(io_error("quarantine", path))?;
+    }
+    fs.sync_dir(&dirs.quarantine).map_err(io_error("sync", &dirs.quarantine))?;
+    fs.sync_dir(&dirs.data).map_err(io_error("sync", &dirs.data))?;
+    Ok(to)
+}
+
+fn free_name(fs: &dyn Fs, dirs: &Dirs, path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    (1..=u32::MAX)
+        .map(|n| dirs.quarantine.join(format!("{name}.{n}")))
+        .find(|to| !fs.exists(to))
+        .unwrap_or_else(|| dirs.quarantine.join(&name))
 }
 
 /// Gives a damaged file that goes on being used a second name in the quarantine, or a copy where there are no such names. A

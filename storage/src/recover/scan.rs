@@ -24,6 +24,8 @@ pub(crate) struct GroupRef {
     /// Checksum of the header, which the next group repeats.
     pub(crate) sum: u32,
     pub(crate) bad: Vec<BadEntries>,
+    /// The disk could not read all of it: what is bad in it is no torn end.
+    pub(crate) unreadable: bool,
 }
 
 /// Entries of a group that don't verify.
@@ -96,7 +98,7 @@ fn scan_segment(
             Found::Group(header, sum) if at + HEADER as u64 + u64::from(header.length) <= len => {
                 let body = read_group(file, path, at, &header)?;
                 let bad = bad_entries(&body, key, id, at, &header);
-                groups.push(GroupRef { segment: id, offset: at, header, sum, bad });
+                groups.push(GroupRef { segment: id, offset: at, header, sum, bad, unreadable: false });
                 at += header.span();
             }
             Found::Newer(version) => {
@@ -217,6 +219,16 @@ fn bad_entries(group: &[u8], key: &Key, segment: u64, at: u64, header: &GroupHea
     bad
 }
 
+/// The LSNs between segments that do not follow each other: of segments that were recycled, or lost. First and last.
+pub(crate) fn between_segments(groups: &[GroupRef]) -> impl Iterator<Item = (u64, u64)> + '_ {
+    let gaps = groups.windows(2).filter_map(|pair| {
+        let [before, after] = pair else { return None };
+        let follows = before.segment == after.segment || before.sum == after.header.previous;
+        (!follows).then(|| (before.header.last_lsn() + 1, after.header.first_lsn.saturating_sub(1)))
+    });
+    gaps.filter(|(first, last)| first <= last)
+}
+
 /// The highest LSN that the groups prove to have been synced: by what they say, and since a group is written only after
 /// the one before was synced, by being there.
 pub(crate) fn synced_upto(groups: &[GroupRef]) -> u64 {
@@ -249,7 +261,7 @@ pub(crate) fn judge(groups: &[GroupRef], base_lsn: u64, mut link: Option<u32>, g
         }
         for bad in &group.bad {
             let first_lsn = group.header.first_lsn + u64::from(bad.first);
-            if first_lsn > synced {
+            if first_lsn > synced && !group.unreadable {
                 return verdict;
             }
             let last_lsn = first_lsn + u64::from(bad.count) - 1;
@@ -271,7 +283,7 @@ mod tests {
     fn group(first_lsn: u64, synced_upto: u64, previous: u32, bad: Vec<BadEntries>) -> GroupRef {
         let header =
             GroupHeader { segment: 1, first_lsn, synced_upto, epoch: 1, count: 1, length: 0, previous, entries_sum: 0 };
-        GroupRef { segment: 1, offset: first_lsn * ALIGN as u64, header, sum: previous + 1, bad }
+        GroupRef { segment: 1, offset: first_lsn * ALIGN as u64, header, sum: previous + 1, bad, unreadable: false }
     }
 
     /// The third was encoded while the second was with the sync thread, so it does not say that the second was synced.
@@ -286,5 +298,8 @@ mod tests {
         groups.pop();
         let verdict = judge(&groups, 0, Some(0), false);
         assert_eq!((verdict.accepted, verdict.losses.len()), (1, 0), "without it, that is a torn end");
+        groups[1].unreadable = true;
+        let verdict = judge(&groups, 0, Some(0), false);
+        assert_eq!((verdict.accepted, verdict.losses.len()), (2, 1), "but not when the disk fails to read it");
     }
 }

@@ -1,17 +1,21 @@
 //! Every kind of file damaged in every way: the directory opens, what is intact is there once and in order, and what is lost
 //! is named.
 
+mod bad_sectors;
 mod image;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use storage::{Seq, Store};
+use storage::fs::{Fs, RealFs};
+use storage::{OpenError, Seq, Store};
 
 use crate::common::{body, each_seed, put, read, wait};
 use crate::crash::groups;
+use bad_sectors::BadSectors;
 use image::{Image, Kind, Message, quiet};
 
 /// What is done to one file.
@@ -20,6 +24,8 @@ enum Harm {
     Cut(usize),
     ZeroPage(usize),
     Flip(usize),
+    /// The page stays, and the disk does not give it out any more.
+    UnreadablePage(usize),
     Deleted,
     OlderCopy,
 }
@@ -44,6 +50,7 @@ impl Harm {
                 bytes[at] ^= 0x10;
                 at..at + 1
             }
+            Self::UnreadablePage(at) => return at..whole.min(at + 4096),
             Self::Deleted => {
                 fs::remove_file(&path).expect("the file can be removed");
                 return 0..whole;
@@ -68,8 +75,10 @@ struct Found {
 }
 
 /// Opens a directory, reads all of it, and sees that it can be used.
-fn find(dir: &Path) -> Found {
-    let (store, recovered) = Store::open(quiet(dir)).expect("damage never refuses a directory");
+fn find(dir: &Path, disk: Arc<dyn Fs>) -> Found {
+    let mut options = quiet(dir);
+    options.fs = disk;
+    let (store, recovered) = Store::open(options).expect("damage never refuses a directory");
     let queues = recovered.queues;
     let mut found = Found { messages: BTreeMap::new(), damaged: BTreeSet::new(), lines: recovered.damage };
     for queue in [1, 2] {
@@ -117,6 +126,13 @@ fn places(image: &Image) -> BTreeMap<Message, Vec<(PathBuf, Range<usize>)>> {
     places
 }
 
+/// The segments, but no free files, with the places where their groups begin.
+fn segments(image: &Image) -> BTreeMap<PathBuf, Vec<usize>> {
+    let is_segment = |file: &PathBuf| file.to_string_lossy().trim_start_matches("log/0").len() == 19;
+    let files = image.files("log").into_iter().filter(is_segment);
+    files.map(|file| (file.clone(), groups(&image.dir.path().join(&file)))).collect()
+}
+
 /// Where the group begins and ends that holds a place of a segment.
 fn group_of(begins: &[usize], place: &Range<usize>) -> Range<usize> {
     let begin = begins.iter().copied().take_while(|&begin| begin <= place.start).last().unwrap_or_default();
@@ -139,10 +155,7 @@ struct Subject {
 impl Subject {
     fn new(kind: Kind) -> Self {
         let image = Image::new(kind);
-        let is_segment = |file: &PathBuf| file.to_string_lossy().trim_start_matches("log/0").len() == 19;
-        let segments = image.files("log").into_iter().filter(is_segment);
-        let segments = segments.map(|file| (file.clone(), groups(&image.dir.path().join(&file)))).collect();
-        Self { places: places(&image), segments, image }
+        Self { places: places(&image), segments: segments(&image), image }
     }
 
     /// What can be done to the files of this image.
@@ -158,11 +171,20 @@ impl Subject {
             }
             for &at in begins {
                 let harms = [Harm::Cut(at), Harm::Cut(at + 40), Harm::Cut(at + 72), Harm::Cut(at + 4096)];
-                let more = [Harm::ZeroPage(at), Harm::Flip(at + 3), Harm::Flip(at + 25), Harm::Flip(at + 57)];
+                let more = [
+                    Harm::ZeroPage(at),
+                    Harm::UnreadablePage(at),
+                    Harm::Flip(at + 3),
+                    Harm::Flip(at + 25),
+                    Harm::Flip(at + 57),
+                ];
                 cases.extend(harms.into_iter().chain(more).map(|harm| (file.clone(), harm)));
             }
             let len = begins.last().map_or(0, |last| last + 4096);
-            cases.extend((0..len).step_by(4096).map(|at| (file.clone(), Harm::ZeroPage(at))));
+            let pages = (0..len).step_by(4096);
+            cases.extend(
+                pages.flat_map(|at| [Harm::ZeroPage(at), Harm::UnreadablePage(at)].map(|harm| (file.clone(), harm))),
+            );
         }
         let log = self.image.files("log").into_iter().filter(|file| !self.segments.contains_key(file));
         let whole = ["", "sled", "large"].into_iter().flat_map(|dir| self.image.files(dir));
@@ -176,6 +198,7 @@ impl Subject {
                     cases.push((file.clone(), Harm::Cut(at / 4096 * 4096)));
                     cases.push((file.clone(), Harm::ZeroPage(at / 4096 * 4096)));
                     cases.push((file.clone(), Harm::Flip(at)));
+                    cases.push((file.clone(), Harm::UnreadablePage(at / 4096 * 4096)));
                 }
             }
         }
@@ -191,17 +214,23 @@ impl Subject {
         let copy = image.copy();
         let harmed = harm.apply(image, copy.path(), file);
         let bytes = fs::read(copy.path().join(file)).ok();
-        let found = find(copy.path());
+        let disk: Arc<dyn Fs> = match harm {
+            Harm::UnreadablePage(at) => BadSectors::new(&copy.path().join(file), at as u64..at as u64 + 4096),
+            _ => Arc::new(RealFs),
+        };
+        let found = find(copy.path(), Arc::clone(&disk));
         let lines = &found.lines;
         let begins = self.segments.get(file);
         // What came last before a kill can't be told from what was never written.
         let tail = image.kind != Kind::Closed
-            && self.segments.last_key_value().is_some_and(|(last, _)| last == file)
+            && !matches!(harm, Harm::UnreadablePage(_))
+            && self.segments.iter().rfind(|(_, begins)| !begins.is_empty()).is_some_and(|(last, _)| last == file)
             && begins.is_some_and(|begins| {
                 let cut = !matches!(harm, Harm::Flip(_) | Harm::ZeroPage(_));
                 cut || begins.last().is_some_and(|&last| harmed.end > last)
             });
         let mut evidence = false;
+        let healed = matches!(harm, Harm::UnreadablePage(_)).then(|| find(copy.path(), Arc::new(RealFs)));
         for (&message, &len) in &image.live {
             // A large file is all one message.
             let hit = self.places[&message]
@@ -212,6 +241,10 @@ impl Subject {
                 None if found.damaged.contains(&message) => {
                     assert!(hit, "{what}: {message:?} is called damaged, {lines:?}");
                     evidence = true;
+                }
+                // The store has it, and the disk may give it out another time.
+                None if healed.as_ref().is_some_and(|healed| healed.messages.contains_key(&message)) => {
+                    assert!(hit, "{what}")
                 }
                 None => {
                     // The entry that names a large file may be what is lost: then the file is kept, and named.
@@ -245,7 +278,7 @@ impl Subject {
             assert!(kept[..same] == bytes[..same] && same > 0 || bytes.is_empty(), "{what}: other evidence");
         }
         // A second start finds the same.
-        let again = find(copy.path());
+        let again = find(copy.path(), disk);
         assert_eq!(again.messages, found.messages, "{what}: the next start differs, {:?}", again.lines);
     }
 }
@@ -281,10 +314,70 @@ fn damage_after_a_clean_stop() {
 fn a_segment_without_the_group_of_the_checkpoint_is_named_by_the_start() {
     let image = Image::new(Kind::Closed);
     let copy = image.copy();
-    let segment = image.files("log").into_iter().rfind(|file| !groups(&copy.path().join(file)).is_empty());
-    let path = copy.path().join(segment.expect("a segment"));
+    let segment = segments(&image).into_iter().rfind(|(_, begins)| !begins.is_empty());
+    let path = copy.path().join(segment.expect("a segment").0);
     let len = fs::metadata(&path).expect("it is there").len() as usize;
     fs::write(&path, vec![0; len]).expect("it can be written");
-    let found = find(copy.path());
+    let found = find(copy.path(), Arc::new(RealFs));
     assert!(found.lines.iter().any(|line| line.contains("an older copy")), "{:?}", found.lines);
+}
+
+/// Half of the log is gone, and all else that says what there was: the holes are named too.
+#[test]
+fn a_rebuild_from_the_log_alone_names_what_is_between_its_segments() {
+    let image = Image::new(Kind::Killed);
+    let copy = image.copy();
+    fs::remove_dir_all(copy.path().join("sled")).expect("it was there");
+    fs::remove_file(copy.path().join("snapshot")).expect("it was there");
+    let segments = segments(&image);
+    let written: Vec<_> = segments.iter().filter(|(_, begins)| !begins.is_empty()).map(|(file, _)| file).collect();
+    let [.., cut, _, _] = written[..] else { panic!("{written:?}") };
+    let file = fs::OpenOptions::new().write(true).open(copy.path().join(cut)).expect("it opens");
+    file.set_len(4096).expect("it can be cut");
+    let found = find(copy.path(), Arc::new(RealFs));
+    assert!(found.lines.iter().any(|line| line.contains("are in no segment")), "{:?}", found.lines);
+}
+
+/// With the one copy of the key that can be read there is all that is needed; with none there may be another day.
+#[test]
+fn a_disk_that_reads_no_key_is_an_error_and_touches_nothing() {
+    let image = Image::new(Kind::LogOnly);
+    let copy = image.copy();
+    fs::remove_file(copy.path().join("log/key")).expect("it was there");
+    let mut options = quiet(copy.path());
+    options.fs = BadSectors::new(&copy.path().join("key"), 0..4096);
+    let Err(OpenError::Io { path, source, .. }) = Store::open(options) else { panic!("it opens") };
+    assert_eq!((path, source.raw_os_error()), (copy.path().join("key"), Some(5)));
+    assert!(segments(&image).keys().all(|file| copy.path().join(file).exists()));
+    let found = find(copy.path(), Arc::new(RealFs));
+    assert_eq!(found.messages.len(), image.live.len(), "{:?}", found.lines);
+}
+
+/// What was lost is named with the queue it was in, as far as anybody can know.
+#[test]
+fn the_queues_of_lost_messages_are_named() {
+    let image = Image::new(Kind::Closed);
+    for large in [false, true] {
+        let copy = image.copy();
+        let subject = places(&image);
+        let (&(queue, seq), at) =
+            subject.iter().rfind(|(_, at)| at[0].0.starts_with("large") == large).expect("such a message");
+        fs::remove_file(copy.path().join(&at[0].0)).expect("it was there");
+        let (_, recovered) = Store::open(quiet(copy.path())).expect("it opens");
+        let lost = recovered.lost.iter().find(|lost| lost.queue == queue);
+        let lost = lost.unwrap_or_else(|| panic!("{queue}/{seq}: {:?}", recovered.lost));
+        assert!(lost.messages > 0 && lost.why.ends_with("is missing"), "{lost:?}");
+    }
+    let image = Image::new(Kind::LogOnly);
+    let copy = image.copy();
+    let subject = places(&image);
+    let (&(queue, seq), at) = subject.iter().find(|(_, at)| at[0].0.starts_with("log")).expect("a message in the log");
+    let path = copy.path().join(&at[0].0);
+    let mut bytes = fs::read(&path).expect("it can be read");
+    bytes[at[0].1.start + 20] ^= 1;
+    fs::write(&path, bytes).expect("it can be written");
+    let (_, recovered) = Store::open(quiet(copy.path())).expect("it opens");
+    let [lost] = &recovered.lost[..] else { panic!("{:?}", recovered.lost) };
+    assert_eq!((lost.queue, lost.messages), (queue, 1));
+    assert!(lost.why.ends_with(&format!("it was message {seq}")), "{lost:?}");
 }
