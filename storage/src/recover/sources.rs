@@ -220,7 +220,7 @@ impl Sources<'_> {
     /// The snapshot beside a good sled: it decides which log may go.
     fn snapshot_base(&mut self) -> Result<Base, OpenError> {
         let path = self.dirs.data.join(snapshot::NAME);
-        let found = snapshot::read_base(&*self.options.fs, &self.dirs.data);
+        let found = snapshot::read_ends(&*self.options.fs, &self.dirs.data);
         match self.as_damage(found, &path)? {
             Found::Good(base) if base.key == self.key.bytes => Ok(base),
             other => {
