@@ -224,7 +224,8 @@ impl Subject {
         let bytes = fs::read(copy.path().join(file)).ok();
         let disk: Arc<dyn Fs> = match harm {
             Harm::UnreadablePage(at) => {
-                let used = self.places.values().flatten().any(|(place, _)| place == file);
+                // What moved out of a segment, or was in it in an earlier life, may be written over.
+                let used = self.places.values().any(|places| places.iter().all(|(place, _)| place == file));
                 BadSectors::new(&copy.path().join(file), at as u64..at as u64 + 4096, used)
             }
             _ => Arc::new(RealFs),
@@ -391,4 +392,23 @@ fn the_queues_of_lost_messages_are_named() {
     let [lost] = &recovered.lost[..] else { panic!("{:?}", recovered.lost) };
     assert_eq!((lost.queue, lost.messages), (queue, 1));
     assert!(lost.why.ends_with(&format!("it was message {seq}")), "{lost:?}");
+}
+
+/// What of a segment is lost with all of it, and the others are as they were.
+#[test]
+fn a_segment_that_cannot_be_read_at_all_goes_to_quarantine() {
+    let image = Image::new(Kind::LogOnly);
+    let segments = segments(&image);
+    for file in segments.iter().filter(|(_, begins)| !begins.is_empty()).map(|(file, _)| file) {
+        let copy = image.copy();
+        let found = find(copy.path(), BadSectors::new(&copy.path().join(file), 0..u64::MAX, true));
+        assert!(found.lines.iter().any(|line| line.contains("cannot be read at all")), "{:?}", found.lines);
+        let name = file.file_name().expect("a name").to_string_lossy();
+        let kept = fs::read(copy.path().join("quarantine").join(format!("{name}.1"))).expect("it was kept");
+        assert!(kept == fs::read(image.dir.path().join(file)).expect("it is there"));
+        for (message, places) in places(&image) {
+            let elsewhere = places.iter().all(|(at, _)| at.starts_with("log") && at != file);
+            assert!(!elsewhere || found.messages.contains_key(&message), "{message:?}: {:?}", found.lines);
+        }
+    }
 }
