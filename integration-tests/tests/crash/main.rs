@@ -10,10 +10,14 @@
 //! - `ledger`: the comparison.
 //! - `damage`: files that are not what they were when the broker starts.
 //! - `backup`: the same load while backups are made, which are restored.
+//! - `expiry`: a kill in the middle of messages that expire.
+//! - `failing_disk`: an fdatasync that fails.
 
 mod backup;
 mod clients;
 mod damage;
+mod expiry;
+mod failing_disk;
 mod ledger;
 mod topology;
 
