@@ -2,6 +2,7 @@
 //!
 //! Lock order: queue, then an outbox, the store's pending buffer or the timers; never two queues.
 
+mod ack_timeouts;
 mod backlog;
 mod classic;
 pub mod consumers;
@@ -9,6 +10,7 @@ pub mod credit;
 pub mod directory;
 mod expiry;
 pub mod item;
+pub mod lanes;
 pub mod outbox;
 mod outcome;
 pub mod ready;

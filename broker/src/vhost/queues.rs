@@ -97,6 +97,7 @@ impl Vhost {
         queue_arguments::validate(&spec.arguments, &name, &self.name)?;
         self.check_queue_limits(&name)?;
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
+        self.give_queue_policy(&queue);
         let mut lsn = Lsn(0);
         if queue.spec().durable {
             lsn = self.log(vec![records::put_queue(&queue)]);
