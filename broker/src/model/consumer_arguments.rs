@@ -67,10 +67,7 @@ mod tests {
             (TIMEOUT, AMQPValue::Boolean(true), "\"expected integer, got bool\""),
             (TIMEOUT, AMQPValue::LongInt(-1), "{value_negative,-1}"),
         ] {
-            assert_eq!(
-                refusal(name, value),
-                Some(format!("{prefix} '{name}' for queue 'q' in vhost '/': {reason}"))
-            );
+            assert_eq!(refusal(name, value), Some(format!("{prefix} '{name}' for queue 'q' in vhost '/': {reason}")));
         }
         let mut arguments = Arguments::default();
         assert_eq!((priority(&arguments), timeout_ms(&arguments)), (0, None));

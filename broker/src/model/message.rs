@@ -128,9 +128,9 @@ impl Message {
     /// The priority property, 0 without.
     pub fn priority(&self) -> u8 {
         let properties = self.content().properties;
-        let flagged = properties.first_chunk::<2>().is_some_and(|flags| {
-            u16::from_be_bytes(*flags) & Property::Priority.flag() != 0
-        });
+        let flagged = properties
+            .first_chunk::<2>()
+            .is_some_and(|flags| u16::from_be_bytes(*flags) & Property::Priority.flag() != 0);
         // They were checked when the message came in.
         let found = flagged.then(|| Properties::parse(properties).ok()).flatten();
         found.and_then(|found| found.priority()).unwrap_or(0)

@@ -228,7 +228,7 @@ impl Queue {
             }
             Some(entry) => {
                 self.keep(&mut state, entry, stored);
-                if state.ready.has_levels() && state.consumers.ready() > 0 {
+                if state.ready.has_levels() && (state.consumers.ready() > 0 || !state.getters.is_empty()) {
                     // Those before it wait for the disk; it may be due before them.
                     self.pump(&mut state, wakes);
                 } else {

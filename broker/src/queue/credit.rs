@@ -143,13 +143,7 @@ pub(super) struct Credits {
 }
 
 impl Credits {
-    pub(super) fn add_consumer(
-        &mut self,
-        id: ConsumerId,
-        queue: Arc<Queue>,
-        channel_slot: u32,
-        terms: Terms,
-    ) -> u32 {
+    pub(super) fn add_consumer(&mut self, id: ConsumerId, queue: Arc<Queue>, channel_slot: u32, terms: Terms) -> u32 {
         let Terms { prefetch, no_ack, timeout_ms } = terms;
         self.consumers.insert(ConsumerCredit {
             id,

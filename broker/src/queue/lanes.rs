@@ -135,13 +135,7 @@ impl Lanes {
     /// Empty lanes for levels up to `max`.
     pub(super) fn new(max: u8) -> Self {
         let higher = || {
-            Box::new(Higher {
-                max,
-                lanes: Vec::new(),
-                busy: [0; 4],
-                total: Weight::default(),
-                first_deadline: None,
-            })
+            Box::new(Higher { max, lanes: Vec::new(), busy: [0; 4], total: Weight::default(), first_deadline: None })
         };
         Self { lowest: Lane::default(), higher: (max > 0).then(higher) }
     }

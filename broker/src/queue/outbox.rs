@@ -315,13 +315,7 @@ impl Outbox {
 
     /// Takes deliveries out of the unacknowledged set without returning their credit: acknowledgements inside a
     /// transaction, which count against the prefetch until the commit.
-    pub fn take_for_transaction(
-        &self,
-        channel_slot: u32,
-        tag: u64,
-        multiple: bool,
-        each: impl FnMut(Unacked),
-    ) -> bool {
+    pub fn take_for_transaction(&self, channel_slot: u32, tag: u64, multiple: bool, each: impl FnMut(Unacked)) -> bool {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let Some(channel) = state.credits.channels.get_mut(channel_slot as usize) else {

@@ -26,7 +26,14 @@ impl State {
 
 impl Outbox {
     /// Hands a message to a `basic.get`: tag, unacknowledged entry and answer in one step. Called under the queue's lock.
-    pub fn push_got(self: &Arc<Self>, channel_slot: u32, queue: &Arc<Queue>, entry: Entry, remaining: u32, no_ack: bool) {
+    pub fn push_got(
+        self: &Arc<Self>,
+        channel_slot: u32,
+        queue: &Arc<Queue>,
+        entry: Entry,
+        remaining: u32,
+        no_ack: bool,
+    ) {
         let mut state = self.state.lock();
         let Some(channel) = state.credits.channels.get_mut(channel_slot as usize) else {
             return;
