@@ -61,10 +61,11 @@ pub fn compared() -> impl Iterator<Item = &'static str> {
     ])
 }
 
-/// The highest priority that a message has in a queue with these arguments, 0 when all are equal.
+/// The highest priority that a message has in a queue with these arguments, 0 when all are equal. As in RabbitMQ a queue that
+/// asks for priorities has at least two.
 pub fn max_priority(arguments: &Arguments) -> u8 {
     let value = arguments.get(MAX_PRIORITY).and_then(integer);
-    value.and_then(|value| u8::try_from(value).ok()).unwrap_or(0)
+    value.and_then(|value| u8::try_from(value).ok()).map_or(0, |max| max.max(1))
 }
 
 /// Whether only one of the consumers of a queue with these arguments is active.

@@ -400,6 +400,11 @@ impl Queue {
         self.pump(&mut state, wakes);
     }
 
+    /// A consumer has to wait until all others of its priority had their turn.
+    pub fn defer(&self, id: ConsumerId) {
+        self.lock().consumers.defer(id);
+    }
+
     /// Puts messages back at their positions; `entries` ascend. All of them under one hold of the lock: a message that went
     /// out in between would overtake those that are still to come.
     pub fn requeue(self: &Arc<Self>, entries: Vec<Entry>, wakes: &mut WakeList) {

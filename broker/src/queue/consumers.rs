@@ -173,6 +173,15 @@ impl Consumers {
         }
     }
 
+    /// It has to wait until all others of its priority had their turn.
+    pub fn defer(&mut self, id: ConsumerId) {
+        if let Some(at) = self.turn.iter().position(|consumer| consumer.id == id)
+            && let Some(consumer) = self.turn.remove(at)
+        {
+            self.queue_up(consumer);
+        }
+    }
+
     /// Takes them all.
     pub fn take(&mut self) -> Vec<Arc<Consumer>> {
         let waiting = self.single.iter_mut().flat_map(|single| single.waiting.drain(..));

@@ -159,7 +159,8 @@ proptest! {
                     expected.sort_unstable();
                     prop_assert_eq!(due, expected);
                     model.retain(|_, at_ms| !is_due(*at_ms));
-                    prop_assert_eq!(lanes.first_deadline(), model.values().flatten().min().copied());
+                    // Or a timer would be called again and again.
+                    prop_assert!(lanes.first_deadline().is_none_or(|at_ms| at_ms > now_ms));
                 }
                 Op::Clear => {
                     let (count, ranges) = lanes.clear();

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use super::Outbox;
-use crate::queue::credit::Touched;
+use crate::queue::credit::{Resume, Touched};
 use crate::queue::settle::Requeue;
 use crate::queue::signal::WakeList;
 use crate::queue::timers::Timed;
+use crate::queue::unacked::Origin;
 
 impl Timed for Outbox {
     fn fire(self: Arc<Self>, now_ms: u64) {
         let mut requeue = Requeue::default();
-        let mut resume = Vec::new();
+        let (mut late, mut resume): (Vec<Resume>, _) = (Vec::new(), Vec::new());
         {
             let high_water_bytes = self.high_water_bytes();
             let mut guard = self.state.lock();
@@ -27,6 +28,12 @@ impl Timed for Outbox {
                     continue;
                 };
                 channel.note_lapsed(tag);
+                if let Origin::Consumer(slot) = unacked.origin
+                    && let Some(consumer) = credits.consumers.get(slot as usize)
+                    && late.last().is_none_or(|last| last.consumer != consumer.id)
+                {
+                    late.push(Resume { queue: Arc::clone(&consumer.queue), consumer: consumer.id });
+                }
                 shared |= channel.prefetch != 0;
                 if let Some(queue) = credits.release(&unacked, Some(slot), &mut touched) {
                     requeue.add(queue, unacked);
@@ -38,7 +45,10 @@ impl Timed for Outbox {
             state.credits.resume_touched(&touched, shared, has_room, &mut resume);
         }
         let mut wakes = WakeList::default();
-        // Others first: who did not answer in time is the last to get it again.
+        // Who did not answer in time is the last to get it again.
+        for late in late {
+            late.queue.defer(late.consumer);
+        }
         requeue.commit(&mut wakes);
         for back in resume {
             back.queue.resume(back.consumer, &mut wakes);
