@@ -1,6 +1,6 @@
 //! Queues: synchronous state machines behind one lock each, and the outboxes they push to.
 //!
-//! Lock order: queue, then an outbox, the store's pending buffer or the timers; never two queues.
+//! Lock order: queue, then an outbox, then the store's pending buffer or the timers; never two queues.
 
 mod ack_timeouts;
 mod backlog;

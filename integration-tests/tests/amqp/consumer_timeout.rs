@@ -41,8 +41,8 @@ fn the_message_goes_back_and_nothing_else_happens() {
     let queue = limited(&mut raw, 50);
     limit(&mut raw, 1);
     raw.consume(1, &queue, "c", 0);
-    raw.publish(1, ("", &queue), 0, &NO_PROPERTIES, b"slow");
-    raw.publish(1, ("", &queue), 0, &NO_PROPERTIES, b"next");
+    raw.publish(1, ("", &queue), 0, NO_PROPERTIES, b"slow");
+    raw.publish(1, ("", &queue), 0, NO_PROPERTIES, b"next");
     let first = raw.delivery(1);
     assert_eq!((first.text(), first.tag, first.redelivered), ("slow", 1, false));
     // Back at its place, and out again to the only one there is.
@@ -71,7 +71,7 @@ fn somebody_else_gets_it_first() {
     let queue = limited(&mut slow, 100);
     limit(&mut slow, 1);
     slow.consume(1, &queue, "slow", 0);
-    slow.publish(1, ("", &queue), 0, &NO_PROPERTIES, b"x");
+    slow.publish(1, ("", &queue), 0, NO_PROPERTIES, b"x");
     assert_eq!(slow.delivery(1).tag, 1);
     let mut other = server.channel();
     other.consume(1, &queue, "other", 0);
@@ -132,7 +132,7 @@ fn what_was_got_goes_back_too() {
     let server = server();
     let mut raw = server.channel();
     let queue = limited(&mut raw, 30);
-    raw.publish(1, ("", &queue), 0, &NO_PROPERTIES, b"x");
+    raw.publish(1, ("", &queue), 0, NO_PROPERTIES, b"x");
     assert!(!raw.get(1, &queue, false).expect("the message").redelivered);
     let again = std::iter::from_fn(|| Some(raw.get(1, &queue, true))).flatten().next().expect("it comes back");
     assert!(again.redelivered);
@@ -149,8 +149,8 @@ fn a_transaction_holds_its_acknowledgements() {
     let mut raw = server.channel();
     let queue = limited(&mut raw, 30);
     raw.call(1, id::TX_SELECT, [], id::TX_SELECT_OK);
-    raw.publish(1, ("", &queue), 0, &NO_PROPERTIES, b"one");
-    raw.publish(1, ("", &queue), 0, &NO_PROPERTIES, b"two");
+    raw.publish(1, ("", &queue), 0, NO_PROPERTIES, b"one");
+    raw.publish(1, ("", &queue), 0, NO_PROPERTIES, b"two");
     raw.call(1, id::TX_COMMIT, [], id::TX_COMMIT_OK);
     assert_eq!(raw.get(1, &queue, false).expect("a message").text(), "one");
     ack_tag(&mut raw, 1, false);

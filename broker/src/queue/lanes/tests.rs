@@ -51,7 +51,7 @@ fn priorities_above_the_highest_count_as_the_highest() {
 fn what_is_urgent_has_room_when_the_memory_is_full() {
     let mut lanes = Lanes::new(255);
     let mut on_disk = 0;
-    let mut publish = |lanes: &mut Lanes, level| {
+    let publish = |lanes: &mut Lanes, level| {
         let entry = Entry { seq: lanes.next_seq(level), message: message(None, 1_000), redelivered: false };
         usize::from(lanes.push(entry, true, RESIDENT_MAX).is_some())
     };
