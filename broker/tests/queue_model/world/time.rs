@@ -55,6 +55,11 @@ impl World<'_> {
                 let tags: Vec<u64> = due.map(|(tag, _)| *tag).collect();
                 held.lapsed.extend(&tags);
                 for tag in tags {
+                    let consumer = self.connections[connection].channels[channel].unacked[&tag].consumer;
+                    if let Some(consumer) = consumer {
+                        // The others come first now.
+                        self.consumers[consumer].passed.clear();
+                    }
                     lapsed.insert(connection);
                     self.give_back(connection, channel, tag, Settle::Requeue);
                 }
