@@ -6,21 +6,23 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use storage::{Lsn, QueueId, RecoveredQueue, Seq, SeqRange};
 
 use super::consumers::{Consumer, ConsumerId, Consumers};
 use super::expiry::Expired;
+use super::lanes::{self, Lanes};
 use super::outbox::{Outbox, Push};
 use super::outcome::{Attach, Get, NotDeleted, Published};
-use super::ready::{Entry, Ready};
+use super::ready::Entry;
 use super::signal::WakeList;
 use super::timers::Timer;
 use super::{QueueSpec, Services};
 use crate::model::memory::{Owner, Share};
 use crate::model::message::Message;
+use crate::model::queue_arguments;
 
 /// Messages handed to one consumer under one hold of its outbox's lock.
 const PUSH_BATCH: isize = 128;
@@ -33,22 +35,31 @@ pub struct Queue {
     state: Mutex<State>,
     closed: AtomicBool,
     crashed: AtomicBool,
+    /// Time for an acknowledgement, in milliseconds; 0 is for ever.
+    ack_timeout_ms: AtomicU64,
     /// Signed: a delivery can be settled before the thread that made it has counted it.
     unacked: AtomicIsize,
 }
 
 pub(super) struct State {
-    next_seq: Seq,
-    pub(super) ready: Ready,
+    pub(super) ready: Lanes,
     pub(super) consumers: Consumers,
     pub(super) getters: VecDeque<Getter>,
-    /// A read of the backlog is under way; the number tells an answer that a purge has made worthless.
-    pub(super) reading: Option<u64>,
+    /// A read of the backlog of a level is under way.
+    pub(super) reading: Option<Reading>,
     pub(super) reads: u64,
     /// What its messages in memory account for.
     share: Share,
     /// For the earliest deadline in memory; made when there is one for the first time.
     pub(super) timer: Option<Timer>,
+}
+
+/// A read of the backlog.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// Tells an answer that a purge has made worthless.
+    pub(super) number: u64,
+    pub(super) level: u8,
 }
 
 /// A `basic.get` that waits for the backlog.
@@ -98,25 +109,21 @@ impl std::fmt::Debug for Queue {
 impl Queue {
     /// A new, empty queue.
     pub fn new(id: QueueId, spec: QueueSpec, services: Services) -> Arc<Self> {
-        Self::with(id, spec, services, 1, Ready::default())
+        Self::recovered(id, spec, services, &[])
     }
 
-    /// A queue found at start, with its backlog on disk.
-    pub fn recovered(id: QueueId, spec: QueueSpec, services: Services, found: &RecoveredQueue) -> Arc<Self> {
-        let ready = Ready::recovered(found.first, found.next_seq, found.messages);
-        Self::with(id, spec, services, found.next_seq.max(1), ready)
-    }
-
-    fn with(id: QueueId, spec: QueueSpec, services: Services, next_seq: Seq, ready: Ready) -> Arc<Self> {
+    /// A queue found at start, with its backlog on disk: `found` is what the store has of each of its levels.
+    pub fn recovered(id: QueueId, spec: QueueSpec, services: Services, found: &[RecoveredQueue]) -> Arc<Self> {
+        let ready = Lanes::recovered(queue_arguments::max_priority(&spec.arguments), found);
+        let consumers = Consumers::new(queue_arguments::is_single_active_consumer(&spec.arguments));
         let share = Share::new(Arc::clone(&services.memory), Owner::Queues);
         let queue = Arc::new(Self {
             id,
             spec,
             services,
             state: Mutex::new(State {
-                next_seq,
                 ready,
-                consumers: Consumers::default(),
+                consumers,
                 getters: VecDeque::new(),
                 reading: None,
                 reads: 0,
@@ -125,8 +132,10 @@ impl Queue {
             }),
             closed: AtomicBool::new(false),
             crashed: AtomicBool::new(false),
+            ack_timeout_ms: AtomicU64::new(0),
             unacked: AtomicIsize::new(0),
         });
+        queue.limit_ack_time(None);
         if queue.spec.durable {
             queue.services.directory.insert(&queue);
         }
@@ -160,6 +169,18 @@ impl Queue {
         usize::try_from(self.unacked.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
+    /// Time for an acknowledgement unless the consumer has one of its own, in milliseconds; 0 is for ever.
+    pub fn ack_timeout_ms(&self) -> u64 {
+        self.ack_timeout_ms.load(Ordering::Relaxed)
+    }
+
+    /// Lets deliveries from now on take as long to be acknowledged as a policy says, unless the queue's arguments say
+    /// something else.
+    pub fn limit_ack_time(&self, policy_ms: Option<u64>) {
+        let timeout_ms = queue_arguments::consumer_timeout_ms(&self.spec.arguments).or(policy_ms);
+        self.ack_timeout_ms.store(timeout_ms.unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// Whether it has been deleted.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -184,11 +205,12 @@ impl Queue {
         if self.is_crashed() {
             return Published::Refused;
         }
-        let seq = state.next_seq;
-        state.next_seq += 1;
+        let level = state.ready.level_for(message);
+        let seq = state.ready.next_seq(level);
         let stored = self.stores(message);
         let lsn = if stored {
-            self.services.store.enqueue(self.id, seq, message.meta(), Arc::clone(message) as _)
+            let (id, at) = self.in_store(seq);
+            self.services.store.enqueue(id, at, message.meta(), Arc::clone(message) as _)
         } else {
             Lsn(0)
         };
@@ -206,7 +228,12 @@ impl Queue {
             }
             Some(entry) => {
                 self.keep(&mut state, entry, stored);
-                self.arm(&mut state);
+                if state.ready.has_levels() && (state.consumers.ready() > 0 || !state.getters.is_empty()) {
+                    // Those before it wait for the disk; it may be due before them.
+                    self.pump(&mut state, wakes);
+                } else {
+                    self.arm(&mut state);
+                }
             }
             None => {}
         }
@@ -246,7 +273,7 @@ impl Queue {
         while state.ready.has_front()
             && let Some(consumer) = state.consumers.next().cloned()
         {
-            let most = if state.consumers.ready() == 1 { PUSH_BATCH } else { 1 };
+            let most = if state.consumers.next_is_alone() { PUSH_BATCH } else { 1 };
             match self.push(state, &consumer, most, wakes) {
                 Push::Refused => state.consumers.park(),
                 _ => state.consumers.rotate(),
@@ -339,8 +366,7 @@ impl Queue {
         if self.is_closed() {
             return Attach::Gone;
         }
-        let alone = state.consumers.is_empty();
-        if state.consumers.has_exclusive() || (consumer.exclusive && !alone) {
+        if state.consumers.forbid(consumer.exclusive) {
             return Attach::ExclusiveUse;
         }
         announce();
@@ -349,10 +375,22 @@ impl Queue {
         Attach::Attached
     }
 
-    /// Removes a consumer; true when it was the last one, which ends an auto-delete queue.
+    /// Removes a consumer; true when it was the last one, which ends an auto-delete queue. If it was the only active one,
+    /// no other takes its place before [`Queue::hand_over`]: what the first has to give back comes before.
     pub fn detach(&self, id: ConsumerId) -> bool {
         let mut state = self.lock();
         state.consumers.remove(id).is_some() && state.consumers.is_empty()
+    }
+
+    /// Lets another consumer take the place of the active one that was removed, where there can only be one.
+    pub fn hand_over(self: &Arc<Self>, gone: ConsumerId, wakes: &mut WakeList) {
+        if !queue_arguments::is_single_active_consumer(&self.spec.arguments) {
+            return;
+        }
+        let mut state = self.lock();
+        if state.consumers.replace(gone) && !self.is_closed() {
+            self.pump(&mut state, wakes);
+        }
     }
 
     /// A consumer that was refused has credit again.
@@ -360,6 +398,11 @@ impl Queue {
         let mut state = self.lock();
         state.consumers.resume(id);
         self.pump(&mut state, wakes);
+    }
+
+    /// A consumer has to wait until all others of its priority had their turn.
+    pub fn defer(&self, id: ConsumerId) {
+        self.lock().consumers.defer(id);
     }
 
     /// Puts messages back at their positions; `entries` ascend. All of them under one hold of the lock: a message that went
@@ -379,13 +422,32 @@ impl Queue {
         self.unacked.fetch_sub(messages as isize, Ordering::Relaxed);
     }
 
-    /// Tells the store that these messages are settled for good.
-    pub fn store_settled(&self, ranges: &[SeqRange]) {
+    /// Tells the store that these messages are settled for good; gives where that is durable.
+    pub fn store_settled(&self, ranges: &[SeqRange]) -> Lsn {
+        let mut lsn = Lsn(0);
         if self.spec.durable {
             for range in ranges {
-                self.services.store.settle(self.id, *range);
+                let (id, range) = self.range_in_store(*range);
+                lsn = self.services.store.settle(id, range);
             }
         }
+        lsn
+    }
+
+    /// What the store calls a position of this queue.
+    pub fn in_store(&self, seq: Seq) -> (QueueId, Seq) {
+        lanes::in_store(self.id, seq)
+    }
+
+    /// What the store calls a run of positions of one level.
+    pub fn range_in_store(&self, range: SeqRange) -> (QueueId, SeqRange) {
+        let ((id, first), (_, last)) = (self.in_store(range.first), self.in_store(range.last));
+        (id, SeqRange { first, last })
+    }
+
+    /// The ids by which the store knows it: one for every level of priority that was used.
+    pub fn store_ids(&self) -> Vec<QueueId> {
+        self.lock().ready.levels().map(|level| lanes::id_of(self.id, level)).collect()
     }
 
     /// Drops the ready messages; returns how many, and the position at which that is durable.
@@ -393,25 +455,26 @@ impl Queue {
         let mut state = self.lock();
         state.reading = None;
         let (count, ranges) = state.ready.clear();
-        self.services.store.spill().forget(self.id);
-        let mut lsn = Lsn(0);
-        if self.spec.durable {
-            for range in ranges {
-                lsn = self.services.store.settle(self.id, range);
-            }
-        }
+        self.forget_spilled(&state);
+        let lsn = self.store_settled(&ranges);
         Self::answer_empty(&mut state);
         (u32::try_from(count).unwrap_or(u32::MAX), lsn)
     }
 
-    /// Sets a sequence number aside for a message of a transaction; `None` when the queue is gone.
-    pub fn reserve(&self) -> Option<Seq> {
+    fn forget_spilled(&self, state: &State) {
+        for level in state.ready.levels() {
+            self.services.store.spill().forget(lanes::id_of(self.id, level));
+        }
+    }
+
+    /// Sets a position aside for a message of a transaction; `None` when the queue is gone.
+    pub fn reserve(&self, message: &Message) -> Option<Seq> {
         let mut state = self.lock();
         if self.is_closed() {
             return None;
         }
-        let seq = state.next_seq;
-        state.next_seq += 1;
+        let level = state.ready.level_for(message);
+        let seq = state.ready.next_seq(level);
         state.ready.reserve(seq);
         Some(seq)
     }
@@ -445,7 +508,7 @@ impl Queue {
         state.reading = None;
         state.timer = None;
         let (count, _) = state.ready.clear();
-        self.services.store.spill().forget(self.id);
+        self.forget_spilled(&state);
         let consumers = state.consumers.take();
         Self::answer_empty(&mut state);
         drop(state);
@@ -455,9 +518,9 @@ impl Queue {
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
-    /// Ranges of ready messages that were delivered before: what a clean stop writes down.
-    pub fn redelivered(&self) -> Vec<SeqRange> {
-        self.lock().ready.redelivered()
+    /// Ready messages that were delivered before, as the store calls them: what a clean stop writes down.
+    pub fn redelivered(&self) -> Vec<(QueueId, Vec<SeqRange>)> {
+        self.lock().ready.redelivered(self.id)
     }
 
     pub(super) fn lock(&self) -> Guard<'_> {

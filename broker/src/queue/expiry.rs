@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Weak};
 
-use storage::{Seq, SeqRange};
+use storage::Seq;
 
 use super::classic::{Queue, State};
 use super::ready::{Entry, ranges};
@@ -38,15 +38,13 @@ impl Queue {
         if !self.spec().durable {
             return;
         }
-        let settled: Vec<SeqRange> = match expired {
+        let settled = match expired {
             Expired::Held(entries) => {
                 ranges(entries.iter().filter(|entry| entry.message.is_persistent()).map(|entry| entry.seq))
             }
             Expired::Stored(seqs) => ranges(seqs.iter().copied()),
         };
-        for range in settled {
-            self.services.store.settle(self.id(), range);
-        }
+        self.store_settled(&settled);
     }
 
     /// Sees to it that the queue is called at its earliest deadline in memory.
@@ -61,16 +59,16 @@ impl Queue {
         timer.arm(deadline_ms);
     }
 
-    /// The store names messages of this queue whose deadline has come; positions ascend. Those in memory are left to the
-    /// queue's own timer, and those that have left the queue to whoever has them.
-    pub fn expire_stored(self: &Arc<Self>, named: &[Seq]) {
+    /// The store names messages of a level of this queue whose deadline has come; their numbers there ascend. Those in memory
+    /// are left to the queue's own timer, and those that have left the queue to whoever has them.
+    pub fn expire_stored(self: &Arc<Self>, level: u8, named: &[Seq]) {
         let mut wakes = WakeList::default();
         let mut state = self.lock();
         if self.is_closed() || self.is_crashed() {
             return;
         }
-        let reading = state.reading.is_some();
-        let taken = state.ready.take_stored(named, reading);
+        let reading = state.reading.is_some_and(|reading| reading.level == level);
+        let taken = state.ready.take_stored(level, named, reading);
         state.forget_read();
         self.expired(Expired::Stored(&taken));
         self.pump(&mut state, &mut wakes);
@@ -80,7 +78,7 @@ impl Queue {
 impl State {
     /// What is being read is of no use any more when there is no backlog left.
     fn forget_read(&mut self) {
-        if !self.ready.has_backlog() {
+        if self.reading.is_some_and(|reading| !self.ready.has_backlog(reading.level)) {
             self.reading = None;
         }
     }

@@ -1,7 +1,8 @@
 //! Queues: synchronous state machines behind one lock each, and the outboxes they push to.
 //!
-//! Lock order: queue, then an outbox, the store's pending buffer or the timers; never two queues.
+//! Lock order: queue, then an outbox, then the store's pending buffer or the timers; never two queues.
 
+mod ack_timeouts;
 mod backlog;
 mod classic;
 pub mod consumers;
@@ -9,6 +10,7 @@ pub mod credit;
 pub mod directory;
 mod expiry;
 pub mod item;
+pub mod lanes;
 pub mod outbox;
 mod outcome;
 pub mod ready;

@@ -122,6 +122,11 @@ impl Ready {
         self.front.len() + self.backlog.as_ref().map_or(0, |b| b.on_disk() + b.resident.len())
     }
 
+    /// Octets of its messages in memory.
+    pub fn bytes(&self) -> usize {
+        self.front.bytes() + self.backlog.as_ref().map_or(0, |b| b.resident.bytes())
+    }
+
     /// What its messages in memory account for.
     pub fn accounted_bytes(&self) -> usize {
         self.front.accounted_bytes() + self.backlog.as_ref().map_or(0, |b| b.resident.accounted_bytes())

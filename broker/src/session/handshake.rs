@@ -20,7 +20,7 @@ const CAPABILITIES: [(&str, bool); 9] = [
     ("basic.nack", true),
     ("connection.blocked", true),
     ("consumer_cancel_notify", true),
-    ("consumer_priorities", false),
+    ("consumer_priorities", true),
     ("direct_reply_to", false),
     ("exchange_exchange_bindings", true),
     ("per_consumer_qos", true),

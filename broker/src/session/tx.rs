@@ -146,11 +146,12 @@ impl Session {
             }
             for queue in queues {
                 // A queue that was deleted meanwhile takes nothing, which is no error.
-                let Some(seq) = queue.reserve() else { continue };
+                let Some(seq) = queue.reserve(&message) else { continue };
                 if queue.stores(&message) {
+                    let (id, at) = queue.in_store(seq);
                     ops.push(TxOp::Enqueue {
-                        queue: queue.id(),
-                        seq,
+                        queue: id,
+                        seq: at,
                         meta: message.meta(),
                         payload: Arc::clone(&message) as _,
                     });
@@ -166,7 +167,7 @@ impl Session {
                 acked.add(queue, unacked);
             }
         }
-        ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle { queue: queue.id(), range }));
+        ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle { queue, range }));
         let lsn = if ops.is_empty() { Lsn(0) } else { self.broker.store.transaction(ops) };
         transaction.committing = true;
         self.commits.push_back(PendingCommit {

@@ -214,8 +214,7 @@ fn close(broker: &Broker) -> anyhow::Result<()> {
         .iter()
         .flat_map(|vhost| vhost.queues())
         .filter(|queue| queue.spec().durable)
-        .map(|queue| (queue.id(), queue.redelivered()))
-        .filter(|(_, ranges)| !ranges.is_empty())
+        .flat_map(|queue| queue.redelivered())
         .collect();
     broker.store.close(redelivered)?;
     tracing::info!("stopped");

@@ -143,7 +143,12 @@ impl Vhost {
         exchange.set_policy(Arc::new(effective));
     }
 
-    /// All exchanges get what holds for their names: after a start.
+    /// A queue gets what holds for its name.
+    pub(super) fn give_queue_policy(&self, queue: &Queue) {
+        apply_to_queue(queue, &self.queue_policy(queue));
+    }
+
+    /// All exchanges and queues get what holds for their names: after a start.
     pub(super) fn give_policies(&self) {
         let policies = self.policies();
         let has_any = [PolicyKind::Policy, PolicyKind::OperatorPolicy]
@@ -152,6 +157,9 @@ impl Vhost {
         if has_any {
             for exchange in self.exchanges() {
                 self.give_policy(&exchange);
+            }
+            for queue in self.queues() {
+                self.give_queue_policy(&queue);
             }
         }
     }
@@ -187,17 +195,21 @@ impl Vhost {
                 observer.exchange_changed(&exchange, &effective);
             }
         }
-        if observers.is_empty() {
-            return;
-        }
         for queue in self.queues() {
             if let Some(effective) = changed(kind_of(&queue), &queue.spec().name) {
+                apply_to_queue(&queue, &effective);
                 for observer in &observers {
                     observer.queue_changed(&queue, &effective);
                 }
             }
         }
     }
+}
+
+/// What of a policy a queue itself acts upon.
+fn apply_to_queue(queue: &Queue, policy: &Effective) {
+    let timeout_ms = policy.definition.integer("consumer-timeout");
+    queue.limit_ack_time(timeout_ms.and_then(|timeout_ms| u64::try_from(timeout_ms).ok()));
 }
 
 fn kind_of(queue: &Queue) -> ObjectKind {

@@ -98,6 +98,7 @@ impl Vhost {
         self.check_queue_limits(&name)?;
         spec.arguments = topology.share_arguments(&spec.arguments);
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
+        self.give_queue_policy(&queue);
         let mut lsn = Lsn(0);
         if queue.spec().durable {
             lsn = self.log(vec![records::put_queue(&queue)]);

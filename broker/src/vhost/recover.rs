@@ -11,7 +11,9 @@ use super::records::{self, BindingRecord, DestinationType, ExchangeRecord, Queue
 use super::settings::Settings;
 use crate::model::arguments::Arguments;
 use crate::model::collections::Map;
+use crate::model::queue_arguments::max_priority;
 use crate::policy::{self, GlobalParameters};
+use crate::queue::lanes::id_of;
 use crate::queue::{Queue, QueueSpec, Services};
 use crate::routing::kind::ExchangeKind;
 
@@ -173,13 +175,14 @@ impl Rebuild<'_> {
             auto_delete: record.auto_delete,
             arguments,
         };
-        let services = self.services.clone();
-        let queue = match self.messages.get(&record.id) {
-            Some(state) => Queue::recovered(record.id, spec, services, state),
-            None => Queue::new(record.id, spec, services),
-        };
+        let ids = (0..=max_priority(&spec.arguments)).map(|level| id_of(record.id, level));
+        let ids: Vec<QueueId> = ids.filter(|id| self.messages.contains_key(id)).collect();
+        let found: Vec<RecoveredQueue> = ids.iter().filter_map(|id| self.messages.get(id).copied()).collect();
+        let queue = Queue::recovered(record.id, spec, self.services.clone(), &found);
         vhost.add_queue(&mut vhost.topology.lock(), &queue);
-        self.messages.remove(&record.id);
+        for id in ids {
+            self.messages.remove(&id);
+        }
         Ok(())
     }
 

@@ -54,7 +54,8 @@ impl Hasher for IdHasher {
     }
 
     fn write_u64(&mut self, value: u64) {
-        let mixed = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        // Ids of one family may differ in the uppermost octet alone, which a multiplication does not carry down.
+        let mixed = (self.0 ^ value.rotate_left(8)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.0 = mixed ^ (mixed >> 32);
     }
 }
