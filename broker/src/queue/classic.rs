@@ -5,20 +5,22 @@
 //! no settlement can precede its message in the log.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use storage::{Lsn, QueueId, RecoveredQueue, Seq, SeqRange};
 
 use super::consumers::{Consumer, ConsumerId, Consumers};
-use super::expiry::Expired;
+use super::dead_letter::Dead;
+use super::discard::Discarded;
 use super::outbox::{Outbox, Push};
 use super::outcome::{Attach, Get, NotDeleted, Published};
 use super::ready::{Entry, Ready};
 use super::signal::WakeList;
 use super::timers::Timer;
 use super::{QueueSpec, Services};
+use crate::model::death::Reason;
 use crate::model::memory::{Owner, Share};
 use crate::model::message::Message;
 
@@ -27,6 +29,7 @@ const PUSH_BATCH: isize = 128;
 
 /// See the module's documentation.
 pub struct Queue {
+    me: Weak<Self>,
     id: QueueId,
     spec: QueueSpec,
     pub(super) services: Services,
@@ -47,6 +50,8 @@ pub(super) struct State {
     pub(super) reads: u64,
     /// What its messages in memory account for.
     share: Share,
+    /// What leaves it unconsumed and goes somewhere else.
+    pub(super) dead: Dead,
     /// For the earliest deadline in memory; made when there is one for the first time.
     pub(super) timer: Option<Timer>,
 }
@@ -84,7 +89,7 @@ impl Drop for Guard<'_> {
         if std::thread::panicking() {
             self.crashed.store(true, Ordering::Release);
         }
-        let held = self.state.ready.accounted_bytes();
+        let held = self.state.ready.accounted_bytes() + self.state.dead.accounted_bytes();
         self.state.share.set(held);
     }
 }
@@ -109,7 +114,8 @@ impl Queue {
 
     fn with(id: QueueId, spec: QueueSpec, services: Services, next_seq: Seq, ready: Ready) -> Arc<Self> {
         let share = Share::new(Arc::clone(&services.memory), Owner::Queues);
-        let queue = Arc::new(Self {
+        let queue = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             id,
             spec,
             services,
@@ -120,6 +126,7 @@ impl Queue {
                 getters: VecDeque::new(),
                 reading: None,
                 reads: 0,
+                dead: Dead::default(),
                 share,
                 timer: None,
             }),
@@ -136,6 +143,15 @@ impl Queue {
     /// Identity in the store; never reused.
     pub fn id(&self) -> QueueId {
         self.id
+    }
+
+    /// Itself, unless it is being dropped.
+    pub(super) fn me(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    pub(super) fn weak(&self) -> Weak<Self> {
+        Weak::clone(&self.me)
     }
 
     /// What it was declared as.
@@ -177,6 +193,16 @@ impl Queue {
 
     /// Takes a message.
     pub fn publish(self: &Arc<Self>, message: &Arc<Message>, wakes: &mut WakeList) -> Published {
+        self.take(message, None, wakes)
+    }
+
+    /// Takes a message, and away from where it comes from in the store if it is stored here.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        message: &Arc<Message>,
+        from: Option<(QueueId, Seq)>,
+        wakes: &mut WakeList,
+    ) -> Published {
         let mut state = self.lock();
         if self.is_closed() {
             return Published::Gone;
@@ -187,10 +213,10 @@ impl Queue {
         let seq = state.next_seq;
         state.next_seq += 1;
         let stored = self.stores(message);
-        let lsn = if stored {
-            self.services.store.enqueue(self.id, seq, message.meta(), Arc::clone(message) as _)
-        } else {
-            Lsn(0)
+        let lsn = match from {
+            _ if !stored => Lsn(0),
+            None => self.services.store.enqueue(self.id, seq, message.meta(), Arc::clone(message) as _),
+            Some(from) => self.log_moved(seq, message, from),
         };
         let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
         self.drop_expired(&mut state);
@@ -202,7 +228,7 @@ impl Queue {
         match left {
             // It asked for a consumer at once (expiration 0), and there is none.
             Some(entry) if entry.message.is_expired(self.services.timers.clock()) => {
-                self.expired(Expired::Held(&[entry]));
+                self.discard(&mut state, Discarded::Held(vec![entry]), Reason::Expired);
             }
             Some(entry) => {
                 self.keep(&mut state, entry, stored);

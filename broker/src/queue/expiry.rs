@@ -6,20 +6,13 @@
 
 use std::sync::{Arc, Weak};
 
-use storage::{Seq, SeqRange};
+use storage::Seq;
 
 use super::classic::{Queue, State};
-use super::ready::{Entry, ranges};
+use super::discard::Discarded;
 use super::signal::WakeList;
 use super::timers::Timed;
-
-/// Messages that have expired in a queue.
-pub(super) enum Expired<'a> {
-    /// They were in memory; positions ascend.
-    Held(&'a [Entry]),
-    /// They were on disk only; positions ascend.
-    Stored(&'a [Seq]),
-}
+use crate::model::death::Reason;
 
 impl Queue {
     /// Lets go of the messages in memory whose time is over. After that none of those that are left is due for as long as
@@ -30,22 +23,8 @@ impl Queue {
         }
         let due = state.ready.take_due(self.services.timers.clock().now_ms());
         state.forget_read();
-        self.expired(Expired::Held(&due));
-    }
-
-    /// The one place where expired messages leave. Called under the queue's lock.
-    pub(super) fn expired(&self, expired: Expired<'_>) {
-        if !self.spec().durable {
-            return;
-        }
-        let settled: Vec<SeqRange> = match expired {
-            Expired::Held(entries) => {
-                ranges(entries.iter().filter(|entry| entry.message.is_persistent()).map(|entry| entry.seq))
-            }
-            Expired::Stored(seqs) => ranges(seqs.iter().copied()),
-        };
-        for range in settled {
-            self.services.store.settle(self.id(), range);
+        if !due.is_empty() {
+            self.discard(state, Discarded::Held(due), Reason::Expired);
         }
     }
 
@@ -69,10 +48,13 @@ impl Queue {
         if self.is_closed() || self.is_crashed() {
             return;
         }
-        let reading = state.reading.is_some();
-        let taken = state.ready.take_stored(named, reading);
+        // They stay in the store until they are moved, and a read may bring them.
+        let readable = state.reading.is_some() || state.dead.is_wanted();
+        let taken = state.ready.take_stored(named, readable);
         state.forget_read();
-        self.expired(Expired::Stored(&taken));
+        if !taken.is_empty() {
+            self.discard(&mut state, Discarded::Stored(taken), Reason::Expired);
+        }
         self.pump(&mut state, &mut wakes);
     }
 }

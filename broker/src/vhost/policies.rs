@@ -143,7 +143,7 @@ impl Vhost {
         exchange.set_policy(Arc::new(effective));
     }
 
-    /// All exchanges get what holds for their names: after a start.
+    /// All exchanges and queues get what holds for their names: after a start.
     pub(super) fn give_policies(&self) {
         let policies = self.policies();
         let has_any = [PolicyKind::Policy, PolicyKind::OperatorPolicy]
@@ -153,6 +153,9 @@ impl Vhost {
             for exchange in self.exchanges() {
                 self.give_policy(&exchange);
             }
+        }
+        for queue in self.queues() {
+            self.give_dead_letters(&queue, &policies.effective(kind_of(&queue), &queue.spec().name));
         }
     }
 
@@ -187,11 +190,9 @@ impl Vhost {
                 observer.exchange_changed(&exchange, &effective);
             }
         }
-        if observers.is_empty() {
-            return;
-        }
         for queue in self.queues() {
             if let Some(effective) = changed(kind_of(&queue), &queue.spec().name) {
+                self.give_dead_letters(&queue, &effective);
                 for observer in &observers {
                     observer.queue_changed(&queue, &effective);
                 }

@@ -14,6 +14,7 @@ mod channel_errors;
 mod configuration;
 mod confirms;
 mod control;
+mod dead_letter;
 mod descriptors;
 mod durability;
 mod exchanges;

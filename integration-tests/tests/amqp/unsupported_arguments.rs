@@ -31,7 +31,6 @@ fn known_arguments_without_their_feature_are_refused() {
         ("x-max-length-bytes", integer("x-max-length-bytes", 10)),
         ("x-max-priority", integer("x-max-priority", 5)),
         ("x-overflow", string("x-overflow", "drop-head")),
-        ("x-dead-letter-exchange", string("x-dead-letter-exchange", "amq.direct")),
         ("x-single-active-consumer", Bytes::new().field("x-single-active-consumer", b't').octet(1)),
         ("x-queue-type", string("x-queue-type", "quorum")),
         ("x-queue-type", string("x-queue-type", "stream")),
