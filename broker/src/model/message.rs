@@ -386,7 +386,9 @@ mod tests {
 
     #[test]
     fn lying_lengths_are_refused() {
-        for stored in [&b""[..], b"\x01", b"\xff\xff\0\0\0\0abc", b"\0\0\xff\xff\xff\xffabc", b"\0\x40\0\0\0\0\xff\xff\xff\xff"] {
+        for stored in
+            [&b""[..], b"\x01", b"\xff\xff\0\0\0\0abc", b"\0\0\xff\xff\xff\xffabc", b"\0\x40\0\0\0\0\xff\xff\xff\xff"]
+        {
             assert!(Message::from_stored(Bytes::copy_from_slice(stored), Place::default(), None).is_none());
         }
     }

@@ -5,8 +5,8 @@
 //! no settlement can precede its message in the log.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 use storage::{Lsn, QueueId, RecoveredQueue, Seq, SeqRange};

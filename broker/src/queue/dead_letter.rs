@@ -100,7 +100,9 @@ impl Line {
     /// Adds a message; one that the store has is not kept in memory when there are too many.
     fn add(&mut self, dead: DeadMessage) {
         match dead.stored {
-            Some(seq) if self.bytes >= RESIDENT_MAX_BYTES => push_stored(&mut self.items, SeqRange::one(seq), dead.reason),
+            Some(seq) if self.bytes >= RESIDENT_MAX_BYTES => {
+                push_stored(&mut self.items, SeqRange::one(seq), dead.reason)
+            }
             _ => {
                 self.bytes += dead.message.accounted_bytes();
                 self.items.push_back(Item::Held(dead));

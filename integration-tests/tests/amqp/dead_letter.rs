@@ -285,10 +285,8 @@ fn another_key_takes_the_place_of_all() {
         assert_eq!(message.routing_key.as_str(), last);
         assert!(message.reject(BasicRejectOptions { requeue: false }).await.expect("basic.reject"));
         let message = got(&channel, &last).await;
-        let entries = [
-            death(&second, "rejected", 1, &fanout, &[&last]),
-            death(&first, "rejected", 1, "", &[&first, &cc]),
-        ];
+        let entries =
+            [death(&second, "rejected", 1, &fanout, &[&last]), death(&first, "rejected", 1, "", &[&first, &cc])];
         assert_eq!(deaths(&message), entries);
         assert_eq!(field(&headers_of(&message), "CC"), &array(&[&cc]));
         assert_eq!(counts(&channel, &cc).await, (0, 0), "the keys of CC do not count any more");
@@ -380,7 +378,7 @@ fn they_are_routed_as_publishes_are() {
                 dlx.as_str().into(),
                 "".into(),
                 ExchangeBindOptions::default(),
-                table("x-first-death-reason", text("never there")),
+                table("kind", text("neither")),
             )
             .await
             .expect("exchange.bind");
@@ -437,7 +435,9 @@ fn wrong_arguments_are_refused_in_rabbitmqs_words() {
         format!("PRECONDITION_FAILED - invalid arg '{name}' for queue '{queue}' in vhost '{vhost}'{reason}")
     };
     let typed = |kind: &str| {
-        format!("PRECONDITION_FAILED - invalid type '{kind}' for arg '{EXCHANGE}' in queue '{queue}' in vhost '{vhost}'")
+        format!(
+            "PRECONDITION_FAILED - invalid type '{kind}' for arg '{EXCHANGE}' in queue '{queue}' in vhost '{vhost}'"
+        )
     };
     let cases = [
         (integer(EXCHANGE), typed("signedint")),

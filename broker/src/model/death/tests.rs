@@ -1,5 +1,5 @@
-use protocol::{TableIter, encode_properties};
 use proptest::prelude::*;
+use protocol::{TableIter, encode_properties};
 
 use super::*;
 
