@@ -8,10 +8,12 @@
 //! - `topology`: the queues, and which message goes where.
 //! - `clients`: publishers and consumers, and what each of them knows when its connection breaks.
 //! - `ledger`: the comparison.
+//! - `dead_letters`: messages on their way from queue to queue.
 //! - `backup`: the same load while backups are made, which are restored.
 
 mod backup;
 mod clients;
+mod dead_letters;
 mod ledger;
 mod topology;
 
