@@ -10,10 +10,14 @@
 //! - `ledger`: the comparison.
 //! - `dead_letters`: messages on their way from queue to queue.
 //! - `backup`: the same load while backups are made, which are restored.
+//! - `expiry`: a kill in the middle of messages that expire.
+//! - `failing_disk`: an fdatasync that fails.
 
 mod backup;
 mod clients;
 mod dead_letters;
+mod expiry;
+mod failing_disk;
 mod ledger;
 mod topology;
 

@@ -33,7 +33,8 @@ pub(crate) use version::of_header;
 
 /// LSNs left out after a start, so that none is ever used twice whatever was lost.
 const LSN_GAP: u64 = 1 << 20;
-/// Sequence numbers left out in every queue after an unclean stop.
+/// Sequence numbers left out in every queue after an unclean stop, once for every opening since the checkpoint: a number that
+/// was given out in one of them may have left no trace, and what the next one left out is not written down before it.
 const SEQ_GAP: u64 = 1024;
 
 /// Everything a store starts from.
@@ -96,13 +97,13 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     }
     let new = groups.is_empty() && base == Base::default() && !rebuilt;
     let clean = new || (replayed.clean && !rebuilt);
-    if !clean {
-        index.mark_all_redelivered(SEQ_GAP);
-    }
     let last_lsn = accepted.last().map_or(base.lsn, |group| group.header.last_lsn()).max(base.lsn);
     let link = accepted.last().map_or(base.resume.link, |group| group.sum);
     let epochs = groups.iter().map(|group| group.header.epoch).chain([base.epoch, snapshot.epoch]);
     let epoch = epochs.max().unwrap_or_default() + 1;
+    if !clean {
+        index.mark_all_redelivered(SEQ_GAP.saturating_mul(epoch - base.epoch));
+    }
     let next_id = files.next_id.max(base.resume.segment + 1).max(snapshot.resume.segment + 1);
     let older_log = files.segments.range(snapshot.resume.segment..).map(|(_, &len)| len).sum();
     let space = Space::new(options, &dirs.log, Stock { next_id, ..files });
