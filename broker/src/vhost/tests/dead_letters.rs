@@ -206,3 +206,28 @@ fn a_long_line_waits_on_disk() {
     };
     assert_eq!((messages(&source), messages(&target)), (0, u64::from(COUNT)));
 }
+
+#[test]
+fn what_was_spilled_goes_too() {
+    const COUNT: u32 = 400;
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(Options::new(directory.path())).unwrap();
+    let now_ms = Arc::new(AtomicU64::new(1_700_000_000_000));
+    let clock = Clock::of(Box::new(Hours(now_ms.clone())));
+    let services = Services { resident_max_bytes: 20_000, ..Services::new(store.clone(), clock) };
+    let vhost = Vhost::create("/", services.clone()).0;
+    let target = declare(&vhost, "target", false, &[]);
+    let source = declare(&vhost, "source", false, &to_queue("target"));
+    let deadline_ms = services.timers.clock().now_ms() + 10;
+    for number in 0..COUNT {
+        // One in ten stays.
+        let deadline_ms = (number % 10 != 0).then_some(deadline_ms);
+        publish(&source, &message("source", vec![7; 500], deadline_ms));
+    }
+    assert_eq!(source.message_count(), COUNT);
+    now_ms.fetch_add(10, Ordering::Relaxed);
+    services.timers.fire();
+    assert_eq!(source.message_count(), COUNT / 10);
+    wait_until(&vhost, &services, || target.message_count() == COUNT / 10 * 9);
+    assert_eq!(source.message_count(), COUNT / 10);
+}
