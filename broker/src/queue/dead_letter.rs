@@ -132,7 +132,7 @@ impl Queue {
     }
 
     /// Puts messages into the line.
-    pub(super) fn hand_over(&self, state: &mut State, discarded: Discarded, reason: Reason) {
+    pub(super) fn line_up(&self, state: &mut State, discarded: Discarded, reason: Reason) {
         let line = state.dead.line.get_or_insert_default();
         match discarded {
             Discarded::Held(entries) => {
