@@ -2,6 +2,7 @@
 
 mod alarms;
 mod connections;
+mod dead_letters;
 mod machine;
 mod memory;
 mod operations;

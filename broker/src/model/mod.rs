@@ -6,6 +6,8 @@ pub mod arguments;
 pub mod clock;
 pub mod collections;
 pub mod consumer_arguments;
+pub mod dead_letter_arguments;
+pub mod death;
 pub mod erlang_term;
 pub mod expiration;
 pub mod limits;

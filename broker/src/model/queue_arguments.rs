@@ -5,6 +5,7 @@ use protocol::error::{AmqpError, ReplyCode};
 
 use super::argument_errors::{invalid, not_implemented};
 use super::arguments::{Arguments, integer, string, type_name};
+use super::dead_letter_arguments::{self, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DEAD_LETTER_STRATEGY};
 
 /// The argument that selects the kind of queue.
 pub const QUEUE_TYPE: &str = "x-queue-type";
@@ -21,9 +22,6 @@ const MASTER_LOCATOR: &str = "x-queue-master-locator";
 const PENDING: &[&str] = &[
     "x-expires",
     "x-message-ttl",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
     "x-max-length",
     "x-max-length-bytes",
     "x-max-in-memory-length",
@@ -50,6 +48,9 @@ const PENDING: &[&str] = &[
 /// Arguments that take part when a redeclare is compared with the existing queue.
 pub fn compared() -> impl Iterator<Item = &'static str> {
     PENDING.iter().copied().chain([
+        DEAD_LETTER_EXCHANGE,
+        DEAD_LETTER_ROUTING_KEY,
+        DEAD_LETTER_STRATEGY,
         "x-queue-mode",
         QUEUE_VERSION,
         LEADER_LOCATOR,
@@ -120,7 +121,7 @@ pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), A
             _ => {}
         }
     }
-    Ok(())
+    dead_letter_arguments::validate(arguments, true, queue, vhost)
 }
 
 fn check_type(value: &AMQPValue, queue: &str, vhost: &str) -> Result<(), AmqpError> {

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use storage::{QueueId, ReadBatch, Seq, SeqRange, SpillBatch};
 
 use super::classic::{Queue, Reading, State};
+use super::discard::Discarded;
 use super::lanes;
 use super::ready::{Entry, Wanted};
 use super::signal::WakeList;
+use crate::model::death::Reason;
 
 /// When fewer messages than this are in memory, the next batch of the backlog is read.
 const READ_AHEAD_MESSAGES: usize = 1024;
@@ -34,7 +36,10 @@ impl Queue {
 
     /// Starts a read of the backlog when somebody wants messages and few are left in memory.
     pub(super) fn read_ahead(self: &Arc<Self>, state: &mut State) {
-        if state.reading.is_some() || (state.consumers.is_empty() && state.getters.is_empty()) {
+        let wanted = !state.consumers.is_empty() || !state.getters.is_empty();
+        // What has expired in the spill comes out of it in its turn only.
+        let has_dead = state.dead.is_wanted() && state.ready.has_expired_spilled();
+        if state.reading.is_some() || !(wanted || has_dead) {
             return;
         }
         let resident_max_bytes = self.services.resident_max_bytes;
@@ -74,7 +79,14 @@ impl Queue {
 
     /// The answer of the spill, on its thread, which had at least `messages` when it was asked.
     fn loaded_spilled(self: &Arc<Self>, reading: Reading, batch: SpillBatch, messages: u64) {
-        self.take_over(reading, |state| state.ready.loaded_spilled(reading.level, batch, messages));
+        self.take_over(reading, |state| {
+            let mut expired = Vec::new();
+            let lost = state.ready.loaded_spilled(reading.level, batch, messages, &mut expired);
+            if state.dead.is_wanted() && !expired.is_empty() {
+                self.discard(state, Discarded::Held(expired), Reason::Expired);
+            }
+            lost
+        });
     }
 
     /// Takes over what was read, unless a purge has made it worthless; returns the messages that are lost.

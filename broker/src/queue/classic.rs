@@ -5,14 +5,15 @@
 //! no settlement can precede its message in the log.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 use storage::{Lsn, QueueId, RecoveredQueue, Seq, SeqRange};
 
 use super::consumers::{Consumer, ConsumerId, Consumers};
-use super::expiry::Expired;
+use super::dead_letter::Dead;
+use super::discard::Discarded;
 use super::lanes::{self, Lanes};
 use super::outbox::{Outbox, Push};
 use super::outcome::{Attach, Get, NotDeleted, Published};
@@ -20,6 +21,7 @@ use super::ready::Entry;
 use super::signal::WakeList;
 use super::timers::Timer;
 use super::{QueueSpec, Services};
+use crate::model::death::Reason;
 use crate::model::memory::{Owner, Share};
 use crate::model::message::Message;
 use crate::model::queue_arguments;
@@ -29,6 +31,7 @@ const PUSH_BATCH: isize = 128;
 
 /// See the module's documentation.
 pub struct Queue {
+    me: Weak<Self>,
     id: QueueId,
     spec: QueueSpec,
     pub(super) services: Services,
@@ -50,6 +53,8 @@ pub(super) struct State {
     pub(super) reads: u64,
     /// What its messages in memory account for.
     share: Share,
+    /// What leaves it unconsumed and goes somewhere else.
+    pub(super) dead: Dead,
     /// For the earliest deadline in memory; made when there is one for the first time.
     pub(super) timer: Option<Timer>,
 }
@@ -95,7 +100,7 @@ impl Drop for Guard<'_> {
         if std::thread::panicking() {
             self.crashed.store(true, Ordering::Release);
         }
-        let held = self.state.ready.accounted_bytes();
+        let held = self.state.ready.accounted_bytes() + self.state.dead.accounted_bytes();
         self.state.share.set(held);
     }
 }
@@ -117,7 +122,8 @@ impl Queue {
         let ready = Lanes::recovered(queue_arguments::max_priority(&spec.arguments), found);
         let consumers = Consumers::new(queue_arguments::is_single_active_consumer(&spec.arguments));
         let share = Share::new(Arc::clone(&services.memory), Owner::Queues);
-        let queue = Arc::new(Self {
+        let queue = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             id,
             spec,
             services,
@@ -127,6 +133,7 @@ impl Queue {
                 getters: VecDeque::new(),
                 reading: None,
                 reads: 0,
+                dead: Dead::default(),
                 share,
                 timer: None,
             }),
@@ -145,6 +152,15 @@ impl Queue {
     /// Identity in the store; never reused.
     pub fn id(&self) -> QueueId {
         self.id
+    }
+
+    /// Itself, unless it is being dropped.
+    pub(super) fn me(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    pub(super) fn weak(&self) -> Weak<Self> {
+        Weak::clone(&self.me)
     }
 
     /// What it was declared as.
@@ -198,6 +214,16 @@ impl Queue {
 
     /// Takes a message.
     pub fn publish(self: &Arc<Self>, message: &Arc<Message>, wakes: &mut WakeList) -> Published {
+        self.take(message, None, wakes)
+    }
+
+    /// Takes a message, and away from where it comes from in the store if it is stored here.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        message: &Arc<Message>,
+        from: Option<(QueueId, Seq)>,
+        wakes: &mut WakeList,
+    ) -> Published {
         let mut state = self.lock();
         if self.is_closed() {
             return Published::Gone;
@@ -208,11 +234,13 @@ impl Queue {
         let level = state.ready.level_for(message);
         let seq = state.ready.next_seq(level);
         let stored = self.stores(message);
-        let lsn = if stored {
-            let (id, at) = self.in_store(seq);
-            self.services.store.enqueue(id, at, message.meta(), Arc::clone(message) as _)
-        } else {
-            Lsn(0)
+        let lsn = match from {
+            _ if !stored => Lsn(0),
+            None => {
+                let (id, at) = self.in_store(seq);
+                self.services.store.enqueue(id, at, message.meta(), Arc::clone(message) as _)
+            }
+            Some(from) => self.log_moved(seq, message, from),
         };
         let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
         self.drop_expired(&mut state);
@@ -224,7 +252,7 @@ impl Queue {
         match left {
             // It asked for a consumer at once (expiration 0), and there is none.
             Some(entry) if entry.message.is_expired(self.services.timers.clock()) => {
-                self.expired(Expired::Held(&[entry]));
+                self.discard(&mut state, Discarded::Held(vec![entry]), Reason::Expired);
             }
             Some(entry) => {
                 self.keep(&mut state, entry, stored);

@@ -9,17 +9,10 @@ use std::sync::{Arc, Weak};
 use storage::Seq;
 
 use super::classic::{Queue, State};
-use super::ready::{Entry, ranges};
+use super::discard::Discarded;
 use super::signal::WakeList;
 use super::timers::Timed;
-
-/// Messages that have expired in a queue.
-pub(super) enum Expired<'a> {
-    /// They were in memory; positions ascend.
-    Held(&'a [Entry]),
-    /// They were on disk only; positions ascend.
-    Stored(&'a [Seq]),
-}
+use crate::model::death::Reason;
 
 impl Queue {
     /// Lets go of the messages in memory whose time is over. After that none of those that are left is due for as long as
@@ -30,21 +23,9 @@ impl Queue {
         }
         let due = state.ready.take_due(self.services.timers.clock().now_ms());
         state.forget_read();
-        self.expired(Expired::Held(&due));
-    }
-
-    /// The one place where expired messages leave. Called under the queue's lock.
-    pub(super) fn expired(&self, expired: Expired<'_>) {
-        if !self.spec().durable {
-            return;
+        if !due.is_empty() {
+            self.discard(state, Discarded::Held(due), Reason::Expired);
         }
-        let settled = match expired {
-            Expired::Held(entries) => {
-                ranges(entries.iter().filter(|entry| entry.message.is_persistent()).map(|entry| entry.seq))
-            }
-            Expired::Stored(seqs) => ranges(seqs.iter().copied()),
-        };
-        self.store_settled(&settled);
     }
 
     /// Sees to it that the queue is called at its earliest deadline in memory.
@@ -67,10 +48,13 @@ impl Queue {
         if self.is_closed() || self.is_crashed() {
             return;
         }
-        let reading = state.reading.is_some_and(|reading| reading.level == level);
-        let taken = state.ready.take_stored(level, named, reading);
+        // They stay in the store until they are moved, and a read may bring them.
+        let readable = state.reading.is_some_and(|reading| reading.level == level) || state.dead.is_wanted();
+        let taken = state.ready.take_stored(level, named, readable);
         state.forget_read();
-        self.expired(Expired::Stored(&taken));
+        if !taken.is_empty() {
+            self.discard(&mut state, Discarded::Stored(taken), Reason::Expired);
+        }
         self.pump(&mut state, &mut wakes);
     }
 }

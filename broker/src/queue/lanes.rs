@@ -40,6 +40,14 @@ pub(super) fn in_store(queue: QueueId, seq: Seq) -> (QueueId, Seq) {
     (queue | (seq & !BELOW_LEVEL), seq & BELOW_LEVEL)
 }
 
+/// Gives what was read from the store the positions of the queue, at the level of the position that the read began at.
+pub(super) fn as_positions(first: Seq, batch: &mut ReadBatch) {
+    let level = level_of(first);
+    batch.next = at_level(batch.next, level);
+    batch.damaged.iter_mut().for_each(|seq| *seq = at_level(*seq, level));
+    batch.messages.iter_mut().for_each(|read| read.seq = at_level(read.seq, level));
+}
+
 fn at_level(number: u64, level: u8) -> u64 {
     number | u64::from(level) << LEVEL_SHIFT
 }
@@ -367,8 +375,27 @@ impl Lanes {
     }
 
     /// As [`Ready::loaded_spilled`], for one level.
-    pub(super) fn loaded_spilled(&mut self, level: u8, batch: SpillBatch, messages: u64) -> u64 {
-        self.change(level, |ready| ready.loaded_spilled(batch, messages))
+    pub(super) fn loaded_spilled(
+        &mut self,
+        level: u8,
+        batch: SpillBatch,
+        messages: u64,
+        expired: &mut Vec<Entry>,
+    ) -> u64 {
+        let before = expired.len();
+        let lost = self.change(level, |ready| ready.loaded_spilled(batch, messages, expired));
+        expired.iter_mut().skip(before).for_each(|entry| entry.seq = at_level(entry.seq, level));
+        lost
+    }
+
+    /// As [`Ready::has_expired_spilled`].
+    pub(super) fn has_expired_spilled(&self) -> bool {
+        self.levels().any(|level| self.get(level).is_some_and(Ready::has_expired_spilled))
+    }
+
+    /// As [`Ready::is_behind_all`], for the messages of the same level.
+    pub(super) fn is_behind_all(&self, seq: Seq) -> bool {
+        self.get(level_of(seq)).is_none_or(|ready| ready.is_behind_all(seq & BELOW_LEVEL))
     }
 
     /// Empties all lanes; gives the number of messages and the positions that the store must forget.

@@ -7,10 +7,13 @@ mod backlog;
 mod classic;
 pub mod consumers;
 pub mod credit;
+pub mod dead_letter;
 pub mod directory;
+mod discard;
 mod expiry;
 pub mod item;
 pub mod lanes;
+mod moved;
 pub mod outbox;
 mod outcome;
 pub mod ready;
@@ -32,6 +35,7 @@ use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;
 use crate::model::clock::Clock;
 use crate::model::memory::Memory;
+use dead_letter::DeadLetters;
 use directory::Directory;
 use timers::Timers;
 
@@ -44,6 +48,8 @@ pub struct Services {
     pub timers: Arc<Timers>,
     /// The durable queues by identity.
     pub directory: Arc<Directory>,
+    /// The queues with dead letters to be moved.
+    pub dead_letters: Arc<DeadLetters>,
     /// Who holds how much memory.
     pub memory: Arc<Memory>,
     /// Octets of messages that a queue keeps in memory before further ones stay on disk only.
@@ -60,6 +66,7 @@ impl Services {
             store,
             timers: Timers::new(clock),
             directory: Arc::default(),
+            dead_letters: Arc::default(),
             memory: Arc::default(),
             resident_max_bytes: RESIDENT_MAX_BYTES,
         }

@@ -79,6 +79,24 @@ impl Acked {
     }
 }
 
+/// Rejected, and not wanted back in their queues.
+#[derive(Default)]
+pub struct Rejected(Requeue);
+
+impl Rejected {
+    /// Adds a delivery.
+    pub fn add(&mut self, queue: Arc<Queue>, unacked: Unacked) {
+        self.0.add(queue, unacked);
+    }
+
+    /// Lets the queues give them up, in the order in which they were added.
+    pub fn commit(self) {
+        for (queue, entries) in self.0.0 {
+            queue.reject(entries);
+        }
+    }
+}
+
 /// To be put back into their queues.
 #[derive(Default)]
 pub struct Requeue(SmallVec<[(Arc<Queue>, Vec<Entry>); 1]>);

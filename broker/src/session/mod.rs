@@ -247,6 +247,9 @@ impl Session {
             if std::mem::take(&mut self.published) {
                 self.broker.memory.touch();
             }
+            if self.broker.services.dead_letters.is_waiting() {
+                self.broker.move_dead_letters(&mut self.wakes);
+            }
             self.flush_confirms();
             self.wakes.wake();
             self.broker.store.kick();

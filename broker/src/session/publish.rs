@@ -12,8 +12,9 @@ use storage::Lsn;
 use super::Session;
 use super::channel::{Mode, Publisher};
 use crate::model::access::{Access, Permission, Resource};
+use crate::model::death;
 use crate::model::expiration;
-use crate::model::message::Message;
+use crate::model::message::{Message, Traits};
 use crate::queue::item::OutItem;
 use crate::queue::{Published, Queue};
 use crate::routing::kind::ExchangeKind;
@@ -146,6 +147,7 @@ impl Session {
         }
         let mut keys: SmallVec<[&str; 4]> = SmallVec::from_slice(&[key]);
         let mut without_bcc = None;
+        let mut hidden = Vec::new();
         let mut ttl_ms = None;
         let headers = properties.headers();
         if special {
@@ -153,7 +155,9 @@ impl Session {
             ttl_ms = properties.expiration().map(expiration::parse).transpose()?;
             if let Some(headers) = headers {
                 copies(headers, "CC", &mut keys)?;
+                let shown = keys.len();
                 copies(headers, "BCC", &mut keys)?;
+                hidden = death::hidden_keys(keys.iter().skip(shown).copied());
                 without_bcc = without_header(message.properties, b"BCC");
             }
         }
@@ -179,7 +183,8 @@ impl Session {
             });
         }
         let mandatory = message.mandatory;
-        let mut message = Message::new(
+        let mut message = Message::with_traits(
+            Traits { hidden_keys: &hidden, ..Traits::default() },
             message.address,
             without_bcc.as_deref().unwrap_or(message.properties),
             message.body,

@@ -28,6 +28,7 @@ use crate::model::clock::Clock;
 use crate::net::listener;
 use crate::offline;
 use crate::queue::Services;
+use crate::queue::signal::WakeList;
 use crate::queue::stored::StoredExpiry;
 use crate::vhost;
 use checks::FileLimit;
@@ -100,6 +101,8 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     };
     let mut addresses = Vec::new();
     let timers = tokio::spawn(timers::run(Arc::clone(&broker.services.timers)));
+    let moving = Arc::clone(&broker);
+    let dead_letters = tokio::spawn(async move { moving.watch_dead_letters().await });
     let mut tasks = Vec::new();
     let watched = Arc::clone(&broker);
     let watch = tokio::spawn(async move { watched.watch_memory().await });
@@ -132,6 +135,7 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     }
     watch.abort();
     timers.abort();
+    dead_letters.abort();
     drop(expiry);
     if let Ok(why) = outcome {
         tracing::info!("stopping on {why}");
@@ -207,8 +211,11 @@ fn prepare(broker: &Broker) -> anyhow::Result<Lsn> {
     Ok(lsn.max(declared::declare(broker)?))
 }
 
-/// Writes down which messages had been delivered, and marks the directory as cleanly closed.
+/// Moves the dead letters that wait, writes down which messages had been delivered, and marks the directory as cleanly closed.
 fn close(broker: &Broker) -> anyhow::Result<()> {
+    while broker.services.dead_letters.is_waiting() {
+        broker.move_dead_letters(&mut WakeList::default());
+    }
     let redelivered = broker
         .vhosts()
         .iter()

@@ -8,6 +8,7 @@
 //! store only appends to its buffer, so it may be called under the topology lock.
 
 mod bindings;
+mod dead_letter;
 mod delete;
 mod describe;
 mod exchange;
@@ -31,6 +32,7 @@ use parking_lot::{Mutex, RwLock};
 use storage::Lsn;
 
 pub use bindings::{ExchangeBinding, QueueBinding};
+pub use dead_letter::Passage;
 pub use describe::{Described, describe};
 pub use exchange::{ALTERNATE_EXCHANGE, Destination, Exchange, ExchangeSpec};
 pub use exchanges::ExchangeRequest;

@@ -145,7 +145,14 @@ impl Vhost {
 
     /// A queue gets what holds for its name.
     pub(super) fn give_queue_policy(&self, queue: &Queue) {
-        apply_to_queue(queue, &self.queue_policy(queue));
+        self.apply_to_queue(queue, &self.queue_policy(queue));
+    }
+
+    /// What of a policy a queue itself acts upon.
+    fn apply_to_queue(&self, queue: &Queue, policy: &Effective) {
+        self.give_dead_letters(queue, policy);
+        let timeout_ms = policy.definition.integer("consumer-timeout");
+        queue.limit_ack_time(timeout_ms.and_then(|timeout_ms| u64::try_from(timeout_ms).ok()));
     }
 
     /// All exchanges and queues get what holds for their names: after a start.
@@ -158,9 +165,9 @@ impl Vhost {
             for exchange in self.exchanges() {
                 self.give_policy(&exchange);
             }
-            for queue in self.queues() {
-                self.give_queue_policy(&queue);
-            }
+        }
+        for queue in self.queues() {
+            self.apply_to_queue(&queue, &policies.effective(kind_of(&queue), &queue.spec().name));
         }
     }
 
@@ -197,19 +204,13 @@ impl Vhost {
         }
         for queue in self.queues() {
             if let Some(effective) = changed(kind_of(&queue), &queue.spec().name) {
-                apply_to_queue(&queue, &effective);
+                self.apply_to_queue(&queue, &effective);
                 for observer in &observers {
                     observer.queue_changed(&queue, &effective);
                 }
             }
         }
     }
-}
-
-/// What of a policy a queue itself acts upon.
-fn apply_to_queue(queue: &Queue, policy: &Effective) {
-    let timeout_ms = policy.definition.integer("consumer-timeout");
-    queue.limit_ack_time(timeout_ms.and_then(|timeout_ms| u64::try_from(timeout_ms).ok()));
 }
 
 fn kind_of(queue: &Queue) -> ObjectKind {

@@ -16,6 +16,7 @@ mod confirms;
 mod consumer_priority;
 mod consumer_timeout;
 mod control;
+mod dead_letter;
 mod descriptors;
 mod durability;
 mod exchanges;

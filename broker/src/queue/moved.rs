@@ -1,0 +1,87 @@
+//! Messages that come from another queue: they enter here and leave there as one thing, also over a crash.
+
+use std::sync::Arc;
+
+use storage::{Lsn, QueueId, Seq, SeqRange, TxOp};
+
+use super::classic::Queue;
+use super::outcome::Published;
+use super::ready::Entry;
+use super::signal::WakeList;
+use crate::model::message::Message;
+
+impl Queue {
+    /// Takes a message that another queue gives up, which is settled there in the store once it is here. `from`: where the
+    /// store has it.
+    pub fn publish_moved(
+        self: &Arc<Self>,
+        message: &Arc<Message>,
+        from: Option<(&Queue, Seq)>,
+        wakes: &mut WakeList,
+    ) -> Published {
+        let taken = self.take(message, from.map(|(queue, seq)| queue.in_store(seq)), wakes);
+        if let Published::Taken(_) = taken
+            && let Some((queue, seq)) = from
+            && !self.stores(message)
+        {
+            queue.store_settled(&[SeqRange::one(seq)]);
+        }
+        taken
+    }
+
+    /// The entry of the log for a message at its new place that takes it away from the old one, as the store calls it.
+    pub(super) fn log_moved(&self, seq: Seq, message: &Arc<Message>, (queue, old): (QueueId, Seq)) -> Lsn {
+        let (id, at) = self.in_store(seq);
+        self.services.store.transaction(vec![
+            TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(message) as _ },
+            TxOp::Settle { queue, range: SeqRange::one(old) },
+        ])
+    }
+
+    /// As [`Queue::publish_moved`], into several queues that store it. Gives how many took it; when none did, it is still
+    /// where it was.
+    pub fn publish_moved_to_all(
+        queues: &[Arc<Self>],
+        message: &Arc<Message>,
+        (from, old): (&Queue, Seq),
+        wakes: &mut WakeList,
+    ) -> usize {
+        let mut places = Vec::with_capacity(queues.len());
+        let mut ops = Vec::with_capacity(queues.len() + 1);
+        for queue in queues {
+            // One that was deleted meanwhile takes nothing.
+            let Some(seq) = queue.reserve(message) else { continue };
+            let payload = Arc::clone(message) as _;
+            let (id, at) = queue.in_store(seq);
+            ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload });
+            places.push((queue, seq));
+        }
+        if places.is_empty() {
+            return 0;
+        }
+        let (queue, range) = from.range_in_store(SeqRange::one(old));
+        ops.push(TxOp::Settle { queue, range });
+        from.services.store.transaction(ops);
+        for (queue, seq) in &places {
+            queue.publish_placed(*seq, message, wakes);
+        }
+        places.len()
+    }
+
+    /// Makes a message visible at its reserved position, at once: it is in the log, and nobody waits for it. Unlike those of
+    /// transactions it need not stay in memory.
+    fn publish_placed(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
+        let mut state = self.lock();
+        state.ready.unreserve(seq);
+        if self.is_closed() {
+            return;
+        }
+        let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
+        if state.ready.is_behind_all(seq) {
+            self.keep(&mut state, entry, true);
+        } else {
+            state.ready.insert(entry);
+        }
+        self.pump(&mut state, wakes);
+    }
+}
