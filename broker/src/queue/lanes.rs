@@ -82,7 +82,9 @@ struct Higher {
     /// Level 1 and up.
     lanes: Vec<Option<Box<Lane>>>,
     /// Levels with ready messages.
-    busy: [u64; 4],
+    busy: Levels,
+    /// Levels of which something is on disk only.
+    cold: Levels,
     total: Weight,
     /// No message in memory has an earlier deadline.
     first_deadline: Option<u64>,
@@ -121,19 +123,29 @@ impl Higher {
     fn get(&self, level: u8) -> Option<&Lane> {
         self.lanes.get(usize::from(level).checked_sub(1)?)?.as_deref()
     }
+}
 
-    fn note_busy(&mut self, level: u8, busy: bool) {
+/// A set of levels.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Levels([u64; 4]);
+
+impl Levels {
+    fn set(&mut self, level: u8, is_in: bool) {
         let (word, bit) = (usize::from(level >> 6), 1 << (level & 63));
-        if busy { self.busy[word] |= bit } else { self.busy[word] &= !bit }
+        if is_in { self.0[word] |= bit } else { self.0[word] &= !bit }
     }
 
-    /// The highest level below `below` that has ready messages.
-    fn busy_below(&self, below: u16) -> Option<u8> {
-        (0..self.busy.len()).rev().find_map(|word| {
+    fn is_empty(self) -> bool {
+        self.0 == [0; 4]
+    }
+
+    /// The highest one below `below`.
+    fn highest(self, below: u16) -> Option<u8> {
+        (0..self.0.len()).rev().find_map(|word| {
             let first = word as u16 * 64;
             let count = below.saturating_sub(first).min(64);
             let wanted = if count == 64 { u64::MAX } else { (1 << count) - 1 };
-            let found = self.busy[word] & wanted;
+            let found = self.0[word] & wanted;
             (found != 0).then(|| first as u8 + (63 - found.leading_zeros()) as u8)
         })
     }
@@ -143,7 +155,14 @@ impl Lanes {
     /// Empty lanes for levels up to `max`.
     pub(super) fn new(max: u8) -> Self {
         let higher = || {
-            Box::new(Higher { max, lanes: Vec::new(), busy: [0; 4], total: Weight::default(), first_deadline: None })
+            Box::new(Higher {
+                max,
+                lanes: Vec::new(),
+                busy: Levels::default(),
+                cold: Levels::default(),
+                total: Weight::default(),
+                first_deadline: None,
+            })
         };
         Self { lowest: Lane::default(), higher: (max > 0).then(higher) }
     }
@@ -211,16 +230,18 @@ impl Lanes {
         };
         let before = Weight::of(ready);
         let result = change(ready);
-        let (after, busy, deadline) = (Weight::of(ready), !ready.is_empty(), ready.first_deadline());
+        let (after, deadline) = (Weight::of(ready), ready.first_deadline());
+        let (busy, cold) = (!ready.is_empty(), ready.has_backlog());
         higher.total.change(before, after);
-        higher.note_busy(level, busy);
+        higher.busy.set(level, busy);
+        higher.cold.set(level, cold);
         higher.first_deadline = [higher.first_deadline, deadline].into_iter().flatten().min();
         result
     }
 
     /// The lane whose turn it is.
     fn top(&self) -> u8 {
-        self.higher.as_ref().and_then(|higher| higher.busy_below(LEVELS_MAX as u16)).unwrap_or(0)
+        self.higher.as_ref().and_then(|higher| higher.busy.highest(LEVELS_MAX as u16)).unwrap_or(0)
     }
 
     /// As [`Ready::len`].
@@ -230,7 +251,7 @@ impl Lanes {
 
     /// As [`Ready::is_empty`].
     pub(super) fn is_empty(&self) -> bool {
-        self.higher.as_ref().map_or_else(|| self.lowest.ready.is_empty(), |higher| higher.busy == [0; 4])
+        self.higher.as_ref().map_or_else(|| self.lowest.ready.is_empty(), |higher| higher.busy.is_empty())
     }
 
     /// As [`Ready::accounted_bytes`].
@@ -255,7 +276,7 @@ impl Lanes {
             return self.lowest.ready.push(entry, stored, resident_max);
         };
         let level = level_of(entry.seq);
-        let others = higher.total.bytes - self.get(level).map_or(0, Ready::bytes);
+        let others = higher.total.bytes.saturating_sub(self.get(level).map_or(0, Ready::bytes));
         let max = resident_max.saturating_sub(others).max(resident_max / LEVELS_MAX);
         let left = self.change(level, |ready| ready.push(in_lane(entry), stored, max));
         left.map(|entry| in_queue(entry, level))
@@ -346,9 +367,12 @@ impl Lanes {
         let Some(higher) = &self.higher else {
             return self.lowest.ready.wants(messages, bytes).map(|wanted| (0, wanted));
         };
+        if higher.cold.is_empty() {
+            return None;
+        }
         let (mut messages, mut bytes) = (messages, bytes);
         let mut below = LEVELS_MAX as u16;
-        while let Some(level) = higher.busy_below(below)
+        while let Some(level) = higher.busy.highest(below)
             && let Some(ready) = self.get(level)
         {
             if let Some(wanted) = ready.wants(messages, bytes) {

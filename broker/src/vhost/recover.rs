@@ -13,7 +13,7 @@ use crate::model::arguments::Arguments;
 use crate::model::collections::Map;
 use crate::model::queue_arguments::max_priority;
 use crate::policy::{self, GlobalParameters};
-use crate::queue::lanes::id_of;
+use crate::queue::lanes::{id_of, owner_of};
 use crate::queue::{Queue, QueueSpec, Services};
 use crate::routing::kind::ExchangeKind;
 
@@ -81,7 +81,7 @@ pub fn name_losses(vhosts: &[Arc<Vhost>], lost: &[LostMessages]) -> Vec<String> 
     let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
     let names: Map<QueueId, Arc<Queue>> = queues.map(|queue| (queue.id(), queue)).collect();
     let line = |LostMessages { queue, messages, why }: &LostMessages| {
-        let whose = match names.get(queue).map(|queue| queue.spec()) {
+        let whose = match names.get(&owner_of(*queue).0).map(|queue| queue.spec()) {
             Some(QueueSpec { vhost, name, .. }) => format!("queue {name:?} in vhost {vhost:?}"),
             None => format!("queue id {queue:x}, which no queue has"),
         };
