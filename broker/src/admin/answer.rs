@@ -85,7 +85,7 @@ impl Refusal {
     }
 
     /// The same with another status and the whole reason in the body.
-    pub(super) fn as_bad_request(self) -> Self {
+    pub(super) fn into_bad_request(self) -> Self {
         let reason = self.told.as_ref().map_or_else(|| self.reason(), |(text, _)| text.clone());
         Self { told: self.told, ..Self::bad_request(reason) }
     }

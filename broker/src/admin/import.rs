@@ -21,6 +21,9 @@ use crate::vhost::Metadata;
 
 type Object = Map<String, Value>;
 
+/// Where it is, its ends (source, kind, destination), its key and arguments.
+type Binding<'a> = (&'a str, (&'a str, &'a str, &'a str), &'a str, Arguments);
+
 /// What a document says, checked.
 #[derive(Default)]
 struct Plan<'a> {
@@ -33,7 +36,7 @@ struct Plan<'a> {
     globals: Vec<(&'a str, &'a Value)>,
     exchanges: Vec<(&'a str, &'a str, &'a Object)>,
     queues: Vec<(&'a str, &'a str, &'a Object)>,
-    bindings: Vec<(&'a str, (&'a str, &'a str, &'a str), &'a str, Arguments)>,
+    bindings: Vec<Binding<'a>>,
 }
 
 /// What there is, or will be once the document is applied.
