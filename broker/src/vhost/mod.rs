@@ -36,7 +36,7 @@ pub use exchange::{ALTERNATE_EXCHANGE, Destination, Exchange, ExchangeSpec};
 pub use exchanges::ExchangeRequest;
 pub use policies::PolicyObserver;
 pub use queues::{Declared, QueueRequest};
-pub use recover::{Recovery, recover};
+pub use recover::{Recovery, name_losses, recover};
 pub use route::RouteInfo;
 pub use settings::{Metadata, MetadataChange, NodeQueues};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::{QueueId, RecoveredQueue};
+use storage::{LostMessages, QueueId, RecoveredQueue};
 
 use super::Vhost;
 use super::exchange::{Destination, Exchange, ExchangeSpec};
@@ -69,6 +69,25 @@ pub fn recover(services: &Services, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: V
     let mut vhosts: Vec<_> = rebuild.vhosts.into_values().map(Arc::new).collect();
     vhosts.sort_by(|a, b| a.name.cmp(&b.name));
     Recovery { vhosts, global_parameters: rebuild.global_parameters, other, damage: rebuild.damage }
+}
+
+/// One line for the lost messages of each queue, with the name that operators know it by.
+pub fn name_losses(vhosts: &[Arc<Vhost>], lost: &[LostMessages]) -> Vec<String> {
+    if lost.is_empty() {
+        return Vec::new();
+    }
+    let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
+    let names: Map<QueueId, Arc<Queue>> = queues.map(|queue| (queue.id(), queue)).collect();
+    let line = |LostMessages { queue, messages, why }: &LostMessages| {
+        let whose = match names.get(queue).map(|queue| queue.spec()) {
+            Some(QueueSpec { vhost, name, .. }) => format!("queue {name:?} in vhost {vhost:?}"),
+            None => format!("queue id {queue:x}, which no queue has"),
+        };
+        let count =
+            if *messages == 1 { "1 message is lost".to_owned() } else { format!("{messages} messages are lost") };
+        format!("{whose}: {count}: {why}")
+    };
+    lost.iter().map(line).collect()
 }
 
 struct Rebuild<'s> {
@@ -144,13 +163,15 @@ impl Rebuild<'_> {
     fn queue(&mut self, value: &[u8]) -> Result<(), String> {
         let record: QueueRecord = records::parse(value)?;
         let vhost = self.known_vhost(&record.vhost)?;
+        let arguments = Arc::new(records::parse_arguments(&record.arguments)?);
+        let arguments = vhost.topology.lock().share_arguments(&arguments);
         let spec = QueueSpec {
             vhost: vhost.name.clone(),
             name: record.name.into(),
             durable: true,
             exclusive: None,
             auto_delete: record.auto_delete,
-            arguments: Arc::new(records::parse_arguments(&record.arguments)?),
+            arguments,
         };
         let services = self.services.clone();
         let queue = match self.messages.get(&record.id) {
