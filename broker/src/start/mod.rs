@@ -160,7 +160,7 @@ fn management(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<Option<J
     let mut serving = tokio::task::JoinSet::new();
     for listener in listeners {
         let local = listener.local_addr()?;
-        tracing::info!("management API on http://{local}");
+        tracing::info!("the management API listens on {local}");
         broker.application.add_listener("http", local);
         serving.spawn(admin::serve(Arc::clone(broker), listener, started));
     }
