@@ -82,7 +82,7 @@ fn definitions_come_back_and_a_wrong_one_changes_nothing() {
     server.expect(201, "PUT", "/api/users/ann", r#"{"password":"secret","tags":"monitoring"}"#);
     server.expect(201, "PUT", "/api/permissions/v/ann", r#"{"configure":"a","write":"b","read":"c"}"#);
     server.expect(201, "PUT", "/api/policies/v/p", r#"{"pattern":"^q","definition":{"max-length":5}}"#);
-    server.expect(201, "PUT", "/api/queues/v/q", r#"{"arguments":{"x-max-priority":3}}"#);
+    server.expect(201, "PUT", "/api/queues/v/q", r#"{"arguments":{"x-queue-type":"classic"}}"#);
     server.expect(201, "POST", "/api/bindings/v/e/amq.topic/q/q", r##"{"routing_key":"a.#"}"##);
     let exported = server.expect(200, "GET", "/api/definitions", "");
     let copy = start();
