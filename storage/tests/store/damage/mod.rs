@@ -289,8 +289,11 @@ impl Subject {
             let same = kept.len().min(bytes.len());
             assert!(kept[..same] == bytes[..same] && same > 0 || bytes.is_empty(), "{what}: other evidence");
         }
-        // A second start finds the same.
-        let again = find(copy.path(), disk);
+        // A second start finds the same, or more: what a bad page hid from a reader may stand elsewhere by then.
+        let mut again = find(copy.path(), disk);
+        if matches!(harm, Harm::UnreadablePage(_)) {
+            again.messages.retain(|message, _| found.messages.contains_key(message));
+        }
         assert_eq!(again.messages, found.messages, "{what}: the next start differs, {:?}", again.lines);
     }
 }
