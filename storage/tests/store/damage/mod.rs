@@ -289,8 +289,11 @@ impl Subject {
             let same = kept.len().min(bytes.len());
             assert!(kept[..same] == bytes[..same] && same > 0 || bytes.is_empty(), "{what}: other evidence");
         }
-        // A second start finds the same.
-        let again = find(copy.path(), disk);
+        // A second start finds the same, or more: what a bad page hid from a reader may stand elsewhere by then.
+        let mut again = find(copy.path(), disk);
+        if matches!(harm, Harm::UnreadablePage(_)) {
+            again.messages.retain(|message, _| found.messages.contains_key(message));
+        }
         assert_eq!(again.messages, found.messages, "{what}: the next start differs, {:?}", again.lines);
     }
 }
@@ -326,10 +329,12 @@ fn damage_after_a_clean_stop() {
 fn a_segment_without_the_group_of_the_checkpoint_is_named_by_the_start() {
     let image = Image::new(Kind::Closed);
     let copy = image.copy();
-    let segment = segments(&image).into_iter().rfind(|(_, begins)| !begins.is_empty());
-    let path = copy.path().join(segment.expect("a segment").0);
-    let len = fs::metadata(&path).expect("it is there").len() as usize;
-    fs::write(&path, vec![0; len]).expect("it can be written");
+    // All of them: the checkpoint may be at the end of one, and its mark the first group of the next.
+    for (file, _) in segments(&image) {
+        let path = copy.path().join(file);
+        let len = fs::metadata(&path).expect("it is there").len() as usize;
+        fs::write(&path, vec![0; len]).expect("it can be written");
+    }
     let found = find(copy.path(), Arc::new(RealFs));
     assert!(found.lines.iter().any(|line| line.contains("an older copy")), "{:?}", found.lines);
 }
