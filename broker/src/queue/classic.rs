@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
-use storage::{Lsn, QueueId, RecoveredQueue, Seq, SeqRange};
+use storage::{Lsn, QueueId, RecoveredQueue, Seq};
 
 use super::consumers::{Consumer, ConsumerId, Consumers};
 use super::dead_letter::Dead;
 use super::discard::Discarded;
-use super::lanes::{self, Lanes};
+use super::lanes::Lanes;
 use super::outbox::{Outbox, Push};
 use super::outcome::{Attach, Get, NotDeleted, Published};
 use super::ready::Entry;
@@ -450,34 +450,6 @@ impl Queue {
         self.unacked.fetch_sub(messages as isize, Ordering::Relaxed);
     }
 
-    /// Tells the store that these messages are settled for good; gives where that is durable.
-    pub fn store_settled(&self, ranges: &[SeqRange]) -> Lsn {
-        let mut lsn = Lsn(0);
-        if self.spec.durable {
-            for range in ranges {
-                let (id, range) = self.range_in_store(*range);
-                lsn = self.services.store.settle(id, range);
-            }
-        }
-        lsn
-    }
-
-    /// What the store calls a position of this queue.
-    pub fn in_store(&self, seq: Seq) -> (QueueId, Seq) {
-        lanes::in_store(self.id, seq)
-    }
-
-    /// What the store calls a run of positions of one level.
-    pub fn range_in_store(&self, range: SeqRange) -> (QueueId, SeqRange) {
-        let ((id, first), (_, last)) = (self.in_store(range.first), self.in_store(range.last));
-        (id, SeqRange { first, last })
-    }
-
-    /// The ids by which the store knows it: one for every level of priority that was used.
-    pub fn store_ids(&self) -> Vec<QueueId> {
-        self.lock().ready.levels().map(|level| lanes::id_of(self.id, level)).collect()
-    }
-
     /// Drops the ready messages; returns how many, and the position at which that is durable.
     pub fn purge(&self) -> (u32, Lsn) {
         let mut state = self.lock();
@@ -487,35 +459,6 @@ impl Queue {
         let lsn = self.store_settled(&ranges);
         Self::answer_empty(&mut state);
         (u32::try_from(count).unwrap_or(u32::MAX), lsn)
-    }
-
-    fn forget_spilled(&self, state: &State) {
-        for level in state.ready.levels() {
-            self.services.store.spill().forget(lanes::id_of(self.id, level));
-        }
-    }
-
-    /// Sets a position aside for a message of a transaction; `None` when the queue is gone.
-    pub fn reserve(&self, message: &Message) -> Option<Seq> {
-        let mut state = self.lock();
-        if self.is_closed() {
-            return None;
-        }
-        let level = state.ready.level_for(message);
-        let seq = state.ready.next_seq(level);
-        state.ready.reserve(seq);
-        Some(seq)
-    }
-
-    /// Makes a message of a committed transaction visible at its reserved position.
-    pub fn publish_reserved(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
-        let mut state = self.lock();
-        state.ready.unreserve(seq);
-        if self.is_closed() {
-            return;
-        }
-        state.ready.insert(Entry { seq, message: Arc::clone(message), redelivered: false });
-        self.pump(&mut state, wakes);
     }
 
     /// Deletes it unless a condition forbids it: publishes after that are [`Published::Gone`], its messages are dropped and
@@ -544,11 +487,6 @@ impl Queue {
             consumer.outbox.cancel_by_server(consumer.slot, consumer.id);
         }
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
-    }
-
-    /// Ready messages that were delivered before, as the store calls them: what a clean stop writes down.
-    pub fn redelivered(&self) -> Vec<(QueueId, Vec<SeqRange>)> {
-        self.lock().ready.redelivered(self.id)
     }
 
     pub(super) fn lock(&self) -> Guard<'_> {

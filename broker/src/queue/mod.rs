@@ -16,6 +16,7 @@ pub mod lanes;
 mod moved;
 pub mod outbox;
 mod outcome;
+mod positions;
 pub mod ready;
 mod sequence;
 pub mod settle;
