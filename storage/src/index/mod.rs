@@ -345,12 +345,12 @@ impl Index {
                     match &mut chunk.residence {
                         Residence::Hot(columns) => {
                             let memory = columns.memory();
-                            columns.set_delivery_count(slot, delivery_count);
+                            columns.raise_delivery_count(slot, delivery_count);
                             self.cache.resident += columns.memory() - memory;
                             chunk.columns_dirty = true;
                         }
                         Residence::Cold(cold) => {
-                            cold.overlay.get_or_insert_default().set_delivery_count(slot, delivery_count);
+                            cold.overlay.get_or_insert_default().raise_delivery_count(slot, delivery_count);
                         }
                     }
                 }

@@ -286,7 +286,7 @@ impl Life {
     /// One step; false when the store does not go on.
     fn step(&mut self, opening: &Opening) -> bool {
         let store = &*opening.store;
-        match self.rng.random_range(0..32) {
+        match self.rng.random_range(0..34) {
             0..10 => self.publish(store),
             10..16 => self.settle(store),
             16 => self.purge(store),
@@ -295,6 +295,7 @@ impl Life {
             20..23 => self.transaction(store),
             23..25 => return self.check(opening),
             25..28 => store.kick(),
+            28..30 => return self.requeue(store),
             _ => return self.wait(store),
         }
         true
@@ -376,6 +377,19 @@ impl Life {
         if let Some(range) = self.range(queue) {
             self.model.append(store.settle(queue, range), Op::Settle(queue, range));
         }
+    }
+
+    /// Once all is durable: what waits for a large file is told its count later than others.
+    fn requeue(&mut self, store: &Store) -> bool {
+        let queue = self.queue(store);
+        if !self.wait(store) {
+            return false;
+        }
+        if let Some(range) = self.range(queue) {
+            let count = self.rng.random_range(0..6);
+            self.model.append(store.requeue(queue, &[range], count), Op::Requeue(queue, range, count));
+        }
+        true
     }
 
     fn purge(&mut self, store: &Store) {
