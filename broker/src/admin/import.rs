@@ -16,6 +16,7 @@ use crate::model::arguments::Arguments;
 use crate::model::limits::{UserLimits, VhostLimits};
 use crate::model::operation::check_name;
 use crate::model::queue_arguments;
+use crate::model::queue_kind::QueueKind;
 use crate::policy::{Policy, PolicyKind};
 use crate::vhost::Metadata;
 
@@ -103,6 +104,8 @@ fn check<'a>(ask: &Ask, document: &'a Object, only: Option<&'a str>) -> Result<P
         check_name("queue", name)?;
         let request = queues::request(name, entry, ConnectionId(0))?;
         queue_arguments::validate(&request.arguments, name, vhost)?;
+        let properties = (request.durable, request.exclusive, request.auto_delete);
+        QueueKind::of(&request.arguments).check_properties(properties, name, vhost)?;
         known.queues.insert((vhost, name));
         plan.queues.push((vhost, name, entry));
         Ok(())

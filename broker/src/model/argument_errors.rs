@@ -4,6 +4,8 @@ use std::fmt;
 
 use protocol::error::{AmqpError, ReplyCode};
 
+use super::queue_kind::QueueKind;
+
 /// 406 for an argument whose value cannot be used.
 pub(super) fn invalid(name: &str, queue: &str, vhost: &str, reason: &dyn fmt::Display) -> AmqpError {
     AmqpError::new(
@@ -12,13 +14,14 @@ pub(super) fn invalid(name: &str, queue: &str, vhost: &str, reason: &dyn fmt::Di
     )
 }
 
-/// 406 for an argument that classic queues do not have.
-pub(super) fn not_for_classic(name: &str, queue: &str, vhost: &str) -> AmqpError {
+/// 406 for an argument that queues of this kind do not have.
+pub(super) fn not_for(kind: QueueKind, name: &str, queue: &str, vhost: &str) -> AmqpError {
+    let module = kind.module();
     AmqpError::new(
         ReplyCode::PreconditionFailed,
         format_args!(
             "invalid arg '{name}' for queue '{queue}' in vhost '{vhost}' \
-             of queue type rabbit_classic_queue"
+             of queue type {module}"
         ),
     )
 }

@@ -2,14 +2,15 @@
 
 use protocol::error::AmqpError;
 
-use super::argument_errors::{invalid, not_for_classic};
+use super::argument_errors::{invalid, not_for};
 use super::arguments::{Arguments, integer, type_name};
+use super::queue_kind::QueueKind;
 
 const PRIORITY: &str = "x-priority";
 const TIMEOUT: &str = "x-consumer-timeout";
 
-/// Refuses what cannot be honoured on a classic queue; carries the ids of basic.consume.
-pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), AmqpError> {
+/// Refuses what cannot be honoured on a queue of this kind; carries the ids of basic.consume.
+pub fn validate(arguments: &Arguments, kind: QueueKind, queue: &str, vhost: &str) -> Result<(), AmqpError> {
     for (name, value) in arguments.iter() {
         let refused = match name {
             PRIORITY | TIMEOUT => match integer(value) {
@@ -19,7 +20,7 @@ pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), A
                 Some(_) => continue,
                 None => invalid(name, queue, vhost, &format_args!("\"expected integer, got {}\"", type_name(value))),
             },
-            "x-stream-offset" | "x-stream-filter" | "x-stream-match-unfiltered" => not_for_classic(name, queue, vhost),
+            "x-stream-offset" | "x-stream-filter" | "x-stream-match-unfiltered" => not_for(kind, name, queue, vhost),
             _ => continue,
         };
         return Err(refused.at(60, 20));
@@ -45,7 +46,7 @@ mod tests {
     fn refusal(name: &str, value: AMQPValue) -> Option<String> {
         let mut arguments = Arguments::default();
         arguments.insert(name, value);
-        validate(&arguments, "q", "/").err().map(|error| error.text)
+        validate(&arguments, QueueKind::Classic, "q", "/").err().map(|error| error.text)
     }
 
     #[test]
@@ -73,7 +74,7 @@ mod tests {
         assert_eq!((priority(&arguments), timeout_ms(&arguments)), (0, None));
         arguments.insert(PRIORITY, AMQPValue::ShortShortInt(-5));
         arguments.insert(TIMEOUT, AMQPValue::LongUInt(1_000));
-        assert_eq!(validate(&arguments, "q", "/").map_err(|error| error.text), Ok(()));
+        assert_eq!(validate(&arguments, QueueKind::Quorum, "q", "/").map_err(|error| error.text), Ok(()));
         assert_eq!((priority(&arguments), timeout_ms(&arguments)), (-5, Some(1_000)));
     }
 

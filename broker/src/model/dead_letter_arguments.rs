@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use protocol::error::{AmqpError, ReplyCode};
 
-use super::argument_errors::{invalid, not_for_classic};
+use super::argument_errors::invalid;
 use super::arguments::{Arguments, string, type_name};
 
 /// The exchange that they go to.
@@ -38,8 +38,8 @@ pub fn dead_letter_exchange<'a>(
     })
 }
 
-/// Checks the key and the strategy; classic queues have no strategy.
-pub(super) fn validate(arguments: &Arguments, is_classic: bool, queue: &str, vhost: &str) -> Result<(), AmqpError> {
+/// Checks the key and the strategy.
+pub(super) fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), AmqpError> {
     let text = |name| match arguments.get(name) {
         None => Ok(None),
         Some(value) => string(value)
@@ -48,9 +48,6 @@ pub(super) fn validate(arguments: &Arguments, is_classic: bool, queue: &str, vho
     };
     if text(DEAD_LETTER_ROUTING_KEY)?.is_some() && arguments.get(DEAD_LETTER_EXCHANGE).is_none() {
         return Err(invalid(DEAD_LETTER_ROUTING_KEY, queue, vhost, &"routing_key_but_no_dlx_defined"));
-    }
-    if is_classic && arguments.get(DEAD_LETTER_STRATEGY).is_some() {
-        return Err(not_for_classic(DEAD_LETTER_STRATEGY, queue, vhost));
     }
     match text(DEAD_LETTER_STRATEGY)?.as_deref() {
         None | Some("at-most-once" | "at-least-once") => Ok(()),
@@ -64,13 +61,13 @@ mod tests {
 
     use super::*;
 
-    fn refusal(pairs: &[(&str, AMQPValue)], is_classic: bool) -> Option<String> {
+    fn refusal(pairs: &[(&str, AMQPValue)]) -> Option<String> {
         let mut arguments = Arguments::default();
         for (name, value) in pairs {
             arguments.insert(name, value.clone());
         }
         dead_letter_exchange(&arguments, "q", "/")
-            .and_then(|_| validate(&arguments, is_classic, "q", "/"))
+            .and_then(|_| validate(&arguments, "q", "/"))
             .err()
             .map(|error| error.text)
     }
@@ -86,7 +83,7 @@ mod tests {
             format!("PRECONDITION_FAILED - invalid arg '{name}' for queue 'q' in vhost '/'{reason}")
         };
         assert_eq!(
-            refusal(&[(DEAD_LETTER_EXCHANGE, AMQPValue::LongInt(5))], true).as_deref(),
+            refusal(&[(DEAD_LETTER_EXCHANGE, AMQPValue::LongInt(5))]).as_deref(),
             Some(
                 "PRECONDITION_FAILED - invalid type 'signedint' for arg 'x-dead-letter-exchange' \
                  in queue 'q' in vhost '/'"
@@ -94,27 +91,20 @@ mod tests {
         );
         let key = |value| (DEAD_LETTER_ROUTING_KEY, value);
         assert_eq!(
-            refusal(&[key(text("k"))], true),
+            refusal(&[key(text("k"))]),
             Some(invalid(DEAD_LETTER_ROUTING_KEY, ": routing_key_but_no_dlx_defined"))
         );
         for pairs in [vec![key(AMQPValue::LongInt(5))], vec![exchange(), key(AMQPValue::LongInt(5))]] {
             let expected = invalid(DEAD_LETTER_ROUTING_KEY, ": {unacceptable_type,signedint}");
-            assert_eq!(refusal(&pairs, true), Some(expected));
+            assert_eq!(refusal(&pairs), Some(expected));
         }
         let strategy = |value| [exchange(), (DEAD_LETTER_STRATEGY, value)];
+        assert_eq!(refusal(&strategy(text("foo"))), Some(invalid(DEAD_LETTER_STRATEGY, ": invalid_dlx_strategy")));
         assert_eq!(
-            refusal(&strategy(text("at-least-once")), true),
-            Some(invalid(DEAD_LETTER_STRATEGY, " of queue type rabbit_classic_queue"))
-        );
-        assert_eq!(
-            refusal(&strategy(text("foo")), false),
-            Some(invalid(DEAD_LETTER_STRATEGY, ": invalid_dlx_strategy"))
-        );
-        assert_eq!(
-            refusal(&strategy(AMQPValue::LongInt(5)), false),
+            refusal(&strategy(AMQPValue::LongInt(5))),
             Some(invalid(DEAD_LETTER_STRATEGY, ": {unacceptable_type,signedint}"))
         );
-        assert_eq!(refusal(&strategy(text("at-least-once")), false), None);
-        assert_eq!(refusal(&[exchange(), key(text("k"))], true), None);
+        assert_eq!(refusal(&strategy(text("at-least-once"))), None);
+        assert_eq!(refusal(&[exchange(), key(text("k"))]), None);
     }
 }

@@ -233,15 +233,15 @@ impl Message {
         self.persistent
     }
 
-    /// The priority property, 0 without.
-    pub fn priority(&self) -> u8 {
+    /// The priority property.
+    pub fn priority(&self) -> Option<u8> {
         let properties = self.content().properties;
         let flagged = properties
             .first_chunk::<2>()
             .is_some_and(|flags| u16::from_be_bytes(*flags) & Property::Priority.flag() != 0);
         // They were checked when the message came in.
         let found = flagged.then(|| Properties::parse(properties).ok()).flatten();
-        found.and_then(|found| found.priority()).unwrap_or(0)
+        found.and_then(|found| found.priority())
     }
 
     /// Lets it expire at this wall time, in milliseconds.

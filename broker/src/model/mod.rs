@@ -8,6 +8,7 @@ pub mod collections;
 pub mod consumer_arguments;
 pub mod dead_letter_arguments;
 pub mod death;
+pub mod delivery_arguments;
 pub mod erlang_term;
 pub mod expiration;
 pub mod limits;
@@ -16,6 +17,7 @@ pub mod message;
 pub mod operation;
 pub mod pattern;
 pub mod queue_arguments;
+pub mod queue_kind;
 
 /// A client connection, numbered by the broker for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

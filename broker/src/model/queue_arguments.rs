@@ -3,14 +3,18 @@
 use amq_protocol::types::AMQPValue;
 use protocol::error::{AmqpError, ReplyCode};
 
-use super::argument_errors::{invalid, not_implemented};
+use super::argument_errors::{invalid, not_for, not_implemented};
 use super::arguments::{Arguments, integer, string, type_name};
 use super::dead_letter_arguments::{self, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DEAD_LETTER_STRATEGY};
+use super::delivery_arguments;
+use super::queue_kind::QueueKind;
 
 /// The argument that selects the kind of queue.
 pub const QUEUE_TYPE: &str = "x-queue-type";
 
 const MAX_PRIORITY: &str = "x-max-priority";
+/// The highest priority in a quorum queue.
+const QUORUM_MAX_PRIORITY: u8 = 31;
 const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
 const QUEUE_VERSION: &str = "x-queue-version";
@@ -24,17 +28,10 @@ const PENDING: &[&str] = &[
     "x-message-ttl",
     "x-max-length",
     "x-max-length-bytes",
-    "x-max-in-memory-length",
-    "x-max-in-memory-bytes",
     "x-overflow",
-    "x-delivery-limit",
-    "x-consumer-disconnected-timeout",
     "x-delayed-retry-type",
     "x-delayed-retry-min",
     "x-delayed-retry-max",
-    "x-quorum-initial-group-size",
-    "x-quorum-target-group-size",
-    "x-member-placement-tag",
     "x-initial-cluster-size",
     "x-max-age",
     "x-stream-max-segment-size-bytes",
@@ -45,9 +42,10 @@ const PENDING: &[&str] = &[
     "x-cache-ttl",
 ];
 
-/// Arguments that take part when a redeclare is compared with the existing queue.
-pub fn compared() -> impl Iterator<Item = &'static str> {
-    PENDING.iter().copied().chain([
+/// Arguments that take part when a redeclare is compared with an existing queue of this kind.
+pub fn compared(kind: QueueKind) -> impl Iterator<Item = &'static str> {
+    let pending = PENDING.iter().copied().chain(delivery_arguments::COMPARED);
+    let all = pending.chain([
         DEAD_LETTER_EXCHANGE,
         DEAD_LETTER_ROUTING_KEY,
         DEAD_LETTER_STRATEGY,
@@ -59,12 +57,16 @@ pub fn compared() -> impl Iterator<Item = &'static str> {
         MAX_PRIORITY,
         SINGLE_ACTIVE_CONSUMER,
         CONSUMER_TIMEOUT,
-    ])
+    ]);
+    all.filter(move |name| !kind.has_not(name))
 }
 
 /// The highest priority that a message has in a queue with these arguments, 0 when all are equal. As in RabbitMQ a queue that
-/// asks for priorities has at least two.
+/// asks for priorities has at least two, and a quorum queue always has the same.
 pub fn max_priority(arguments: &Arguments) -> u8 {
+    if QueueKind::of(arguments) == QueueKind::Quorum {
+        return QUORUM_MAX_PRIORITY;
+    }
     let value = arguments.get(MAX_PRIORITY).and_then(integer);
     value.and_then(|value| u8::try_from(value).ok()).map_or(0, |max| max.max(1))
 }
@@ -97,7 +99,12 @@ pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), A
     if let Some(value) = arguments.get(QUEUE_TYPE) {
         check_type(value, queue, vhost)?;
     }
+    let kind = QueueKind::of(arguments);
     for (name, value) in arguments.iter() {
+        if kind.has_not(name) {
+            return Err(not_for(kind, name, queue, vhost));
+        }
+        delivery_arguments::validate(name, value, queue, vhost)?;
         match name {
             QUEUE_VERSION => check_version(value, queue, vhost)?,
             LEADER_LOCATOR => check_leader_locator(value, queue, vhost)?,
@@ -121,14 +128,14 @@ pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), A
             _ => {}
         }
     }
-    dead_letter_arguments::validate(arguments, true, queue, vhost)
+    dead_letter_arguments::validate(arguments, queue, vhost)
 }
 
 fn check_type(value: &AMQPValue, queue: &str, vhost: &str) -> Result<(), AmqpError> {
     let kind = expect_string(QUEUE_TYPE, value, queue, vhost)?;
     match kind.as_ref() {
-        "classic" | "undefined" | "" => Ok(()),
-        "quorum" | "stream" => Err(not_implemented(&format_args!("queue argument '{QUEUE_TYPE}' with value '{kind}'"))),
+        "classic" | "quorum" | "undefined" | "" => Ok(()),
+        "stream" => Err(not_implemented(&format_args!("queue argument '{QUEUE_TYPE}' with value '{kind}'"))),
         _ => Err(invalid(QUEUE_TYPE, queue, vhost, &format_args!("\"unsupported queue type '{kind}'\""))),
     }
 }
@@ -228,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_has_not_landed_is_named() {
-        for name in PENDING {
+        for name in PENDING.iter().filter(|name| !QueueKind::Classic.has_not(name)) {
             assert_eq!(
                 refusal(name, AMQPValue::LongInt(1)),
                 Some(format!("NOT_IMPLEMENTED - queue argument '{name}' is not supported yet"))

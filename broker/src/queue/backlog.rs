@@ -28,7 +28,7 @@ impl Queue {
         let services = &self.services;
         let short = services.memory.queues_are_full();
         let max = if short { services.resident_max_bytes.min(SHORT_BYTES) } else { services.resident_max_bytes };
-        if let Some(Entry { seq, message, redelivered }) = state.ready.push(entry, stored, max) {
+        if let Some(Entry { seq, message, redelivered, .. }) = state.ready.push(entry, stored, max) {
             let (id, at) = self.in_store(seq);
             services.store.spill().push(id, at, message.meta(), redelivered, message);
         }
@@ -69,7 +69,10 @@ impl Queue {
     /// The answer of the store, on a thread of it.
     fn loaded(self: &Arc<Self>, id: QueueId, reading: Reading, batch: ReadBatch, end: Seq) {
         let damaged = batch.damaged.clone();
-        let lost = self.take_over(reading, |state| state.ready.loaded(reading.level, batch, end));
+        let lost = self.take_over(reading, |state| {
+            self.give_up_read(state, reading.level, &batch);
+            state.ready.loaded(reading.level, batch, end)
+        });
         if lost > 0 {
             for seq in damaged {
                 self.services.store.settle(id, SeqRange::one(seq));

@@ -13,6 +13,7 @@ use storage::{Lsn, QueueId, RecoveredQueue, Seq};
 
 use super::consumers::{Consumer, ConsumerId, Consumers};
 use super::dead_letter::Dead;
+use super::delivery_limit::{Counting, Told};
 use super::discard::Discarded;
 use super::lanes::Lanes;
 use super::outbox::{Outbox, Push};
@@ -25,6 +26,7 @@ use crate::model::death::Reason;
 use crate::model::memory::{Owner, Share};
 use crate::model::message::Message;
 use crate::model::queue_arguments;
+use crate::model::queue_kind::QueueKind;
 
 /// Messages handed to one consumer under one hold of its outbox's lock.
 const PUSH_BATCH: isize = 128;
@@ -40,6 +42,7 @@ pub struct Queue {
     crashed: AtomicBool,
     /// Time for an acknowledgement, in milliseconds; 0 is for ever.
     ack_timeout_ms: AtomicU64,
+    counting: Counting,
     /// Signed: a delivery can be settled before the thread that made it has counted it.
     unacked: AtomicIsize,
 }
@@ -119,7 +122,8 @@ impl Queue {
 
     /// A queue found at start, with its backlog on disk: `found` is what the store has of each of its levels.
     pub fn recovered(id: QueueId, spec: QueueSpec, services: Services, found: &[RecoveredQueue]) -> Arc<Self> {
-        let ready = Lanes::recovered(queue_arguments::max_priority(&spec.arguments), found);
+        let ready = Lanes::of(&spec.arguments).recovered(found);
+        let counting = Counting::new(QueueKind::of(&spec.arguments));
         let consumers = Consumers::new(queue_arguments::is_single_active_consumer(&spec.arguments));
         let share = Share::new(Arc::clone(&services.memory), Owner::Queues);
         let queue = Arc::new_cyclic(|me| Self {
@@ -140,9 +144,11 @@ impl Queue {
             closed: AtomicBool::new(false),
             crashed: AtomicBool::new(false),
             ack_timeout_ms: AtomicU64::new(0),
+            counting,
             unacked: AtomicIsize::new(0),
         });
         queue.limit_ack_time(None);
+        queue.limit_deliveries(None);
         if queue.spec.durable {
             queue.services.directory.insert(&queue);
         }
@@ -161,6 +167,10 @@ impl Queue {
 
     pub(super) fn weak(&self) -> Weak<Self> {
         Weak::clone(&self.me)
+    }
+
+    pub(super) fn counting(&self) -> &Counting {
+        &self.counting
     }
 
     /// What it was declared as.
@@ -209,7 +219,7 @@ impl Queue {
 
     /// Whether a publish here survives a restart.
     pub fn stores(&self, message: &Message) -> bool {
-        self.spec.durable && message.is_persistent()
+        self.spec.durable && (message.is_persistent() || self.counts_deliveries())
     }
 
     /// Takes a message.
@@ -242,7 +252,7 @@ impl Queue {
             }
             Some(from) => self.log_moved(seq, message, from),
         };
-        let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
+        let entry = Entry::new(seq, Arc::clone(message));
         self.drop_expired(&mut state);
         let left = if !state.ready.is_empty() || state.consumers.ready() == 0 || !state.getters.is_empty() {
             Some(entry)
@@ -270,12 +280,20 @@ impl Queue {
 
     /// Offers one message to the consumers in turn; gives it back when none has credit.
     fn deliver(&self, state: &mut State, entry: Entry, wakes: &mut WakeList) -> Option<Entry> {
+        let (seq, tally) = (entry.seq, entry.tally);
         let mut entry = Some(entry);
         while let Some(consumer) = state.consumers.next() {
-            let push = consumer.outbox.lock().deliver(consumer, &mut entry);
+            let (push, counts) = {
+                let mut outbox = consumer.outbox.lock();
+                let counts = self.counts_deliveries() && outbox.expects_ack(consumer.slot);
+                (outbox.deliver(consumer, &mut entry), counts)
+            };
             match push {
                 Push::Refused => state.consumers.park(),
                 sent => {
+                    if counts {
+                        self.log_out(seq, tally);
+                    }
                     if sent == Push::SentWake {
                         wakes.push(consumer.outbox.signal());
                     }
@@ -298,15 +316,17 @@ impl Queue {
         while state.ready.has_front() && !state.getters.is_empty() {
             self.answer_getter(state);
         }
+        let mut told = Told::default();
         while state.ready.has_front()
             && let Some(consumer) = state.consumers.next().cloned()
         {
             let most = if state.consumers.next_is_alone() { PUSH_BATCH } else { 1 };
-            match self.push(state, &consumer, most, wakes) {
+            match self.push(state, &consumer, most, &mut told, wakes) {
                 Push::Refused => state.consumers.park(),
                 _ => state.consumers.rotate(),
             }
         }
+        self.log_told(told);
         self.read_ahead(state);
         if state.ready.is_empty() {
             Self::answer_empty(state);
@@ -315,16 +335,20 @@ impl Queue {
     }
 
     /// Hands up to `most` messages to one consumer under one hold of its outbox.
-    fn push(&self, state: &mut State, consumer: &Consumer, most: isize, wakes: &mut WakeList) -> Push {
+    fn push(&self, state: &mut State, consumer: &Consumer, most: isize, told: &mut Told, wakes: &mut WakeList) -> Push {
         let mut outbox = consumer.outbox.lock();
+        let counts = self.counts_deliveries() && outbox.expects_ack(consumer.slot);
         let mut sent = 0;
         let mut last = Push::Sent;
         while sent < most {
             let mut entry = state.ready.pop();
-            if entry.is_none() {
+            let Some((seq, tally)) = entry.as_ref().map(|entry| (entry.seq, entry.tally)) else {
                 break;
-            }
+            };
             last = outbox.deliver(consumer, &mut entry);
+            if counts && entry.is_none() {
+                self.tell_out(told, seq, tally);
+            }
             match last {
                 Push::Refused => {
                     if let Some(entry) = entry {
@@ -357,11 +381,13 @@ impl Queue {
             return;
         };
         let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
+        let (seq, tally) = (entry.seq, entry.tally);
         let refused = getter.outbox.resolve_get(getter.channel_slot, getter.id, self, entry, remaining, getter.no_ack);
         match refused {
             Some(entry) => state.ready.insert(entry),
             None => {
                 self.unacked.fetch_add(1, Ordering::Relaxed);
+                self.log_got(seq, tally, getter.no_ack);
             }
         }
     }
@@ -376,7 +402,9 @@ impl Queue {
         if let Some(entry) = state.ready.pop() {
             let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
             self.unacked.fetch_add(1, Ordering::Relaxed);
+            let (seq, tally) = (entry.seq, entry.tally);
             outbox.push_got(channel_slot, self, entry, remaining, no_ack);
+            self.log_got(seq, tally, no_ack);
             return Get::Answered;
         }
         let Some(id) = outbox.reserve_get(channel_slot) else {
@@ -441,6 +469,7 @@ impl Queue {
         if self.is_closed() {
             return;
         }
+        let entries = self.give_up(&mut state, entries);
         state.ready.insert_all(entries);
         self.pump(&mut state, wakes);
     }

@@ -27,7 +27,8 @@ impl Queue {
         }
         let settled: Vec<SeqRange> = match discarded {
             Discarded::Held(entries) => {
-                let mut seqs: Vec<Seq> = stored(&entries).collect();
+                let stored = entries.iter().filter(|entry| self.stores(&entry.message));
+                let mut seqs: Vec<Seq> = stored.map(|entry| entry.seq).collect();
                 seqs.sort_unstable();
                 ranges(seqs.into_iter())
             }
@@ -42,8 +43,4 @@ impl Queue {
         let mut state = self.lock();
         self.discard(&mut state, Discarded::Held(entries), Reason::Rejected);
     }
-}
-
-fn stored(entries: &[Entry]) -> impl Iterator<Item = Seq> {
-    entries.iter().filter(|entry| entry.message.is_persistent()).map(|entry| entry.seq)
 }

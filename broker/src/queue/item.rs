@@ -99,6 +99,8 @@ pub struct Got {
     pub queue: Arc<Queue>,
     /// The message with its position.
     pub entry: Entry,
+    /// The message as the client is shown it.
+    pub shown: Arc<Message>,
     /// Ready messages left in the queue.
     pub remaining: u32,
     /// Automatic acknowledgement.

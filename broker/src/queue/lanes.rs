@@ -10,12 +10,18 @@
 use storage::{QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, SpillBatch};
 
 use super::ready::{Entry, Ready, Wanted};
+use crate::model::arguments::Arguments;
 use crate::model::message::Message;
+use crate::model::queue_arguments::max_priority;
+use crate::model::queue_kind::QueueKind;
 
 /// The level is above these bits of a position. The store makes ids out of the number of its opening and a counter, and a
 /// queue counts its messages: neither comes near.
 const LEVEL_SHIFT: u32 = 56;
 const BELOW_LEVEL: u64 = (1 << LEVEL_SHIFT) - 1;
+
+/// The level of messages without a priority in a quorum queue.
+const QUORUM_PRIORITY: u8 = 4;
 
 /// A queue with so many levels may hold this much more than its share of memory: every level has room for something.
 const LEVELS_MAX: usize = 256;
@@ -71,7 +77,13 @@ struct Lane {
 
 impl Default for Lane {
     fn default() -> Self {
-        Self { next_seq: 1, ready: Ready::default() }
+        Self::new(false)
+    }
+}
+
+impl Lane {
+    fn new(counts: bool) -> Self {
+        Self { next_seq: 1, ready: Ready::new(counts) }
     }
 }
 
@@ -79,6 +91,10 @@ impl Default for Lane {
 struct Higher {
     /// The highest level.
     max: u8,
+    /// That of a message that does not say.
+    middle: u8,
+    /// As [`Ready::new`] has it.
+    counts: bool,
     /// Level 1 and up.
     lanes: Vec<Option<Box<Lane>>>,
     /// Levels with ready messages.
@@ -112,12 +128,13 @@ impl Weight {
 }
 
 impl Higher {
-    fn slot(&mut self, level: u8) -> &mut Option<Box<Lane>> {
+    fn lane(&mut self, level: u8) -> &mut Lane {
         let at = usize::from(level).saturating_sub(1);
         if self.lanes.len() <= at {
             self.lanes.resize_with(at + 1, || None);
         }
-        &mut self.lanes[at]
+        let counts = self.counts;
+        self.lanes[at].get_or_insert_with(|| Box::new(Lane::new(counts)))
     }
 
     fn get(&self, level: u8) -> Option<&Lane> {
@@ -157,6 +174,8 @@ impl Lanes {
         let higher = || {
             Box::new(Higher {
                 max,
+                middle: 0,
+                counts: false,
                 lanes: Vec::new(),
                 busy: Levels::default(),
                 cold: Levels::default(),
@@ -167,18 +186,31 @@ impl Lanes {
         Self { lowest: Lane::default(), higher: (max > 0).then(higher) }
     }
 
-    /// What was found at start: its backlog is on disk.
-    pub(super) fn recovered(max: u8, found: &[RecoveredQueue]) -> Self {
-        let mut lanes = Self::new(max);
+    /// The lanes of a queue with these arguments.
+    pub(super) fn of(arguments: &Arguments) -> Self {
+        let mut lanes = Self::new(max_priority(arguments));
+        if QueueKind::of(arguments) == QueueKind::Quorum
+            && let Some(higher) = &mut lanes.higher
+        {
+            lanes.lowest = Lane::new(true);
+            (higher.middle, higher.counts) = (QUORUM_PRIORITY, true);
+        }
+        lanes
+    }
+
+    /// With what was found at start: its backlog is on disk.
+    pub(super) fn recovered(mut self, found: &[RecoveredQueue]) -> Self {
+        let lanes = &mut self;
+        let max = lanes.higher.as_ref().map_or(0, |higher| higher.max);
         for found in found {
             let (_, level) = owner_of(found.id);
             if level > max {
                 continue;
             }
             lanes.lane(level).next_seq = found.next_seq.max(1);
-            lanes.change(level, |ready| *ready = Ready::recovered(found.first, found.next_seq, found.messages));
+            lanes.change(level, |ready| ready.recover(found.first, found.next_seq, found.messages));
         }
-        lanes
+        self
     }
 
     /// Whether messages have a priority here.
@@ -188,7 +220,9 @@ impl Lanes {
 
     /// Where a message belongs by its priority property.
     pub(super) fn level_for(&self, message: &Message) -> u8 {
-        self.higher.as_ref().map_or(0, |higher| message.priority().min(higher.max))
+        self.higher
+            .as_ref()
+            .map_or(0, |higher| message.priority().map_or(higher.middle, |priority| priority.min(higher.max)))
     }
 
     /// Gives out the next position of a level.
@@ -207,7 +241,7 @@ impl Lanes {
 
     fn lane(&mut self, level: u8) -> &mut Lane {
         match &mut self.higher {
-            Some(higher) if level > 0 => higher.slot(level).get_or_insert_default(),
+            Some(higher) if level > 0 => higher.lane(level),
             _ => &mut self.lowest,
         }
     }
@@ -226,7 +260,7 @@ impl Lanes {
         };
         let ready = match level {
             0 => &mut self.lowest.ready,
-            _ => &mut higher.slot(level).get_or_insert_default().ready,
+            _ => &mut higher.lane(level).ready,
         };
         let before = Weight::of(ready);
         let result = change(ready);

@@ -8,6 +8,7 @@ mod classic;
 pub mod consumers;
 pub mod credit;
 pub mod dead_letter;
+pub mod delivery_limit;
 pub mod directory;
 mod discard;
 mod expiry;
@@ -22,6 +23,7 @@ mod sequence;
 pub mod settle;
 pub mod signal;
 pub mod stored;
+pub mod tally;
 pub mod timers;
 pub mod unacked;
 

@@ -76,7 +76,7 @@ impl Queue {
         if self.is_closed() {
             return;
         }
-        let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
+        let entry = Entry::new(seq, Arc::clone(message));
         if state.ready.is_behind_all(seq) {
             self.keep(&mut state, entry, true);
         } else {

@@ -17,6 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::Queue;
 use super::consumers::{Consumer, ConsumerId};
 use super::credit::{ChannelCredit, Credits, Resume, Terms, Touched};
+use super::delivery_limit::Return;
 use super::item::{Delivery, Got, ITEM_BYTES, OutItem, Written, held_bytes, item_bytes, loose_bytes};
 use super::ready::Entry;
 use super::settle::Requeue;
@@ -90,16 +91,18 @@ impl OutboxGuard<'_> {
         let Some((credit, channel)) = state.credits.take(consumer.slot, has_room) else {
             return Push::Refused;
         };
-        let Some(Entry { seq, message, redelivered }) = entry.take() else {
+        let Some(Entry { seq, message, redelivered, tally }) = entry.take() else {
             return Push::Refused;
         };
         let (tag, number, no_ack) = (channel.take_tag(), channel.number, credit.no_ack);
+        let shown = (!tally.is_none()).then(|| tally.shown(&message));
         if !no_ack {
             channel.unacked.push(Unacked {
                 tag,
                 seq,
                 message: Arc::clone(&message),
                 origin: Origin::Consumer(consumer.slot),
+                tally,
             });
             let timeout_ms = credit.timeout_ms();
             if timeout_ms > 0 {
@@ -107,11 +110,13 @@ impl OutboxGuard<'_> {
                 state.credits.timeouts.add(at, timeout_ms, &timers, &consumer.outbox);
             }
         }
+        if !no_ack {
+            state.credits.unacked_bytes += held_bytes(&message);
+        }
+        let message = shown.unwrap_or(message);
         state.bytes += ITEM_BYTES + message.resident_bytes();
         if no_ack {
             state.loose_bytes += held_bytes(&message);
-        } else {
-            state.credits.unacked_bytes += held_bytes(&message);
         }
         state.account();
         state.items.push_back(OutItem::Deliver(Delivery {
@@ -124,6 +129,11 @@ impl OutboxGuard<'_> {
             no_ack,
         }));
         state.schedule()
+    }
+
+    /// Whether this consumer says when it is done with a message.
+    pub(super) fn expects_ack(&self, slot: u32) -> bool {
+        self.state.credits.consumers.get(slot as usize).is_some_and(|credit| !credit.no_ack)
     }
 }
 
@@ -204,7 +214,7 @@ impl Outbox {
         state.credits.timeouts.remove_channel(channel_slot);
         channel.unacked.take_up_to(0, |unacked| {
             if let Some(queue) = state.credits.release(&unacked, None, &mut Touched::new()) {
-                requeue.add(queue, unacked);
+                requeue.add(queue, unacked, Return::InVain);
             }
         });
         state.account();
@@ -218,6 +228,11 @@ impl Outbox {
             channel.prefetch = prefetch;
         }
         state.credits.resume_all(resume);
+    }
+
+    /// The limit that all consumers of the channel share; 0 is none.
+    pub fn channel_prefetch(&self, channel_slot: u32) -> u32 {
+        self.state.lock().credits.channels.get(channel_slot as usize).map_or(0, |channel| channel.prefetch)
     }
 
     /// Registers a consumer and returns its slot.
@@ -405,7 +420,8 @@ impl Outbox {
             match item {
                 OutItem::Deliver(Delivery { no_ack: true, slot, seq, message, redelivered, .. }) => {
                     if let Some(credit) = state.credits.consumers.get(slot as usize) {
-                        let entry = Entry { seq, message, redelivered };
+                        // As it was to be shown: what was counted before is in its headers only.
+                        let entry = Entry { redelivered, ..Entry::new(seq, message) };
                         result.requeue.add_entry(Arc::clone(&credit.queue), entry);
                     }
                 }
@@ -423,7 +439,7 @@ impl Outbox {
         for (_, mut channel) in std::mem::take(&mut state.credits.channels) {
             channel.unacked.take_up_to(0, |unacked| {
                 if let Some(queue) = state.credits.release(&unacked, None, &mut Touched::new()) {
-                    result.requeue.add(queue, unacked);
+                    result.requeue.add(queue, unacked, Return::InVain);
                 }
             });
         }

@@ -69,7 +69,7 @@ impl Queue {
         if self.is_closed() {
             return;
         }
-        state.ready.insert(Entry { seq, message: Arc::clone(message), redelivered: false });
+        state.ready.insert(Entry::new(seq, Arc::clone(message)));
         self.pump(&mut state, wakes);
     }
 }

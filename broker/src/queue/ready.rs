@@ -13,6 +13,7 @@ use std::sync::Arc;
 use storage::{ReadBatch, Seq, SeqRange, SpillBatch};
 
 use super::sequence::Sequence;
+use super::tally::Tally;
 use crate::model::message::Message;
 
 /// A message at its position in a queue.
@@ -23,12 +24,30 @@ pub struct Entry {
     pub message: Arc<Message>,
     /// Delivered before.
     pub redelivered: bool,
+    /// How often, in a queue that counts.
+    pub tally: Tally,
+}
+
+impl Entry {
+    /// A message that nobody has seen.
+    pub fn new(seq: Seq, message: Arc<Message>) -> Self {
+        Self { seq, message, redelivered: false, tally: Tally::default() }
+    }
+
+    /// A message that the store gives back. In a queue that counts, the count says whether it was delivered before.
+    fn read(seq: Seq, message: Message, (redelivered, count): (bool, u32), counts: bool) -> Self {
+        let tally = Tally::recovered(count);
+        let redelivered = if counts { !tally.is_none() } else { redelivered };
+        Self { seq, message: Arc::new(message), redelivered, tally }
+    }
 }
 
 /// See the module's documentation.
 #[derive(Default)]
 pub struct Ready {
     front: Sequence,
+    /// It stores every message and counts deliveries.
+    counts: bool,
     /// In an allocation of its own: most queues have none.
     backlog: Option<Box<Backlog>>,
     /// Sequence numbers given to transactions that are not durable yet. The store may show them to a reader before the
@@ -113,9 +132,19 @@ impl Backlog {
 }
 
 impl Ready {
-    /// A backlog found at start.
-    pub fn recovered(first: Seq, end: Seq, messages: u64) -> Self {
-        Self { backlog: (messages > 0).then(|| Box::new(Backlog::new(first, end, messages))), ..Self::default() }
+    /// Nothing yet. `counts`: it stores every message and counts deliveries.
+    pub fn new(counts: bool) -> Self {
+        Self { counts, ..Self::default() }
+    }
+
+    /// Has a backlog that was found at start.
+    pub fn recover(&mut self, first: Seq, end: Seq, messages: u64) {
+        self.backlog = (messages > 0).then(|| Box::new(Backlog::new(first, end, messages)));
+    }
+
+    /// Whether the store has this message of it.
+    fn stores(&self, message: &Message) -> bool {
+        self.counts || message.is_persistent()
     }
 
     /// Ready messages, in memory and on disk.
@@ -239,7 +268,7 @@ impl Ready {
             } else if let Some(backlog) = &mut self.backlog
                 && let Some(entry) = backlog.resident.take(seq)
             {
-                if entry.message.is_persistent() {
+                if self.counts || entry.message.is_persistent() {
                     backlog.expired_resident.insert(seq);
                 }
                 due.push(entry);
@@ -347,7 +376,7 @@ impl Ready {
                 continue;
             };
             note_deadline(&mut self.deadlines, read.seq, &message);
-            let entry = Entry { seq: read.seq, message: Arc::new(message), redelivered: read.redelivered };
+            let entry = Entry::read(read.seq, message, (read.redelivered, read.meta.delivery_count), self.counts);
             if mixed { backlog.resident.insert(entry) } else { self.front.push(entry) }
         }
         let damaged = batch.damaged.iter().filter(|seq| !backlog.has_expired(**seq)).count() as u64;
@@ -382,7 +411,7 @@ impl Ready {
                 lost += u64::from(!has_expired);
                 continue;
             };
-            let entry = Entry { seq: read.seq, message: Arc::new(message), redelivered: read.redelivered };
+            let entry = Entry::read(read.seq, message, (read.redelivered, 0), self.counts);
             if has_expired {
                 expired.push(entry);
                 continue;
@@ -424,14 +453,13 @@ impl Ready {
     pub fn clear(&mut self) -> (usize, Vec<SeqRange>) {
         let count = self.len();
         let front = std::mem::take(&mut self.front);
-        let mut ranges =
-            self::ranges(front.iter().filter(|(_, message, _)| message.is_persistent()).map(|(seq, ..)| seq));
+        let mut ranges = self::ranges(front.iter().filter(|(_, message, _)| self.stores(message)).map(|(seq, ..)| seq));
         self.deadlines.clear();
         if let Some(backlog) = self.backlog.take() {
             // Read from the store already, and waiting for what the spill has.
             let is_read = |seq: Seq| backlog.on_disk == 0 || seq < backlog.next;
             let held = backlog.resident.iter();
-            let read = held.filter(|(seq, message, _)| message.is_persistent() && is_read(*seq));
+            let read = held.filter(|(seq, message, _)| self.stores(message) && is_read(*seq));
             ranges.extend(self::ranges(read.map(|(seq, ..)| seq)));
             self.clear_backlog(&backlog, &mut ranges);
         }
@@ -459,7 +487,7 @@ impl Ready {
 
     /// Positions of the messages that were delivered before, as far as memory knows them: for a clean stop.
     pub fn redelivered(&self) -> Vec<SeqRange> {
-        let redelivered = self.front.iter().filter(|(_, message, redelivered)| *redelivered && message.is_persistent());
+        let redelivered = self.front.iter().filter(|(_, message, redelivered)| *redelivered && self.stores(message));
         ranges(redelivered.map(|(seq, ..)| seq))
     }
 }

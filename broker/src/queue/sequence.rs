@@ -7,6 +7,7 @@ use std::sync::Arc;
 use storage::Seq;
 
 use super::ready::Entry;
+use super::tally::Tally;
 use crate::model::message::Message;
 
 /// Holes that are not worth removing.
@@ -27,21 +28,22 @@ struct Slot {
     /// `None` is a hole. The first slot never is one.
     message: Option<Arc<Message>>,
     redelivered: bool,
+    tally: Tally,
 }
 
 /// What a message costs beside itself.
 const SLOT_BYTES: usize = std::mem::size_of::<Slot>();
 
 impl From<Entry> for Slot {
-    fn from(Entry { seq, message, redelivered }: Entry) -> Self {
-        Self { seq, message: Some(message), redelivered }
+    fn from(Entry { seq, message, redelivered, tally }: Entry) -> Self {
+        Self { seq, message: Some(message), redelivered, tally }
     }
 }
 
 impl Slot {
     fn into_entry(self) -> Option<Entry> {
-        let Self { seq, message, redelivered } = self;
-        message.map(|message| Entry { seq, message, redelivered })
+        let Self { seq, message, redelivered, tally } = self;
+        message.map(|message| Entry { seq, message, redelivered, tally })
     }
 }
 
@@ -126,7 +128,7 @@ impl Sequence {
     pub(super) fn take(&mut self, seq: Seq) -> Option<Entry> {
         let at = self.slots.binary_search_by_key(&seq, |slot| slot.seq).ok()?;
         let slot = self.slots.get_mut(at)?;
-        let entry = Entry { seq, message: slot.message.take()?, redelivered: slot.redelivered };
+        let entry = Entry { seq, message: slot.message.take()?, redelivered: slot.redelivered, tally: slot.tally };
         self.taken(&entry);
         Some(entry)
     }
@@ -193,6 +195,7 @@ mod tests {
             seq,
             message: Arc::new(Message::new(b"\0\0", &[0, 0], body, false)),
             redelivered: seq.is_multiple_of(2),
+            tally: Tally::recovered(seq as u32),
         }
     }
 
@@ -222,8 +225,9 @@ mod tests {
                     Op::Take(at) => {
                         let seq = at.index(next as usize) as Seq;
                         prop_assert_eq!(sequence.contains(seq), model.contains_key(&seq));
-                        let taken = sequence.take(seq).map(|entry| (entry.seq, entry.redelivered));
-                        prop_assert_eq!(taken, model.remove(&seq).map(|()| (seq, seq.is_multiple_of(2))));
+                        let taken = sequence.take(seq).map(|entry| (entry.seq, entry.redelivered, entry.tally));
+                        let known = model.remove(&seq).map(|()| (seq, seq.is_multiple_of(2), Tally::recovered(seq as u32)));
+                        prop_assert_eq!(taken, known);
                     }
                     Op::Insert(at) => {
                         let out = out(&model, next);

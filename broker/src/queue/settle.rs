@@ -6,9 +6,11 @@ use smallvec::SmallVec;
 use storage::{QueueId, SeqRange};
 
 use super::Queue;
+use super::delivery_limit::Return;
 use super::ready::Entry;
 use super::signal::WakeList;
 use super::unacked::Unacked;
+use crate::model::message::Message;
 
 /// Acknowledged (or rejected without requeue): gone for good.
 #[derive(Default)]
@@ -18,33 +20,28 @@ struct AckGroup {
     queue: Arc<Queue>,
     ranges: SmallVec<[SeqRange; 4]>,
     messages: usize,
-    persistent: bool,
+    stored: bool,
 }
 
 impl Acked {
     /// Adds one settled delivery.
     pub fn add(&mut self, queue: Arc<Queue>, unacked: &Unacked) {
-        self.add_seq(&queue, unacked.seq, unacked.message.is_persistent());
+        self.add_seq(&queue, unacked.seq, &unacked.message);
     }
 
     /// Adds one message of `queue`.
-    pub fn add_seq(&mut self, queue: &Arc<Queue>, seq: u64, persistent: bool) {
+    pub fn add_seq(&mut self, queue: &Arc<Queue>, seq: u64, message: &Message) {
         let at = match self.0.iter().rposition(|group| Arc::ptr_eq(&group.queue, queue)) {
             Some(at) => at,
             None => {
-                self.0.push(AckGroup {
-                    queue: Arc::clone(queue),
-                    ranges: SmallVec::new(),
-                    messages: 0,
-                    persistent: false,
-                });
+                self.0.push(AckGroup { queue: Arc::clone(queue), ranges: SmallVec::new(), messages: 0, stored: false });
                 self.0.len() - 1
             }
         };
         let group = &mut self.0[at];
         group.messages += 1;
-        if persistent {
-            group.persistent = true;
+        if queue.stores(message) {
+            group.stored = true;
             match group.ranges.last_mut() {
                 Some(range) if range.last + 1 == seq => range.last = seq,
                 _ => group.ranges.push(SeqRange { first: seq, last: seq }),
@@ -56,7 +53,7 @@ impl Acked {
     pub fn durable_ranges(&self) -> impl Iterator<Item = (QueueId, SeqRange)> {
         self.0
             .iter()
-            .filter(|group| group.queue.spec().durable)
+            .filter(|group| group.stored)
             .flat_map(|group| group.ranges.iter().map(|range| group.queue.range_in_store(*range)))
     }
 
@@ -65,7 +62,7 @@ impl Acked {
     pub fn commit(&mut self) {
         for group in self.0.drain(..) {
             group.queue.forget_unacked(group.messages);
-            if group.persistent {
+            if group.stored {
                 group.queue.store_settled(&group.ranges);
             }
         }
@@ -86,7 +83,7 @@ pub struct Rejected(Requeue);
 impl Rejected {
     /// Adds a delivery.
     pub fn add(&mut self, queue: Arc<Queue>, unacked: Unacked) {
-        self.0.add(queue, unacked);
+        self.0.add(queue, unacked, Return::InVain);
     }
 
     /// Lets the queues give them up, in the order in which they were added.
@@ -103,8 +100,10 @@ pub struct Requeue(SmallVec<[(Arc<Queue>, Vec<Entry>); 1]>);
 
 impl Requeue {
     /// Adds a delivery that was seen by a client.
-    pub fn add(&mut self, queue: Arc<Queue>, unacked: Unacked) {
-        self.add_entry(queue, Entry { seq: unacked.seq, message: unacked.message, redelivered: true });
+    pub fn add(&mut self, queue: Arc<Queue>, unacked: Unacked, how: Return) {
+        let Unacked { seq, message, tally, .. } = unacked;
+        let tally = if queue.counts_deliveries() { tally.back(how == Return::InVain) } else { tally };
+        self.add_entry(queue, Entry { seq, message, redelivered: true, tally });
     }
 
     /// Adds an entry as it is.

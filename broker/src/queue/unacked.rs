@@ -6,6 +6,7 @@ use std::sync::Arc;
 use storage::Seq;
 
 use super::Queue;
+use super::tally::Tally;
 use crate::model::message::Message;
 
 /// Where an unacknowledged message came from.
@@ -30,6 +31,8 @@ pub struct Unacked {
     pub message: Arc<Message>,
     /// Who got it.
     pub origin: Origin,
+    /// How often it was handed out before, in a queue that counts.
+    pub tally: Tally,
 }
 
 /// Ordered by tag. Settling in any order is constant time amortised: a settled entry in the middle becomes a hole that
@@ -40,27 +43,48 @@ pub struct UnackedSet {
     live: usize,
 }
 
-struct Slot {
-    tag: u64,
-    entry: Option<Unacked>,
+enum Slot {
+    Held(Unacked),
+    /// Was settled; its tag.
+    Hole(u64),
+}
+
+impl Slot {
+    fn tag(&self) -> u64 {
+        match self {
+            Self::Held(Unacked { tag, .. }) | Self::Hole(tag) => *tag,
+        }
+    }
+
+    fn is_hole(&self) -> bool {
+        matches!(self, Self::Hole(_))
+    }
+
+    /// Leaves a hole.
+    fn take(&mut self) -> Option<Unacked> {
+        let hole = Self::Hole(self.tag());
+        match std::mem::replace(self, hole) {
+            Self::Held(unacked) => Some(unacked),
+            Self::Hole(_) => None,
+        }
+    }
 }
 
 impl UnackedSet {
     /// Adds a delivery; its tag must be above all that were added before.
     pub fn push(&mut self, entry: Unacked) {
-        debug_assert!(self.entries.back().is_none_or(|last| last.tag < entry.tag));
+        debug_assert!(self.entries.back().is_none_or(|last| last.tag() < entry.tag));
         self.live += 1;
-        self.entries.push_back(Slot { tag: entry.tag, entry: Some(entry) });
+        self.entries.push_back(Slot::Held(entry));
     }
 
     /// Adds a delivery at its tag's place: what a rolled-back transaction had taken, or a tag that was set aside.
     pub fn restore(&mut self, entry: Unacked) {
         self.live += 1;
-        let at = self.entries.partition_point(|slot| slot.tag < entry.tag);
-        let slot = Slot { tag: entry.tag, entry: Some(entry) };
+        let at = self.entries.partition_point(|slot| slot.tag() < entry.tag);
         match self.entries.get_mut(at) {
-            Some(hole) if hole.tag == slot.tag => *hole = slot,
-            _ => self.entries.insert(at, slot),
+            Some(hole) if hole.tag() == entry.tag => *hole = Slot::Held(entry),
+            _ => self.entries.insert(at, Slot::Held(entry)),
         }
     }
 
@@ -77,12 +101,12 @@ impl UnackedSet {
     /// Takes the delivery with this tag.
     pub fn take(&mut self, tag: u64) -> Option<Unacked> {
         let at = self.position(tag)?;
-        let taken = self.entries.get_mut(at)?.entry.take()?;
+        let taken = self.entries.get_mut(at)?.take()?;
         self.live -= 1;
         self.trim();
         // The oldest delivery may stay outstanding for ever while all others are settled.
         if self.entries.len() > 2 * self.live + HOLES_MAX {
-            self.entries.retain(|slot| slot.entry.is_some());
+            self.entries.retain(|slot| !slot.is_hole());
         }
         Some(taken)
     }
@@ -105,7 +129,7 @@ impl UnackedSet {
     pub fn take_up_to(&mut self, tag: u64, each: impl FnMut(Unacked)) -> bool {
         if tag != 0 {
             let outstanding =
-                self.position(tag).and_then(|at| self.entries.get(at)).is_some_and(|slot| slot.entry.is_some());
+                self.position(tag).and_then(|at| self.entries.get(at)).is_some_and(|slot| !slot.is_hole());
             if !outstanding {
                 return false;
             }
@@ -116,8 +140,8 @@ impl UnackedSet {
 
     /// Takes every delivery up to and including `tag`.
     pub fn take_through(&mut self, tag: u64, mut each: impl FnMut(Unacked)) {
-        while self.entries.front().is_some_and(|front| front.tag <= tag) {
-            if let Some(Slot { entry: Some(entry), .. }) = self.entries.pop_front() {
+        while self.entries.front().is_some_and(|front| front.tag() <= tag) {
+            if let Some(Slot::Held(entry)) = self.entries.pop_front() {
                 self.live -= 1;
                 each(entry);
             }
@@ -126,17 +150,17 @@ impl UnackedSet {
     }
 
     fn position(&self, tag: u64) -> Option<usize> {
-        let front = self.entries.front()?.tag;
+        let front = self.entries.front()?.tag();
         // Tags are consecutive unless automatic acknowledgements came in between.
         let guess = usize::try_from(tag.checked_sub(front)?).ok()?;
-        if self.entries.get(guess).is_some_and(|slot| slot.tag == tag) {
+        if self.entries.get(guess).is_some_and(|slot| slot.tag() == tag) {
             return Some(guess);
         }
-        self.entries.binary_search_by_key(&tag, |slot| slot.tag).ok()
+        self.entries.binary_search_by_key(&tag, Slot::tag).ok()
     }
 
     fn trim(&mut self) {
-        while self.entries.front().is_some_and(|slot| slot.entry.is_none()) {
+        while self.entries.front().is_some_and(Slot::is_hole) {
             self.entries.pop_front();
         }
     }

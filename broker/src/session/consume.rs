@@ -13,6 +13,8 @@ use super::channel::{Channel, ChannelConsumer};
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::Arguments;
 use crate::model::consumer_arguments;
+use crate::model::queue_arguments::is_single_active_consumer;
+use crate::model::queue_kind::QueueKind;
 use crate::queue::consumers::{Consumer, ConsumerId};
 use crate::queue::credit::Terms;
 use crate::queue::item::OutItem;
@@ -61,7 +63,13 @@ impl Session {
         let vhost = Arc::clone(self.vhost()?);
         let queue = vhost.queue_for(&name, self.id)?;
         let arguments = Arguments::from(consume.arguments);
-        consumer_arguments::validate(&arguments, &name, vhost.name())?;
+        consumer_arguments::validate(&arguments, queue.kind(), &name, vhost.name())?;
+        if queue.kind() == QueueKind::Quorum && self.outbox.channel_prefetch(channel.slot) > 0 {
+            return Err(AmqpError::new(
+                ReplyCode::NotImplemented,
+                format_args!("queue '{name}' in vhost '{}' does not support global qos", vhost.name()),
+            ));
+        }
 
         self.consumes = true;
         let id = self.broker.new_consumer_id();
@@ -152,6 +160,16 @@ impl Session {
         let name = self.queue_name(channel, get.queue.as_str())?;
         self.grants()?.check(Permission::Read, Resource::Queue(&name))?;
         let queue = self.vhost()?.queue_for(&name, self.id)?;
+        if queue.kind() == QueueKind::Quorum && is_single_active_consumer(&queue.spec().arguments) {
+            let vhost = &queue.spec().vhost;
+            return Err(AmqpError::new(
+                ReplyCode::ResourceLocked,
+                format_args!(
+                    "cannot obtain access to locked queue '{name}' in vhost '{vhost}'. basic.get operations are not \
+                     supported by <<\"quorum\">> queues with single active consumer"
+                ),
+            ));
+        }
         self.consumes |= !get.no_ack;
         if queue.get(&self.outbox, channel.slot, get.no_ack) == Get::Empty {
             self.reply(channel.number, &AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {})));

@@ -6,10 +6,12 @@ use protocol::{AmqpError, ReplyCode};
 use super::Session;
 use super::channel::{Channel, Mode};
 use super::tx::TxSettle;
+use crate::queue::delivery_limit::Return;
 use crate::queue::settle::{Rejected, Requeue};
 
 const BASIC: u16 = 60;
 const ACK: u16 = 80;
+const REJECT: u16 = 90;
 
 /// What to do with settled deliveries, and the method that asked for it.
 pub(super) struct Settlement {
@@ -23,9 +25,15 @@ impl Session {
     pub(super) fn settle(&mut self, channel: &mut Channel, settlement: &Settlement) -> Result<(), AmqpError> {
         let Settlement { tag, multiple, requeue, method } = *settlement;
         let is_rejected = !requeue && method != ACK;
+        let how = if method == REJECT { Return::InVain } else { Return::Unharmed };
         let found = if let Mode::Transaction(transaction) = &mut channel.publisher.mode {
             self.outbox.take_for_transaction(channel.slot, tag, multiple, |unacked| {
-                transaction.settled.push(TxSettle { unacked, requeue, is_rejected, tried_later: false });
+                transaction.settled.push(TxSettle {
+                    unacked,
+                    requeue: requeue.then_some(how),
+                    is_rejected,
+                    tried_later: false,
+                });
             })
         } else {
             let mut back = Requeue::default();
@@ -33,7 +41,7 @@ impl Session {
             let acked = &mut self.acked;
             let found = self.outbox.take_unacked(channel.slot, tag, multiple, &mut self.resumable, |queue, unacked| {
                 if requeue {
-                    back.add(queue, unacked);
+                    back.add(queue, unacked, how);
                 } else if is_rejected {
                     rejected.add(queue, unacked);
                 } else {
@@ -68,7 +76,7 @@ impl Session {
         }
         let mut back = Requeue::default();
         self.outbox.take_unacked(channel.slot, 0, true, &mut self.resumable, |queue, unacked| {
-            back.add(queue, unacked);
+            back.add(queue, unacked, Return::Unharmed);
         });
         if answer {
             self.reply(channel.number, &AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})));

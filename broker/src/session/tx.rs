@@ -16,6 +16,7 @@ use crate::model::death::Reason;
 use crate::model::memory::{Memory, Owner, Share};
 use crate::model::message::Message;
 use crate::queue::Queue;
+use crate::queue::delivery_limit::Return;
 use crate::queue::settle::{Acked, Rejected, Requeue};
 use crate::queue::unacked::Unacked;
 
@@ -70,7 +71,8 @@ impl Transaction {
 /// A settlement of a delivery; its tag is no longer outstanding.
 pub(super) struct TxSettle {
     pub unacked: Unacked,
-    pub requeue: bool,
+    /// It goes back to its queue.
+    pub requeue: Option<Return>,
     /// Not an acknowledgement: it is dead-lettered where its queue does that.
     pub is_rejected: bool,
     /// It must not be lost and nobody takes it now: its queue tries again after the commit.
@@ -156,7 +158,9 @@ impl Session {
         transaction.clear_bytes();
         let mut settled = std::mem::take(&mut transaction.settled);
         let mut acked = Acked::default();
-        for TxSettle { unacked, is_rejected, tried_later, .. } in settled.iter_mut().filter(|settle| !settle.requeue) {
+        for TxSettle { unacked, is_rejected, tried_later, .. } in
+            settled.iter_mut().filter(|settle| settle.requeue.is_none())
+        {
             let Some(queue) = self.outbox.queue_of(unacked) else { continue };
             let to = if *is_rejected { queue.dead_letter_to() } else { None };
             if let Some(to) = to
@@ -243,10 +247,15 @@ impl Session {
         let mut rejected = Rejected::default();
         let mut resume = Vec::new();
         let (later, settled): (Vec<_>, Vec<_>) = commit.settled.into_iter().partition(|settle| settle.tried_later);
-        let (back, gone): (Vec<_>, Vec<_>) = settled.into_iter().partition(|settle| settle.requeue);
+        let (back, gone): (Vec<_>, Vec<_>) = settled.into_iter().partition(|settle| settle.requeue.is_some());
+        let (in_vain, unharmed): (Vec<_>, Vec<_>) =
+            back.into_iter().partition(|settle| settle.requeue == Some(Return::InVain));
         let unacked = |settles: Vec<TxSettle>| settles.into_iter().map(|s| s.unacked).collect();
         self.outbox.release(channel, unacked(gone), &mut resume, |queue, unacked| acked.add(queue, &unacked));
-        self.outbox.release(channel, unacked(back), &mut resume, |queue, unacked| requeue.add(queue, unacked));
+        for (settles, how) in [(in_vain, Return::InVain), (unharmed, Return::Unharmed)] {
+            self.outbox
+                .release(channel, unacked(settles), &mut resume, |queue, unacked| requeue.add(queue, unacked, how));
+        }
         self.outbox.release(channel, unacked(later), &mut resume, |queue, unacked| rejected.add(queue, unacked));
         // Their settlement is part of the transaction's log entries.
         acked.forget();

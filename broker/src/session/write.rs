@@ -175,7 +175,7 @@ impl Session {
             self.limits.frame_max,
         );
         if delivery.no_ack {
-            self.acked.add_seq(&info.queue, delivery.seq, delivery.message.is_persistent());
+            self.acked.add_seq(&info.queue, delivery.seq, &delivery.message);
         }
     }
 
@@ -186,11 +186,11 @@ impl Session {
             got.tag,
             got.entry.redelivered,
             got.remaining,
-            &got.entry.message.content(),
+            &got.shown.content(),
             self.limits.frame_max,
         );
         if got.no_ack {
-            self.acked.add_seq(&got.queue, got.entry.seq, got.entry.message.is_persistent());
+            self.acked.add_seq(&got.queue, got.entry.seq, &got.entry.message);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::model::arguments::string;
 use crate::model::dead_letter_arguments::{DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DEAD_LETTER_STRATEGY};
 use crate::model::death::{self, Death, Reason};
 use crate::model::message::Message;
-use crate::model::queue_arguments::QUEUE_TYPE;
+use crate::model::queue_kind::QueueKind;
 use crate::policy::Effective;
 use crate::queue::dead_letter::{DeadLetterTo, DeadMessage, Taken};
 use crate::queue::signal::WakeList;
@@ -35,7 +35,7 @@ fn dead_letter_to(spec: &QueueSpec, policy: &Effective) -> Option<DeadLetterTo> 
         by_argument.or_else(|| policy.definition.text(key).map(str::to_owned))
     };
     let exchange = setting(DEAD_LETTER_EXCHANGE, "dead-letter-exchange")?;
-    let is_quorum = spec.arguments.get(QUEUE_TYPE).and_then(string).as_deref() == Some("quorum");
+    let is_quorum = QueueKind::of(&spec.arguments) == QueueKind::Quorum;
     let refuses = setting("x-overflow", "overflow").as_deref() == Some("reject-publish");
     let strategy = setting(DEAD_LETTER_STRATEGY, "dead-letter-strategy");
     Some(DeadLetterTo {

@@ -152,6 +152,7 @@ impl Vhost {
     fn apply_to_queue(&self, queue: &Queue, policy: &Effective) {
         self.give_dead_letters(queue, policy);
         let timeout_ms = policy.definition.integer("consumer-timeout");
+        queue.limit_deliveries(policy.definition.integer("delivery-limit"));
         queue.limit_ack_time(timeout_ms.and_then(|timeout_ms| u64::try_from(timeout_ms).ok()));
     }
 

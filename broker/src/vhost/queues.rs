@@ -14,6 +14,7 @@ use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::{Arguments, inequivalent};
 use crate::model::dead_letter_arguments::dead_letter_exchange;
 use crate::model::queue_arguments;
+use crate::model::queue_kind::QueueKind;
 use crate::queue::{NotDeleted, Queue, QueueSpec};
 
 /// A queue.declare that is not passive.
@@ -69,7 +70,11 @@ impl Vhost {
     fn declare_queue_unplaced(&self, access: &dyn Access, request: QueueRequest<'_>) -> Result<Declared, AmqpError> {
         let mut name = strip_line_breaks(request.name);
         let generated = name.is_empty();
-        if !generated {
+        let default_type = self.default_queue_type(request.durable, request.exclusive, request.auto_delete);
+        let arguments = queue_arguments::with_type(request.arguments, default_type.as_deref());
+        if generated {
+            QueueKind::check_server_named(&arguments)?;
+        } else {
             Named::queue(&name, &self.name).check_reserved()?;
         }
         while generated && (name.is_empty() || self.queue(&name).is_some()) {
@@ -78,14 +83,13 @@ impl Vhost {
         access.check(Permission::Configure, Resource::Queue(&name))?;
         let mut topology = self.topology.lock();
         self.check_not_deleted(&topology)?;
-        let default_type = self.default_queue_type(request.durable, request.exclusive, request.auto_delete);
         let mut spec = QueueSpec {
             vhost: self.name.clone(),
             name: name.as_ref().into(),
             durable: request.durable && !request.exclusive,
             exclusive: request.exclusive.then_some(request.connection),
             auto_delete: request.auto_delete,
-            arguments: Arc::new(queue_arguments::with_type(request.arguments, default_type.as_deref())),
+            arguments: Arc::new(arguments),
         };
         if let Some(existing) = self.queue(&name) {
             if !existing.is_closed() {
@@ -100,6 +104,8 @@ impl Vhost {
             access.check(Permission::Write, Resource::Exchange(&exchange))?;
         }
         queue_arguments::validate(&spec.arguments, &name, &self.name)?;
+        let kind = QueueKind::of(&spec.arguments);
+        kind.check_properties((spec.durable, request.exclusive, spec.auto_delete), &name, &self.name)?;
         self.check_queue_limits(&name)?;
         spec.arguments = topology.share_arguments(&spec.arguments);
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
@@ -179,6 +185,7 @@ impl Vhost {
             return Ok((0, self.logged()));
         };
         check_owner(queue.spec(), connection)?;
+        check_unconditional(&queue, if_unused, if_empty)?;
         let dropped = match queue.close(if_unused, if_empty) {
             Ok(dropped) => dropped,
             Err(NotDeleted::AlreadyClosed) => 0,
@@ -241,8 +248,25 @@ fn check_queue_equivalence(existing: &QueueSpec, request: &QueueSpec) -> Result<
             return Err(inequivalent(field, &named, &format_args!("'{received}'"), &format_args!("'{current}'")));
         }
     }
-    let compared = queue_arguments::compared();
+    let compared = queue_arguments::compared(QueueKind::of(&existing.arguments));
     request.arguments.check_equivalence(&existing.arguments, compared, &named)
+}
+
+/// 540 for a condition that a delete of this kind of queue cannot have.
+fn check_unconditional(queue: &Queue, if_unused: bool, if_empty: bool) -> Result<(), AmqpError> {
+    let flag = match queue.kind() {
+        QueueKind::Classic => return Ok(()),
+        QueueKind::Quorum if if_unused => "if-unused",
+        QueueKind::Quorum if if_empty => "if-empty",
+        QueueKind::Quorum => return Ok(()),
+    };
+    let named = Named::queue(&queue.spec().name, &queue.spec().vhost);
+    Err(AmqpError::new(
+        ReplyCode::NotImplemented,
+        format_args!(
+            "cannot delete {named}. queue.delete operations with {flag} flag set are not supported by quorum queues"
+        ),
+    ))
 }
 
 /// 406 for a condition of a delete that does not hold.

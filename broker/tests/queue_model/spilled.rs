@@ -8,6 +8,7 @@ use broker::model::clock::Clock;
 use broker::model::memory::Owner;
 use broker::queue::consumers::{Consumer, ConsumerId};
 use broker::queue::credit::Terms;
+use broker::queue::delivery_limit::Return;
 use broker::queue::item::{OutItem, Written};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::Acked;
@@ -65,7 +66,7 @@ impl Client {
         let mut back = broker::queue::settle::Requeue::default();
         let mut acked = Acked::default();
         assert!(self.outbox.take_unacked(self.channel, tag, true, &mut resume, |queue, unacked| {
-            if requeue { back.add(queue, unacked) } else { acked.add(queue, &unacked) }
+            if requeue { back.add(queue, unacked, Return::Unharmed) } else { acked.add(queue, &unacked) }
         }));
         acked.commit();
         back.commit(&mut WakeList::default());

@@ -10,6 +10,7 @@ use std::time::Instant;
 use broker::model::clock::Clock;
 use broker::queue::consumers::{Consumer, ConsumerId};
 use broker::queue::credit::{Resume, Terms};
+use broker::queue::delivery_limit::Return;
 use broker::queue::item::{OutItem, Written};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::{Acked, Requeue};
@@ -161,7 +162,7 @@ impl Client<'_> {
         let mut taken = Vec::new();
         assert!(self.outbox.take_unacked(self.channel, tag, multiple, &mut resume, |queue, unacked| {
             taken.push(unacked.tag);
-            if requeue { back.add(queue, unacked) } else { acked.add(queue, &unacked) }
+            if requeue { back.add(queue, unacked, Return::Unharmed) } else { acked.add(queue, &unacked) }
         }));
         acked.commit();
         back.commit(&mut WakeList::default());

@@ -21,7 +21,7 @@ fn message(deadline_ms: Option<u64>, len: usize) -> Arc<Message> {
 
 fn push(lanes: &mut Lanes, level: u8, deadline_ms: Option<u64>) -> Seq {
     let seq = lanes.next_seq(level);
-    let entry = Entry { seq, message: message(deadline_ms, 10), redelivered: false };
+    let entry = Entry::new(seq, message(deadline_ms, 10));
     assert!(lanes.push(entry, false, RESIDENT_MAX).is_none());
     seq
 }
@@ -52,7 +52,7 @@ fn what_is_urgent_has_room_when_the_memory_is_full() {
     let mut lanes = Lanes::new(255);
     let mut on_disk = 0;
     let publish = |lanes: &mut Lanes, level| {
-        let entry = Entry { seq: lanes.next_seq(level), message: message(None, 1_000), redelivered: false };
+        let entry = Entry::new(lanes.next_seq(level), message(None, 1_000));
         usize::from(lanes.push(entry, true, RESIDENT_MAX).is_some())
     };
     for _ in 0..2_000 {
@@ -77,7 +77,7 @@ fn what_is_urgent_has_room_when_the_memory_is_full() {
 fn the_highest_level_is_read_first() {
     let found =
         |level, messages| RecoveredQueue { id: id_of(8, level), first: 1, next_seq: messages + 1, messages, bytes: 0 };
-    let mut lanes = Lanes::recovered(200, &[found(0, 5), found(3, 10), found(200, 2)]);
+    let mut lanes = Lanes::new(200).recovered(&[found(0, 5), found(3, 10), found(200, 2)]);
     assert_eq!((lanes.len(), lanes.has_front()), (17, false));
     for (level, messages) in [(200, 2), (3, 10), (0, 5)] {
         let Some((wanted, Wanted::Stored { next, end })) = lanes.wants(100, RESIDENT_MAX) else {

@@ -140,7 +140,9 @@ fn got(
             seq: entry.seq,
             message: Arc::clone(&entry.message),
             origin: Origin::Get(Arc::clone(queue)),
+            tally: entry.tally,
         });
     }
-    Box::new(Got { channel: channel.number, tag, queue: Arc::clone(queue), entry, remaining, no_ack })
+    let shown = entry.tally.shown(&entry.message);
+    Box::new(Got { channel: channel.number, tag, queue: Arc::clone(queue), entry, shown, remaining, no_ack })
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Outbox;
 use crate::queue::credit::{Resume, Touched};
+use crate::queue::delivery_limit::Return;
 use crate::queue::settle::Requeue;
 use crate::queue::signal::WakeList;
 use crate::queue::timers::Timed;
@@ -36,7 +37,7 @@ impl Timed for Outbox {
                 }
                 shared |= channel.prefetch != 0;
                 if let Some(queue) = credits.release(&unacked, Some(slot), &mut touched) {
-                    requeue.add(queue, unacked);
+                    requeue.add(queue, unacked, Return::Unharmed);
                 }
             }
             credits.timeouts.arm();

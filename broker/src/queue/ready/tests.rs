@@ -79,7 +79,7 @@ fn message(seq: Seq, known: Known) -> Message {
 }
 
 fn entry(seq: Seq, known: Known) -> Entry {
-    Entry { seq, message: Arc::new(message(seq, known)), redelivered: false }
+    Entry::new(seq, Arc::new(message(seq, known)))
 }
 
 fn read(seq: Seq, known: Known) -> ReadMessage {

@@ -1,5 +1,7 @@
 //! Writing, settling, getting, and how channels, connections and queues end.
 
+use broker::queue::delivery_limit::Return;
+
 use super::*;
 
 impl World<'_> {
@@ -24,7 +26,7 @@ impl World<'_> {
                     if delivery.no_ack {
                         let (_, known) = self.flying.remove(&delivery.seq).expect("it was sent once");
                         assert!(self.settled.insert(known.id));
-                        acked.add_seq(&self.queue, delivery.seq, known.persistent);
+                        acked.add_seq(&self.queue, delivery.seq, &delivery.message);
                     }
                 }
                 OutItem::Got(got) => {
@@ -34,7 +36,7 @@ impl World<'_> {
                     if got.no_ack {
                         let (_, known) = self.flying.remove(&got.entry.seq).expect("it was sent once");
                         assert!(self.settled.insert(known.id));
-                        acked.add_seq(&self.queue, got.entry.seq, known.persistent);
+                        acked.add_seq(&self.queue, got.entry.seq, &got.entry.message);
                     }
                 }
                 OutItem::ConsumerGone { slot, .. } => to.outbox.consumer_written(slot),
@@ -80,7 +82,7 @@ impl World<'_> {
             taken.push(unacked.tag);
             match how {
                 Settle::Ack => acked.add(queue, &unacked),
-                Settle::Requeue => back.add(queue, unacked),
+                Settle::Requeue => back.add(queue, unacked, Return::Unharmed),
             }
         });
         assert_eq!(result, found, "tag {tag} multiple {multiple}");
@@ -182,12 +184,12 @@ impl World<'_> {
                 OutItem::Deliver(delivery) if delivery.no_ack => {
                     let (_, known) = self.flying.remove(&delivery.seq).expect("it was sent once");
                     assert!(self.settled.insert(known.id));
-                    acked.add_seq(&self.queue, delivery.seq, known.persistent);
+                    acked.add_seq(&self.queue, delivery.seq, &delivery.message);
                 }
                 OutItem::Got(got) if got.no_ack => {
                     let (_, known) = self.flying.remove(&got.entry.seq).expect("it was sent once");
                     assert!(self.settled.insert(known.id));
-                    acked.add_seq(&self.queue, got.entry.seq, known.persistent);
+                    acked.add_seq(&self.queue, got.entry.seq, &got.entry.message);
                 }
                 OutItem::ConsumerGone { slot, .. } => to.outbox.consumer_written(slot),
                 OutItem::PendingGet { id, .. } if to.pending.remove(&id).is_some() => {
