@@ -13,6 +13,7 @@ use super::names::Names;
 use crate::auth;
 use crate::model::message::Message;
 use crate::policy;
+use crate::queue::tally::Tally;
 use crate::vhost::describe;
 
 /// Octets of a body that are shown.
@@ -90,6 +91,14 @@ impl Line {
     fn with_if(self, is_unusual: bool, name: &'static str, value: impl Into<Value>) -> Self {
         if is_unusual { self.with(name, value) } else { self }
     }
+
+    /// What is known of the deliveries of messages.
+    fn with_tally(self, stored: u32) -> Self {
+        let (handed_out, in_vain, is_out) = Tally::of_stored(stored);
+        self.with_if(handed_out != 0, "handed_out", handed_out)
+            .with_if(in_vain != 0, "in_vain", in_vain)
+            .with_if(is_out, "out", true)
+    }
 }
 
 fn print(dumped: &Dumped<'_>, options: &DumpOptions, names: &Names, out: &mut impl Write) -> std::io::Result<()> {
@@ -127,17 +136,16 @@ fn line(item: &Item<'_>, options: &DumpOptions, names: &Names) -> Line {
                 .with("bytes", *len)
                 .with_if(deadline_ms.is_some(), "deadline_ms", deadline_ms.unwrap_or_default())
                 .with_if(priority != 0, "priority", priority)
-                .with_if(delivery_count != 0, "deliveries", delivery_count)
+                .with_tally(delivery_count)
                 .with_if(*tx, "tx", true);
             with_payload(line, payload, options.bodies)
         }
         Item::Settle { queue, range, tx } => {
             Line::new("settle").with_queue(*queue, names).with_ranges("seqs", &[*range]).with_if(*tx, "tx", true)
         }
-        Item::Requeue { queue, delivery_count, ranges } => Line::new("requeue")
-            .with_queue(*queue, names)
-            .with_ranges("seqs", ranges)
-            .with_if(*delivery_count != 0, "deliveries", *delivery_count),
+        Item::Requeue { queue, delivery_count, ranges } => {
+            Line::new("requeue").with_queue(*queue, names).with_ranges("seqs", ranges).with_tally(*delivery_count)
+        }
         Item::Purge { queue, below, except } => {
             Line::new("purge").with_queue(*queue, names).with("below", *below).with_ranges("except", except)
         }

@@ -22,6 +22,7 @@ use super::item::{Delivery, Got, ITEM_BYTES, OutItem, Written, held_bytes, item_
 use super::ready::Entry;
 use super::settle::Requeue;
 use super::signal::Signal;
+use super::tally::Tally;
 use super::unacked::{Origin, Unacked};
 use crate::model::memory::{Memory, Owner, Share};
 
@@ -420,8 +421,10 @@ impl Outbox {
             match item {
                 OutItem::Deliver(Delivery { no_ack: true, slot, seq, message, redelivered, .. }) => {
                     if let Some(credit) = state.credits.consumers.get(slot as usize) {
-                        // As it was to be shown: what was counted before is in its headers only.
-                        let entry = Entry { redelivered, ..Entry::new(seq, message) };
+                        // What was counted is in its headers only.
+                        let counted = redelivered && credit.queue.counts_deliveries();
+                        let tally = if counted { Tally::read(&message) } else { Tally::default() };
+                        let entry = Entry { seq, message, redelivered, tally };
                         result.requeue.add_entry(Arc::clone(&credit.queue), entry);
                     }
                 }

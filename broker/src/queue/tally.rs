@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::{Properties, replace_headers, retain_fields};
+use protocol::{Properties, lookup, replace_headers, retain_fields};
 
 use crate::model::message::Message;
 
@@ -36,6 +36,12 @@ impl Tally {
         }
     }
 
+    /// What the store has, as it is: how often it was handed out, how often in vain, and whether it is out.
+    pub fn of_stored(stored: u32) -> (u32, u32, bool) {
+        let tally = Self(stored);
+        (tally.handed_out(), tally.failed(), stored != 0 && stored & BACK == 0)
+    }
+
     /// Whether it never was handed out.
     pub fn is_none(self) -> bool {
         self.0 == 0
@@ -49,6 +55,20 @@ impl Tally {
     /// How often that was in vain.
     pub fn failed(self) -> u32 {
         self.0 & Self::FAILED_MAX
+    }
+
+    /// What [`Tally::shown`] wrote into a message.
+    pub fn read(shown: &Message) -> Self {
+        let headers = Properties::parse(shown.content().properties).ok().and_then(|properties| properties.headers());
+        let count = |name: &str| {
+            let value = headers.and_then(|headers| lookup(headers, name.as_bytes()));
+            u32::try_from(value.and_then(|value| value.as_integer()).unwrap_or(0)).unwrap_or(0)
+        };
+        let [handed_out, failed] = HEADERS.map(count);
+        if handed_out == 0 {
+            return Self::default();
+        }
+        Self(handed_out.min(Self::HANDED_OUT_MAX) << HANDED_OUT_SHIFT | BACK | failed.min(Self::FAILED_MAX))
     }
 
     /// It is handed out once more: for the store.
@@ -92,7 +112,12 @@ impl Tally {
             headers.extend_from_slice(&i64::from(count).to_be_bytes());
         }
         let properties = replace_headers(content.properties, &headers);
-        Arc::new(Message::derived(message, message.traits(), content.address, &properties))
+        let mut shown = Message::derived(message, message.traits(), content.address, &properties);
+        if let Some(deadline_ms) = message.deadline_ms() {
+            // Should nobody see it after all, it is what comes back.
+            shown.expire_at(deadline_ms);
+        }
+        Arc::new(shown)
     }
 }
 
@@ -100,9 +125,8 @@ impl Tally {
 mod tests {
     use std::borrow::Cow;
 
-    use protocol::lookup;
-
     use super::*;
+    use crate::queue::ready::Entry;
 
     fn counts(tally: Tally) -> (u32, u32) {
         (tally.handed_out(), tally.failed())
@@ -123,6 +147,11 @@ mod tests {
             assert_eq!(Tally::recovered(stored), tally, "it was back");
             assert_eq!(counts(out), (round, (round - 1) / 3 + 1), "it was out");
         }
+    }
+
+    #[test]
+    fn a_tally_takes_no_room() {
+        assert_eq!(std::mem::size_of::<Entry>(), 24, "as without it");
     }
 
     #[test]
@@ -157,5 +186,8 @@ mod tests {
         let given_back = Tally::default().back(false);
         assert_eq!(found(given_back), [Some(1), Some(2), Some(1), None]);
         assert_eq!(found(given_back.back(true).back(true)), [Some(1), Some(2), Some(3), Some(2)]);
+        for tally in [given_back, given_back.back(true), Tally(u32::MAX)] {
+            assert_eq!(Tally::read(&tally.shown(&message)), tally);
+        }
     }
 }

@@ -20,7 +20,7 @@ const RESIDENT_MAX: usize = 20_000;
 const BODY: usize = 500;
 const COUNT: u64 = 6_000;
 
-const ALL: Features = Features { max_priority: 255, single_active: false };
+const ALL: Features = Features { max_priority: 255, single_active: false, delivery_limit: None };
 
 fn services(disk: &Disk) -> Services {
     let mut services = Services::new(Arc::clone(&disk.store), Clock::system());

@@ -48,8 +48,14 @@ fn terms() -> impl Strategy<Value = Terms> {
 
 fn features() -> impl Strategy<Value = Features> {
     let max_priority = prop_oneof![3 => Just(0u8), 2 => Just(3), 1 => Just(255)];
-    (max_priority, prop::bool::weighted(0.3))
-        .prop_map(|(max_priority, single_active)| Features { max_priority, single_active })
+    let delivery_limit = prop_oneof![2 => Just(None), 1 => (-1..4i8).prop_map(Some)];
+    (max_priority, prop::bool::weighted(0.3), delivery_limit).prop_map(
+        |(max_priority, single_active, delivery_limit)| Features { max_priority, single_active, delivery_limit },
+    )
+}
+
+fn settle() -> impl Strategy<Value = Settle> {
+    prop_oneof![Just(Settle::Ack), Just(Settle::Requeue), Just(Settle::Reject)]
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -75,7 +81,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (at.clone(), 0..4u32)
             .prop_map(|((connection, channel), prefetch)| Op::LimitChannel { connection, channel, prefetch }),
         12 => connection.clone().prop_map(Op::Write),
-        12 => (at.clone(), any::<usize>(), any::<bool>(), prop_oneof![Just(Settle::Ack), Just(Settle::Requeue)])
+        12 => (at.clone(), any::<usize>(), any::<bool>(), settle())
             .prop_map(|((connection, channel), pick, multiple, how)| Op::Settle {
                 connection,
                 channel,
@@ -153,6 +159,7 @@ proptest! {
         high_water in prop_oneof![Just(usize::MAX), Just(2_000usize)],
         features in features(),
     ) {
+        let durable = durable || features.delivery_limit.is_some();
         let mut world = World::with(&MEMORY, durable, high_water, features);
         for op in ops {
             apply(&mut world, op, false);

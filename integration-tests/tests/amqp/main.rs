@@ -33,6 +33,7 @@ mod protocol_errors;
 mod publish_consume;
 mod qos;
 mod queues;
+mod quorum;
 mod routing;
 mod single_active_consumer;
 mod transactions;

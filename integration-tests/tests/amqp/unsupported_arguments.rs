@@ -30,7 +30,6 @@ fn known_arguments_without_their_feature_are_refused() {
         ("x-max-length", integer("x-max-length", 10)),
         ("x-max-length-bytes", integer("x-max-length-bytes", 10)),
         ("x-overflow", string("x-overflow", "drop-head")),
-        ("x-queue-type", string("x-queue-type", "quorum")),
         ("x-queue-type", string("x-queue-type", "stream")),
     ];
     let mut bystander = server.channel();

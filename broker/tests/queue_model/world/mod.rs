@@ -63,12 +63,17 @@ pub(crate) fn id_of(message: &Message) -> u64 {
 pub(crate) struct Features {
     pub(crate) max_priority: u8,
     pub(crate) single_active: bool,
+    /// It is a quorum queue: this often a message may come back in vain.
+    pub(crate) delivery_limit: Option<i8>,
 }
 
 impl Features {
     pub(crate) fn spec(self, durable: bool) -> QueueSpec {
         let mut arguments = Arguments::default();
-        if self.max_priority > 0 {
+        if let Some(limit) = self.delivery_limit {
+            arguments.insert("x-queue-type", AMQPValue::LongString("quorum".into()));
+            arguments.insert("x-delivery-limit", AMQPValue::ShortShortInt(limit));
+        } else if self.max_priority > 0 {
             arguments.insert("x-max-priority", AMQPValue::ShortShortUInt(self.max_priority));
         }
         if self.single_active {
@@ -79,14 +84,23 @@ impl Features {
 
     /// A message, with a priority that may be above the highest.
     fn message(self, id: u64, persistent: bool, len: usize, deadline_ms: Option<u64>) -> Arc<Message> {
-        if self.max_priority == 0 {
+        if self.max_priority() == 0 {
             return message_until(id, persistent, len, deadline_ms);
         }
         with_priority(priority(id), id, persistent, len, deadline_ms)
     }
 
     fn level(self, id: u64) -> u8 {
-        priority(id).min(self.max_priority)
+        priority(id).min(self.max_priority())
+    }
+
+    fn max_priority(self) -> u8 {
+        if self.counts() { 31 } else { self.max_priority }
+    }
+
+    /// Whether it counts deliveries, and stores every message.
+    fn counts(self) -> bool {
+        self.delivery_limit.is_some()
     }
 }
 
@@ -147,6 +161,8 @@ struct Known {
     persistent: bool,
     redelivered: bool,
     deadline_ms: Option<u64>,
+    /// How often it was handed out before, and how often in vain.
+    counts: [i64; 2],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -256,6 +272,8 @@ impl Drop for World<'_> {
 pub(crate) enum Settle {
     Ack,
     Requeue,
+    /// Back to the queue, in vain.
+    Reject,
 }
 
 impl<'d> World<'d> {
@@ -343,7 +361,7 @@ impl<'d> World<'d> {
             lane.bytes += 8;
             let seq = world.take_seq(level);
             world.unnamed.extend(deadline_ms.map(|deadline_ms| (deadline_ms, seq)));
-            world.ready.insert(seq, Known { id: number, persistent: true, redelivered: false, deadline_ms });
+            world.ready.insert(seq, Known::new(number, true, deadline_ms));
         }
         disk.barrier();
         world.next_id = messages + 1;
@@ -418,8 +436,11 @@ impl<'d> World<'d> {
     /// As [`World::publish`], with an expiration.
     pub(crate) fn publish_for(&mut self, persistent: bool, len: usize, ttl_ms: Option<u64>) {
         let id = self.next_id;
+        // Whether a consumer could have taken it cannot be told of one that the log holds as well.
+        let ttl_ms = if self.features.counts() { ttl_ms.map(|ttl_ms| ttl_ms.max(1)) } else { ttl_ms };
         let deadline_ms = ttl_ms.map(|ttl_ms| self.now_ms() + ttl_ms);
         let message = self.features.message(id, persistent, len, deadline_ms);
+        let persistent = persistent || self.features.counts();
         let held = Arc::strong_count(&message);
         let mut wakes = WakeList::default();
         let published = self.queue.publish(&message, &mut wakes);
@@ -436,7 +457,7 @@ impl<'d> World<'d> {
         if now_or_never && !persistent && Arc::strong_count(&message) == held {
             assert!(self.settled.insert(id));
         } else {
-            self.ready.insert(seq, Known { id, persistent, redelivered: false, deadline_ms });
+            self.ready.insert(seq, Known::new(id, persistent, deadline_ms));
         }
         self.observe();
         assert!(!now_or_never || !self.ready.contains_key(&seq), "a message without time waits");
@@ -453,7 +474,7 @@ impl<'d> World<'d> {
         };
         assert_eq!(seq, self.take_seq(self.features.level(id)));
         self.next_id += 1;
-        let known = Known { id, persistent, redelivered: false, deadline_ms };
+        let known = Known::new(id, persistent || self.features.counts(), deadline_ms);
         self.reserved.push(Reserved { seq, known, message, logged: false });
         self.observe();
     }

@@ -1,6 +1,17 @@
 //! What the outboxes hold, checked against the model.
 
+use protocol::{Properties, lookup};
+
 use super::*;
+
+/// What the headers of a message say of its deliveries.
+pub(crate) fn shown_counts(message: &Message) -> [i64; 2] {
+    let headers = Properties::parse(message.content().properties).ok().and_then(|properties| properties.headers());
+    ["x-acquired-count", "x-delivery-count"].map(|name| {
+        let value = headers.and_then(|headers| lookup(headers, name.as_bytes()));
+        value.and_then(|value| value.as_integer()).unwrap_or(0)
+    })
+}
 
 impl World<'_> {
     /// From now on reads of the backlog happen in [`World::advance`] only.
@@ -100,7 +111,7 @@ impl World<'_> {
                 match &item {
                     OutItem::Deliver(delivery) => {
                         let (seq, tag, channel) = (delivery.seq, delivery.tag, usize::from(delivery.channel - 1));
-                        let known = self.take_ready(seq, id_of(&delivery.message), delivery.redelivered);
+                        let known = self.take_ready(seq, &delivery.message, delivery.redelivered);
                         delivered.insert(seq);
                         let consumer = (0..self.consumers.len())
                             .rev()
@@ -130,7 +141,7 @@ impl World<'_> {
                     }
                     OutItem::Got(got) => {
                         let (seq, tag, channel) = (got.entry.seq, got.tag, usize::from(got.channel - 1));
-                        let known = self.take_ready(seq, id_of(&got.entry.message), got.entry.redelivered);
+                        let known = self.take_ready(seq, &got.shown, got.entry.redelivered);
                         delivered.insert(seq);
                         assert_eq!(got.remaining as usize, self.ready.len(), "message count of get-ok");
                         self.hold_got(at, channel, tag, seq, known, got.no_ack);
@@ -186,7 +197,7 @@ impl World<'_> {
                     continue;
                 };
                 let seq = got.entry.seq;
-                let known = self.take_ready(seq, id_of(&got.entry.message), got.entry.redelivered);
+                let known = self.take_ready(seq, &got.shown, got.entry.redelivered);
                 delivered.insert(seq);
                 assert_eq!(got.no_ack, no_ack);
                 self.hold_got(at, channel, got.tag, seq, known, no_ack);
@@ -207,10 +218,11 @@ impl World<'_> {
         }
     }
 
-    fn take_ready(&mut self, seq: Seq, id: u64, redelivered: bool) -> Known {
+    fn take_ready(&mut self, seq: Seq, message: &Message, redelivered: bool) -> Known {
         let known = self.ready.remove(&seq).unwrap_or_else(|| panic!("position {seq} was not ready"));
-        assert_eq!(known.id, id, "another message at position {seq}");
+        assert_eq!(known.id, id_of(message), "another message at position {seq}");
         assert_eq!(known.redelivered, redelivered, "redelivered flag of position {seq}");
+        assert_eq!(shown_counts(message), known.counts, "counts of position {seq}");
         known
     }
 

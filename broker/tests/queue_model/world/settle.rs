@@ -83,6 +83,7 @@ impl World<'_> {
             match how {
                 Settle::Ack => acked.add(queue, &unacked),
                 Settle::Requeue => back.add(queue, unacked, Return::Unharmed),
+                Settle::Reject => back.add(queue, unacked, Return::InVain),
             }
         });
         assert_eq!(result, found, "tag {tag} multiple {multiple}");
@@ -104,9 +105,18 @@ impl World<'_> {
         }
         match how {
             Settle::Ack => assert!(self.settled.insert(held.known.id)),
-            Settle::Requeue if self.closed => {}
-            Settle::Requeue => {
-                self.back(held.seq, Known { redelivered: true, ..held.known });
+            Settle::Requeue | Settle::Reject if self.closed => {}
+            Settle::Requeue | Settle::Reject => {
+                let mut known = Known { redelivered: true, ..held.known };
+                if let Some(limit) = self.features.delivery_limit {
+                    known.counts[0] += 1;
+                    known.counts[1] += i64::from(how == Settle::Reject);
+                    if limit >= 0 && known.counts[1] > i64::from(limit) {
+                        assert!(self.settled.insert(known.id));
+                        return;
+                    }
+                }
+                self.back(held.seq, known);
             }
         }
     }
@@ -202,7 +212,7 @@ impl World<'_> {
         to.bytes -= written.bytes;
         acked.commit();
         for tag in tags {
-            self.give_back(connection, channel, tag, Settle::Requeue);
+            self.give_back(connection, channel, tag, Settle::Reject);
         }
         requeue.commit(&mut WakeList::default());
         self.hand_over(&gone);
@@ -229,7 +239,7 @@ impl World<'_> {
         for channel in 0..to.channels.len() {
             let tags: Vec<u64> = self.connections[connection].channels[channel].unacked.keys().copied().collect();
             for tag in tags {
-                self.give_back(connection, channel, tag, Settle::Requeue);
+                self.give_back(connection, channel, tag, Settle::Reject);
             }
         }
         let unseen: Vec<Seq> =

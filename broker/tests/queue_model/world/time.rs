@@ -93,6 +93,10 @@ impl World<'_> {
 }
 
 impl Known {
+    pub(super) fn new(id: u64, persistent: bool, deadline_ms: Option<u64>) -> Self {
+        Self { id, persistent, redelivered: false, deadline_ms, counts: [0; 2] }
+    }
+
     fn is_due(&self, now_ms: u64) -> bool {
         self.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms)
     }
