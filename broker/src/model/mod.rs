@@ -6,6 +6,8 @@ pub mod arguments;
 pub mod clock;
 pub mod collections;
 pub mod consumer_arguments;
+pub mod copies;
+pub mod delay;
 pub mod erlang_term;
 pub mod expiration;
 pub mod limits;

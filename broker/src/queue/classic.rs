@@ -177,6 +177,18 @@ impl Queue {
 
     /// Takes a message.
     pub fn publish(self: &Arc<Self>, message: &Arc<Message>, wakes: &mut WakeList) -> Published {
+        let append = |seq| self.services.store.enqueue(self.id, seq, message.meta(), Arc::clone(message) as _);
+        self.publish_by(message, wakes, append)
+    }
+
+    /// As [`Queue::publish`]; a message to be stored is appended by `append`, perhaps together with something else. It is
+    /// called under the queue's lock.
+    pub fn publish_by(
+        self: &Arc<Self>,
+        message: &Arc<Message>,
+        wakes: &mut WakeList,
+        append: impl FnOnce(Seq) -> Lsn,
+    ) -> Published {
         let mut state = self.lock();
         if self.is_closed() {
             return Published::Gone;
@@ -187,11 +199,7 @@ impl Queue {
         let seq = state.next_seq;
         state.next_seq += 1;
         let stored = self.stores(message);
-        let lsn = if stored {
-            self.services.store.enqueue(self.id, seq, message.meta(), Arc::clone(message) as _)
-        } else {
-            Lsn(0)
-        };
+        let lsn = if stored { append(seq) } else { Lsn(0) };
         let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
         self.drop_expired(&mut state);
         let left = if !state.ready.is_empty() || state.consumers.ready() == 0 || !state.getters.is_empty() {

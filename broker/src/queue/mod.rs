@@ -6,6 +6,7 @@ mod backlog;
 mod classic;
 pub mod consumers;
 pub mod credit;
+pub mod direct_reply;
 pub mod directory;
 mod expiry;
 pub mod item;

@@ -16,9 +16,7 @@ use crate::model::consumer_arguments;
 use crate::queue::consumers::{Consumer, ConsumerId};
 use crate::queue::item::OutItem;
 use crate::queue::{Attach, Get, Queue};
-
-/// Queue names from here on belong to direct reply-to.
-const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+use crate::vhost::DIRECT_REPLY;
 
 /// What a session knows of a consumer's slot in the outbox, also after the consumer is gone and until its last delivery
 /// has been written.
@@ -46,14 +44,14 @@ impl Session {
 
     pub(super) fn consume(&mut self, channel: &mut Channel, consume: basic::Consume) -> Result<(), AmqpError> {
         let name = self.queue_name(channel, consume.queue.as_str())?;
-        if name.starts_with(REPLY_TO) {
-            return Err(AmqpError::new(ReplyCode::NotImplemented, "direct reply-to is not supported yet"));
+        if *name == *DIRECT_REPLY {
+            return self.consume_replies(channel, &consume);
         }
         let tag: Arc<str> = match consume.consumer_tag.as_str() {
             "" => self.broker.generated_name("amq.ctag-").into(),
             given => given.into(),
         };
-        if channel.consumers.contains_key(&tag) {
+        if channel.has_consumer(&tag) {
             return Err(AmqpError::new(ReplyCode::NotAllowed, format_args!("attempt to reuse consumer tag '{tag}'")));
         }
         self.grants()?.check(Permission::Read, Resource::Queue(&name))?;
@@ -103,6 +101,8 @@ impl Session {
     pub(super) fn cancel(&mut self, channel: &mut Channel, cancel: basic::Cancel) {
         if let Some(consumer) = channel.consumers.remove(cancel.consumer_tag.as_str()) {
             self.end_consumer(channel.number, &consumer);
+        } else if channel.has_consumer(cancel.consumer_tag.as_str()) {
+            self.end_replies(channel);
         }
         if !cancel.nowait {
             let ok = basic::CancelOk { consumer_tag: cancel.consumer_tag };

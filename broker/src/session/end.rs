@@ -12,6 +12,7 @@ impl Session {
         for consumer in consumers.values() {
             self.end_consumer(channel.number, consumer);
         }
+        self.end_replies(channel);
         self.forget_partial(channel);
         if let Mode::Transaction(transaction) = std::mem::take(&mut channel.publisher).mode {
             let taken = transaction.settled.into_iter().map(|settle| settle.unacked).collect();
@@ -49,6 +50,7 @@ impl Session {
         let mut channels: Vec<Box<Channel>> = self.channels.drain().map(|(_, channel)| channel).collect();
         channels.extend(self.current.take());
         for channel in &mut channels {
+            self.end_replies(channel);
             self.forget_partial(channel);
             let Publisher { mode, .. } = std::mem::take(&mut channel.publisher);
             if let Mode::Transaction(transaction) = mode {

@@ -1,10 +1,12 @@
 //! AMQP semantics of one connection and its channels, without a socket: frames in, items for the outbox out.
 
+mod beside;
 mod channel;
 mod confirm;
 mod connection;
 mod consume;
 mod declare;
+mod direct_reply;
 mod dispatch;
 mod end;
 mod handshake;

@@ -149,6 +149,15 @@ impl Session {
         encoded.add(&item);
         match item {
             OutItem::Deliver(delivery) => self.write_delivery(&delivery, out),
+            OutItem::DirectReply(reply) => put_deliver(
+                out,
+                reply.channel,
+                &reply.consumer_tag,
+                reply.tag,
+                false,
+                &reply.message.content(),
+                self.limits.frame_max,
+            ),
             OutItem::Reply { frames, .. } | OutItem::Notice(frames) => out.extend_from_slice(&frames),
             OutItem::Got(got) => self.write_got(&got, out),
             OutItem::Return { channel, message } => {

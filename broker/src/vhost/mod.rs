@@ -8,10 +8,13 @@
 //! store only appends to its buffer, so it may be called under the topology lock.
 
 mod bindings;
+mod delay;
 mod delete;
 mod describe;
+mod direct_reply;
 mod exchange;
 mod exchanges;
+mod forward;
 mod names;
 mod policies;
 mod queues;
@@ -31,20 +34,24 @@ use parking_lot::{Mutex, RwLock};
 use storage::Lsn;
 
 pub use bindings::{ExchangeBinding, QueueBinding};
+pub use delay::Delay;
 pub use describe::{Described, describe};
-pub use exchange::{ALTERNATE_EXCHANGE, Destination, Exchange, ExchangeSpec};
+pub use direct_reply::{DIRECT_REPLY, is_reply_address};
+pub use exchange::{ALTERNATE_EXCHANGE, DELAYED_TYPE, Destination, Exchange, ExchangeSpec};
 pub use exchanges::ExchangeRequest;
 pub use policies::PolicyObserver;
 pub use queues::{Declared, QueueRequest};
 pub use recover::{Recovery, recover};
-pub use route::RouteInfo;
+pub use route::{RouteInfo, Targets};
 pub use settings::{Metadata, MetadataChange, NodeQueues};
 
 use crate::model::arguments::Arguments;
+use crate::queue::direct_reply::ReplyConsumer;
 use crate::queue::{Queue, Services};
 use crate::routing::binding::BindingKey;
 use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
+use delay::Handle;
 use policies::PolicyState;
 use settings::Settings;
 use shards::Shards;
@@ -63,9 +70,11 @@ const PREDECLARED: [(&str, ExchangeKind, bool); 6] = [
 /// A virtual host.
 pub struct Vhost {
     name: Arc<str>,
+    handle: Handle,
     services: Services,
     queues: Shards<Queue>,
     exchanges: Shards<Exchange>,
+    reply_consumers: Shards<ReplyConsumer>,
     default_exchange: Arc<Exchange>,
     topology: Mutex<Topology>,
     settings: RwLock<Settings>,
@@ -88,7 +97,16 @@ impl Vhost {
         let settings = Settings { metadata, ..Settings::default() };
         let lsn = vhost.log(vec![records::put_vhost(name, &settings)]);
         *vhost.settings.write() = settings;
-        (Arc::new(vhost), lsn)
+        (vhost.shared(), lsn)
+    }
+
+    /// Lets what belongs to it find it.
+    fn shared(self) -> Arc<Self> {
+        let handle = Arc::clone(&self.handle);
+        let vhost = Arc::new(self);
+        // Done once, right after it was made.
+        let _ = handle.set(Arc::downgrade(&vhost));
+        vhost
     }
 
     fn empty(name: &str, services: Services) -> Self {
@@ -99,12 +117,14 @@ impl Vhost {
                 ExchangeSpec {
                     name: name.into(),
                     kind,
+                    is_delayed_type: false,
                     durable: true,
                     auto_delete: false,
                     internal,
                     arguments: Arguments::default(),
                 },
                 HashOn::default(),
+                None,
             ))
         };
         let default_exchange = exchange("", ExchangeKind::Direct, false);
@@ -116,9 +136,11 @@ impl Vhost {
         }
         Self {
             name: name.into(),
+            handle: Handle::default(),
             services,
             queues: Shards::new(),
             exchanges,
+            reply_consumers: Shards::new(),
             default_exchange,
             topology: Mutex::new(topology),
             settings: RwLock::default(),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use storage::{QueueId, RecoveredQueue};
 
 use super::Vhost;
-use super::exchange::{Destination, Exchange, ExchangeSpec};
+use super::delay::{Delay, Kept};
+use super::exchange::{DELAYED_TYPE, Destination, Exchange, ExchangeSpec, INNER_TYPE};
 use super::names::Named;
 use super::records::{self, BindingRecord, DestinationType, ExchangeRecord, QueueRecord};
 use super::settings::Settings;
-use crate::model::arguments::Arguments;
+use crate::model::arguments::{Arguments, string};
 use crate::model::collections::Map;
 use crate::policy::{self, GlobalParameters};
 use crate::queue::{Queue, QueueSpec, Services};
@@ -66,7 +67,7 @@ pub fn recover(services: &Services, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: V
         rebuild.damage.push(format!("{count} messages of queue id {id}: no queue has it"));
     }
     rebuild.policies(policies);
-    let mut vhosts: Vec<_> = rebuild.vhosts.into_values().map(Arc::new).collect();
+    let mut vhosts: Vec<_> = rebuild.vhosts.into_values().map(Vhost::shared).collect();
     vhosts.sort_by(|a, b| a.name.cmp(&b.name));
     Recovery { vhosts, global_parameters: rebuild.global_parameters, other, damage: rebuild.damage }
 }
@@ -124,20 +125,35 @@ impl Rebuild<'_> {
     fn exchange(&mut self, value: &[u8]) -> Result<(), String> {
         let record: ExchangeRecord = records::parse(value)?;
         let vhost = self.known_vhost(&record.vhost)?;
-        let kind =
-            ExchangeKind::from_name(&record.kind).ok_or_else(|| format!("no exchange type '{}'", record.kind))?;
+        let arguments = records::parse_arguments(&record.arguments)?;
+        let is_delayed_type = record.kind == DELAYED_TYPE;
+        let inner = arguments.get(INNER_TYPE).and_then(string);
+        let kind = if is_delayed_type { inner.as_deref().unwrap_or_default() } else { &record.kind };
+        let kind = ExchangeKind::from_name(kind).ok_or_else(|| format!("no exchange type '{kind}'"))?;
         let spec = ExchangeSpec {
             name: record.name.into(),
             kind,
+            is_delayed_type,
             durable: true,
             auto_delete: record.auto_delete,
             internal: record.internal,
-            arguments: records::parse_arguments(&record.arguments)?,
+            arguments,
         };
         let named = Named::exchange(&spec.name, &vhost.name);
         let hash_on = spec.hash_on(&named).map_err(|error| error.text)?;
-        let exchange = Exchange::new(vhost.topology.lock().new_exchange_id(), spec, hash_on);
+        let delay = match record.delayed {
+            Some(id) => {
+                let kept = Kept { id, found: self.messages.get(&id).copied() };
+                let (name, handle) = (Arc::clone(&spec.name), Arc::clone(&vhost.handle));
+                Some(Delay::new(name, Some(kept), handle, self.services.clone()))
+            }
+            None => None,
+        };
+        let exchange = Exchange::new(vhost.topology.lock().new_exchange_id(), spec, hash_on, delay);
         vhost.add_exchange(Arc::new(exchange));
+        if let Some(id) = record.delayed {
+            self.messages.remove(&id);
+        }
         Ok(())
     }
 

@@ -6,7 +6,9 @@ use protocol::Properties;
 use smallvec::SmallVec;
 
 use super::Vhost;
+use super::delay::Delay;
 use super::exchange::{Destination, Exchange};
+use crate::model::delay;
 use crate::queue::Queue;
 use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
@@ -21,6 +23,15 @@ pub struct RouteInfo {
     pub simple: bool,
     /// The message's headers or properties had a say, or chance: not good for another message with the same keys.
     pub by_message: bool,
+}
+
+/// Where a message goes.
+#[derive(Default)]
+pub struct Targets {
+    /// Queues, each once.
+    pub queues: Vec<Arc<Queue>>,
+    /// Those that keep it back first. It goes on from there by itself.
+    pub delays: SmallVec<[Arc<Delay>; 1]>,
 }
 
 /// Queues found so far, each once.
@@ -51,23 +62,32 @@ impl Found<'_> {
 }
 
 impl Vhost {
-    /// Finds the queues a message goes to: `keys` is its routing key followed by those of CC and
-    /// BCC. `out` is cleared first; it gets each queue once.
-    pub fn route(
+    /// Finds where a message goes: `keys` is its routing key followed by those of CC and BCC. `targets` is cleared first.
+    pub fn route_to(
         &self,
         exchange: &Arc<Exchange>,
         keys: &[&str],
         properties: Option<&Properties<'_>>,
-        out: &mut Vec<Arc<Queue>>,
+        targets: &mut Targets,
     ) -> RouteInfo {
-        out.clear();
+        let Targets { queues, delays } = targets;
+        queues.clear();
+        delays.clear();
         let mut info = RouteInfo { simple: true, by_message: false };
-        let mut found = Found { queues: out, seen: None };
+        let mut found = Found { queues, seen: None };
         let mut visited = Visited::default();
         let mut pending: SmallVec<[Arc<Exchange>; 4]> = SmallVec::new();
         visited.insert(exchange.id());
         let mut next = Some(exchange.clone());
         while let Some(exchange) = next {
+            // Not for messages without headers, which are all whose routes are remembered.
+            if let Some(delay) = exchange.delay()
+                && properties.and_then(Properties::headers).and_then(delay::wanted_ms).is_some()
+            {
+                delays.push(Arc::clone(delay));
+                next = pending.pop();
+                continue;
+            }
             let hit = self.visit(&exchange, keys, properties, &mut found, |further| {
                 if visited.insert(further.id()) {
                     pending.push(further.clone());

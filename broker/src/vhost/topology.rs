@@ -126,6 +126,9 @@ impl Vhost {
                 continue;
             };
             self.exchanges.remove(exchange.name(), &exchange);
+            if let Some(delay) = exchange.delay() {
+                delay.close();
+            }
             // Again, now that nobody finds it by name: it may be somebody's alternate.
             exchange.bump(&self.version);
             for (destination, binding) in table.iter() {
@@ -135,7 +138,7 @@ impl Vhost {
                 }
             }
             if exchange.durable() {
-                changes.push(records::delete_exchange(&self.name, &exchange));
+                changes.extend(records::delete_exchange(&self.name, &exchange));
             }
             let destination = Destination::Exchange(exchange);
             self.detach(topology, &destination, &mut doomed, changes);
