@@ -4,6 +4,7 @@
 //! - `socket`: the control socket in the data directory
 //! - `status`: how the broker is
 //! - `backup`: a copy of its data
+//! - `tracing`: the firehose
 //! - `answer`: errors as JSON
 //!
 //! Paths under `/api/warren` are Warren's own. RabbitMQ's are free for its management API.
@@ -12,12 +13,13 @@ mod answer;
 mod backup;
 mod socket;
 mod status;
+mod tracing;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
 use crate::broker::Broker;
 
@@ -35,6 +37,7 @@ fn router(broker: Arc<Broker>, started: Instant) -> Router {
     Router::new()
         .route("/api/warren/status", get(status::get))
         .route("/api/warren/backup", post(backup::post))
+        .route("/api/warren/tracing/{vhost}", put(tracing::put).delete(tracing::delete))
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::method_not_allowed)
         .with_state(Context { broker, started })

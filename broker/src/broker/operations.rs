@@ -98,6 +98,26 @@ impl Broker {
         Ok(lsn)
     }
 
+    /// Copies every message that is published or delivered in a virtual host to its exchange `amq.rabbitmq.trace`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such virtual host.
+    pub fn trace_on(&self, vhost: &str) -> Result<(), OperationError> {
+        self.find_vhost(vhost)?.set_traced(true);
+        Ok(())
+    }
+
+    /// Ends that.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such virtual host.
+    pub fn trace_off(&self, vhost: &str) -> Result<(), OperationError> {
+        self.find_vhost(vhost)?.set_traced(false);
+        Ok(())
+    }
+
     /// Sets what a user may do in a virtual host.
     ///
     /// # Errors

@@ -55,8 +55,12 @@ enum End {
 }
 
 /// Serves one client until it is gone.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>, socket: S, peer: SocketAddr) {
-    let mut connection = Connection::new(broker, socket, peer);
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    broker: Arc<Broker>,
+    socket: S,
+    (peer, local): (SocketAddr, SocketAddr),
+) {
+    let mut connection = Connection::new(broker, socket, peer, local);
     let end = std::future::poll_fn(|context| connection.poll(context)).await;
     let had_session = connection.session.is_some();
     let was_refused = connection.session.as_ref().is_some_and(|session| session.phase() == Phase::Refused);
@@ -75,6 +79,7 @@ struct Connection<S> {
     broker: Arc<Broker>,
     socket: S,
     peer: SocketAddr,
+    local: SocketAddr,
     /// There once the client has sent a protocol header that we speak.
     session: Option<Session>,
     input: Input,
@@ -156,12 +161,13 @@ impl Input {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(broker: Arc<Broker>, socket: S, peer: SocketAddr) -> Self {
+    fn new(broker: Arc<Broker>, socket: S, peer: SocketAddr, local: SocketAddr) -> Self {
         let give_up_at = Instant::now() + broker.settings.listeners.handshake_timeout;
         Self {
             broker,
             socket,
             peer,
+            local,
             session: None,
             input: Input::default(),
             output: Vec::new(),
@@ -326,7 +332,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(()) => {
                 self.input.start += header.len();
                 let id = self.broker.new_connection_id();
-                let session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
+                let mut session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
+                session.set_addresses(self.peer, self.local);
                 self.session = Some(session);
                 true
             }

@@ -29,7 +29,7 @@ impl Session {
     /// basic.consume from the name that stands for replies to this channel.
     pub(super) fn consume_replies(&mut self, channel: &mut Channel, consume: &basic::Consume) -> Result<(), AmqpError> {
         let given = consume.consumer_tag.as_str();
-        if channel.has_consumer(given) {
+        if channel.consumers.contains_key(given) {
             return Err(AmqpError::new(ReplyCode::NotAllowed, format_args!("attempt to reuse consumer tag '{given}'")));
         }
         if !consume.no_ack {

@@ -12,6 +12,7 @@ use super::Session;
 use super::beside::{Beside, Delayed};
 use super::channel::{Mode, Publisher};
 use super::direct_reply::with_reply_address;
+use super::trace::Traced;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::copies::{self, Keys};
 use crate::model::expiration;
@@ -122,7 +123,8 @@ impl Session {
             || properties.has(Property::ReplyTo)
             || properties.has(Property::Expiration)
             || properties.has(Property::UserId);
-        if !special && let Some(queues) = self.cached_route(publisher, message.address)? {
+        let plain = !special && !self.is_traced();
+        if plain && let Some(queues) = self.cached_route(publisher, message.address)? {
             let cached = Some(message.address);
             let mandatory = message.mandatory;
             let message = Message::new(message.address, message.properties, message.body, persistent);
@@ -200,6 +202,12 @@ impl Session {
             let addressed = self.addressed(&keys)?;
             mandatory &= !addressed.any;
             beside.replies = addressed.consumers;
+        }
+        if self.is_traced() {
+            let raw = with_address.as_deref().unwrap_or(message.properties);
+            let properties = &Properties::parse(raw)?;
+            let traced = Traced { exchange: exchange_name, keys: &keys, properties, body: &message.body };
+            self.trace_publish(number, &traced, &queues);
         }
         if !targets.delays.is_empty() {
             mandatory = false;

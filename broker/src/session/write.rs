@@ -1,10 +1,11 @@
 //! From the outbox to octets: items are encoded in order, channel by channel as the disk allows.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use protocol::amqp::{AMQPClass, basic};
-use protocol::{ReplyCode, put_deliver, put_get_ok, put_method, put_return};
+use protocol::{ReplyCode, put_deliver, put_get_ok, put_method, put_return, shortstrs};
 use storage::Lsn;
 
 use super::Session;
@@ -53,6 +54,8 @@ impl Session {
     pub fn write(&mut self, out: &mut Vec<u8>, limit: usize) -> bool {
         let mut encoded = Written::default();
         self.write_items(out, limit, &mut encoded);
+        // Those who listen to the firehose.
+        self.wakes.wake();
         self.acked.commit();
         if encoded.bytes > 0 {
             self.outbox.written(&encoded, &mut self.resumable);
@@ -147,6 +150,9 @@ impl Session {
             }
         }
         encoded.add(&item);
+        if self.is_traced() {
+            self.trace_item(&item);
+        }
         match item {
             OutItem::Deliver(delivery) => self.write_delivery(&delivery, out),
             OutItem::DirectReply(reply) => put_deliver(
@@ -168,6 +174,28 @@ impl Session {
             OutItem::PendingGet { .. } => {}
         }
         None
+    }
+
+    fn trace_item(&mut self, item: &OutItem) {
+        match item {
+            OutItem::Deliver(delivery) => {
+                let Some(queue) = self.slot(delivery.slot).map(|info| Arc::clone(&info.queue)) else {
+                    return;
+                };
+                let content = delivery.message.content();
+                self.trace_delivery(delivery.channel, &queue.spec().name, delivery.redelivered, &content);
+            }
+            OutItem::Got(got) => {
+                let content = got.entry.message.content();
+                self.trace_delivery(got.channel, &got.queue.spec().name, got.entry.redelivered, &content);
+            }
+            OutItem::DirectReply(reply) => {
+                let content = reply.message.content();
+                let address = shortstrs(content.address).1;
+                self.trace_delivery(reply.channel, &address, false, &content);
+            }
+            _ => {}
+        }
     }
 
     fn write_delivery(&mut self, delivery: &Delivery, out: &mut Vec<u8>) {

@@ -15,6 +15,7 @@ mod direct_reply;
 mod exchange;
 mod exchanges;
 mod forward;
+mod internal;
 mod names;
 mod policies;
 mod queues;
@@ -39,6 +40,7 @@ pub use describe::{Described, describe};
 pub use direct_reply::{DIRECT_REPLY, is_reply_address};
 pub use exchange::{ALTERNATE_EXCHANGE, DELAYED_TYPE, Destination, Exchange, ExchangeSpec};
 pub use exchanges::ExchangeRequest;
+pub use internal::TRACE_EXCHANGE;
 pub use policies::PolicyObserver;
 pub use queues::{Declared, QueueRequest};
 pub use recover::{Recovery, recover};
@@ -64,7 +66,7 @@ const PREDECLARED: [(&str, ExchangeKind, bool); 6] = [
     ("amq.topic", ExchangeKind::Topic, false),
     ("amq.headers", ExchangeKind::Headers, false),
     ("amq.match", ExchangeKind::Headers, false),
-    ("amq.rabbitmq.trace", ExchangeKind::Topic, true),
+    (TRACE_EXCHANGE, ExchangeKind::Topic, true),
 ];
 
 /// A virtual host.
@@ -81,6 +83,7 @@ pub struct Vhost {
     policy_state: RwLock<PolicyState>,
     node_queues: OnceLock<Arc<NodeQueues>>,
     deleted: AtomicBool,
+    traced: AtomicBool,
     version: AtomicU64,
     logged: AtomicU64,
 }
@@ -147,6 +150,7 @@ impl Vhost {
             policy_state: RwLock::default(),
             node_queues: OnceLock::new(),
             deleted: AtomicBool::new(false),
+            traced: AtomicBool::new(false),
             version: AtomicU64::new(0),
             logged: AtomicU64::new(0),
         }

@@ -20,6 +20,7 @@ mod direct_reply_to;
 mod durability;
 mod exchanges;
 mod expiration;
+mod firehose;
 mod forwarding;
 mod handshake;
 mod hash_exchanges;
