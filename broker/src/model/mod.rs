@@ -9,6 +9,7 @@ pub mod consumer_arguments;
 pub mod copies;
 pub mod delay;
 pub mod erlang_term;
+pub mod events;
 pub mod expiration;
 pub mod limits;
 pub mod memory;

@@ -30,6 +30,7 @@ pub use outcome::{Attach, Get, NotDeleted, Published};
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;
 use crate::model::clock::Clock;
+use crate::model::events::Events;
 use crate::model::memory::Memory;
 use directory::Directory;
 use timers::Timers;
@@ -45,6 +46,8 @@ pub struct Services {
     pub directory: Arc<Directory>,
     /// Who holds how much memory.
     pub memory: Arc<Memory>,
+    /// Where events go.
+    pub events: Arc<Events>,
     /// Octets of messages that a queue keeps in memory before further ones stay on disk only.
     pub resident_max_bytes: usize,
 }
@@ -60,6 +63,7 @@ impl Services {
             timers: Timers::new(clock),
             directory: Arc::default(),
             memory: Arc::default(),
+            events: Arc::default(),
             resident_max_bytes: RESIDENT_MAX_BYTES,
         }
     }

@@ -10,6 +10,7 @@ use storage::Lsn;
 
 use super::Session;
 use super::channel::{Channel, ChannelConsumer};
+use super::events::ConsumerEvent;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::Arguments;
 use crate::model::consumer_arguments;
@@ -57,7 +58,8 @@ impl Session {
         self.grants()?.check(Permission::Read, Resource::Queue(&name))?;
         let vhost = Arc::clone(self.vhost()?);
         let queue = vhost.queue_for(&name, self.id)?;
-        consumer_arguments::validate(&Arguments::from(consume.arguments), &name, vhost.name())?;
+        let arguments = Arguments::from(consume.arguments);
+        consumer_arguments::validate(&arguments, &name, vhost.name())?;
 
         self.consumes = true;
         let id = self.broker.new_consumer_id();
@@ -81,6 +83,9 @@ impl Session {
         );
         match attached {
             Attach::Attached => {
+                let (exclusive, ack_required) = (consume.exclusive, !consume.no_ack);
+                let event = ConsumerEvent { tag: &tag, queue: &name, exclusive, ack_required, arguments: &arguments };
+                self.consumer_created(channel, &event);
                 channel.consumers.insert(tag, ChannelConsumer { id, slot, queue });
                 Ok(())
             }
@@ -101,6 +106,7 @@ impl Session {
     pub(super) fn cancel(&mut self, channel: &mut Channel, cancel: basic::Cancel) {
         if let Some(consumer) = channel.consumers.remove(cancel.consumer_tag.as_str()) {
             self.end_consumer(channel.number, &consumer);
+            self.consumer_deleted(channel.number, cancel.consumer_tag.as_str(), &consumer.queue.spec().name);
         } else if channel.has_consumer(cancel.consumer_tag.as_str()) {
             self.end_replies(channel);
         }
@@ -135,6 +141,9 @@ impl Session {
         }
         channel.consumers.remove(&tag);
         let closing = channel.closing;
+        if let Some(queue) = self.slot(slot).map(|info| Arc::clone(&info.queue)) {
+            self.consumer_deleted(number, &tag, &queue.spec().name);
+        }
         self.outbox.remove_consumer(number, slot);
         if self.client.cancel_notify && !closing {
             let cancel = basic::Cancel { consumer_tag: short_cut(&tag), nowait: true };

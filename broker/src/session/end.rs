@@ -9,8 +9,9 @@ impl Session {
     /// Ends a channel: consumers go, a transaction is rolled back, what was not settled returns to its queues.
     pub(super) fn end_channel(&mut self, channel: &mut Channel) {
         let consumers = std::mem::take(&mut channel.consumers);
-        for consumer in consumers.values() {
+        for (tag, consumer) in &consumers {
             self.end_consumer(channel.number, consumer);
+            self.consumer_deleted(channel.number, tag, &consumer.queue.spec().name);
         }
         self.end_replies(channel);
         self.forget_partial(channel);
@@ -22,6 +23,7 @@ impl Session {
         self.unconfirmed.retain(|other| *other != number);
         let requeue: Requeue = self.outbox.close_channel(channel.slot);
         requeue.commit(&mut self.wakes);
+        self.channel_changed("channel.closed", number);
         self.release_channels(1);
     }
 
@@ -51,6 +53,9 @@ impl Session {
         channels.extend(self.current.take());
         for channel in &mut channels {
             self.end_replies(channel);
+            for (tag, consumer) in std::mem::take(&mut channel.consumers) {
+                self.consumer_deleted(channel.number, &tag, &consumer.queue.spec().name);
+            }
             self.forget_partial(channel);
             let Publisher { mode, .. } = std::mem::take(&mut channel.publisher);
             if let Mode::Transaction(transaction) = mode {
@@ -66,6 +71,12 @@ impl Session {
             }
         }
         requeue.commit(&mut self.wakes);
+        if self.vhost.is_some() {
+            for channel in &channels {
+                self.channel_changed("channel.closed", channel.number);
+            }
+            self.connection_closed();
+        }
         if let Some(vhost) = self.vhost.take() {
             for queue in &unused {
                 vhost.delete_queue_object(queue, true);

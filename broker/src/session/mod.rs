@@ -9,6 +9,7 @@ mod declare;
 mod direct_reply;
 mod dispatch;
 mod end;
+mod events;
 mod handshake;
 mod hold;
 mod publish;
@@ -22,7 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use protocol::amqp::AMQPClass;
+use protocol::amqp::{AMQPClass, FieldTable};
 use protocol::{AmqpError, put_method};
 use storage::Lsn;
 
@@ -101,6 +102,10 @@ struct Client {
     blocked_notify: bool,
     /// Its own name for the connection.
     name: Option<String>,
+    /// How it logged in.
+    mechanism: String,
+    /// All that it said, until the connection is open.
+    properties: FieldTable,
 }
 
 /// See the module's documentation.

@@ -83,7 +83,8 @@ impl Vhost {
         if exchange.durable() {
             lsn = self.log(vec![records::put_exchange(&self.name, &exchange)]);
         }
-        self.add_exchange(exchange);
+        self.add_exchange(Arc::clone(&exchange));
+        self.exchange_created(&exchange, access.user());
         Ok(lsn)
     }
 
@@ -130,7 +131,7 @@ impl Vhost {
             return Err(AmqpError::new(ReplyCode::PreconditionFailed, format_args!("{named} in use")));
         }
         let mut changes = Vec::new();
-        self.remove_exchanges(&mut topology, vec![exchange], &mut changes);
+        self.remove_exchanges(&mut topology, vec![exchange], access.user(), &mut changes);
         Ok(self.log(changes))
     }
 

@@ -12,6 +12,7 @@ mod delay;
 mod delete;
 mod describe;
 mod direct_reply;
+mod events;
 mod exchange;
 mod exchanges;
 mod forward;
@@ -29,7 +30,7 @@ mod tests;
 mod topology;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use storage::Lsn;
@@ -38,6 +39,7 @@ pub use bindings::{ExchangeBinding, QueueBinding};
 pub use delay::Delay;
 pub use describe::{Described, describe};
 pub use direct_reply::{DIRECT_REPLY, is_reply_address};
+pub use events::EVENT_EXCHANGE;
 pub use exchange::{ALTERNATE_EXCHANGE, DELAYED_TYPE, Destination, Exchange, ExchangeSpec};
 pub use exchanges::ExchangeRequest;
 pub use internal::TRACE_EXCHANGE;
@@ -54,6 +56,7 @@ use crate::routing::binding::BindingKey;
 use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
 use delay::Handle;
+use events::EVENT_VHOST;
 use policies::PolicyState;
 use settings::Settings;
 use shards::Shards;
@@ -109,6 +112,10 @@ impl Vhost {
         let vhost = Arc::new(self);
         // Done once, right after it was made.
         let _ = handle.set(Arc::downgrade(&vhost));
+        if *vhost.name == *EVENT_VHOST {
+            let sink: Weak<Self> = Arc::downgrade(&vhost);
+            vhost.services.events.set_sink(sink);
+        }
         vhost
     }
 
@@ -133,7 +140,8 @@ impl Vhost {
         let default_exchange = exchange("", ExchangeKind::Direct, false);
         let exchanges = Shards::new();
         exchanges.insert(default_exchange.name().clone(), default_exchange.clone());
-        for (name, kind, internal) in PREDECLARED {
+        let events = (name == EVENT_VHOST).then_some((EVENT_EXCHANGE, ExchangeKind::Topic, true));
+        for (name, kind, internal) in PREDECLARED.into_iter().chain(events) {
             let predeclared = exchange(name, kind, internal);
             exchanges.insert(predeclared.name().clone(), predeclared);
         }

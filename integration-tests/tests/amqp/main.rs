@@ -18,6 +18,7 @@ mod delayed;
 mod descriptors;
 mod direct_reply_to;
 mod durability;
+mod events;
 mod exchanges;
 mod expiration;
 mod firehose;
