@@ -187,8 +187,14 @@ impl Broker {
     }
 
     #[track_caller]
-    fn end_with(mut self, signal: Signal) -> Finished {
+    fn end_with(self, signal: Signal) -> Finished {
         self.process.signal(signal);
+        self.wait()
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn wait(mut self) -> Finished {
         let status = self.process.wait();
         Finished { status, stdout: self.process.stdout.text(), stderr: self.process.stderr.text() }
     }

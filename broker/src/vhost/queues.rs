@@ -79,7 +79,7 @@ impl Vhost {
         let mut topology = self.topology.lock();
         self.check_not_deleted(&topology)?;
         let default_type = self.default_queue_type(request.durable, request.exclusive, request.auto_delete);
-        let spec = QueueSpec {
+        let mut spec = QueueSpec {
             vhost: self.name.clone(),
             name: name.as_ref().into(),
             durable: request.durable && !request.exclusive,
@@ -97,6 +97,7 @@ impl Vhost {
         }
         queue_arguments::validate(&spec.arguments, &name, &self.name)?;
         self.check_queue_limits(&name)?;
+        spec.arguments = topology.share_arguments(&spec.arguments);
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
         let mut lsn = Lsn(0);
         if queue.spec().durable {

@@ -160,13 +160,15 @@ impl Rebuild<'_> {
     fn queue(&mut self, value: &[u8]) -> Result<(), String> {
         let record: QueueRecord = records::parse(value)?;
         let vhost = self.known_vhost(&record.vhost)?;
+        let arguments = Arc::new(records::parse_arguments(&record.arguments)?);
+        let arguments = vhost.topology.lock().share_arguments(&arguments);
         let spec = QueueSpec {
             vhost: vhost.name.clone(),
             name: record.name.into(),
             durable: true,
             exclusive: None,
             auto_delete: record.auto_delete,
-            arguments: Arc::new(records::parse_arguments(&record.arguments)?),
+            arguments,
         };
         let services = self.services.clone();
         let queue = match self.messages.get(&record.id) {

@@ -9,6 +9,7 @@ use super::Vhost;
 use super::exchange::{Destination, DestinationId, Exchange};
 use super::records;
 use crate::model::ConnectionId;
+use crate::model::arguments::Arguments;
 use crate::model::collections::Map;
 use crate::queue::Queue;
 
@@ -20,12 +21,22 @@ pub(super) struct Topology {
     exclusive: Map<ConnectionId, Map<QueueId, Arc<Queue>>>,
     last_exchange_id: u64,
     deleted: bool,
+    /// Those of the queue that came last.
+    recent_arguments: Arc<Arguments>,
 }
 
 impl Topology {
     pub(super) fn new_exchange_id(&mut self) -> u64 {
         self.last_exchange_id += 1;
         self.last_exchange_id
+    }
+
+    /// The arguments of a new queue. Many queues in a row are declared with the same, and then they share them.
+    pub(super) fn share_arguments(&mut self, arguments: &Arc<Arguments>) -> Arc<Arguments> {
+        if *self.recent_arguments != **arguments {
+            self.recent_arguments = Arc::clone(arguments);
+        }
+        Arc::clone(&self.recent_arguments)
     }
 
     /// Whether the virtual host is gone.

@@ -9,9 +9,13 @@
 //! - `clients`: publishers and consumers, and what each of them knows when its connection breaks.
 //! - `ledger`: the comparison.
 //! - `backup`: the same load while backups are made, which are restored.
+//! - `expiry`: a kill in the middle of messages that expire.
+//! - `failing_disk`: an fdatasync that fails.
 
 mod backup;
 mod clients;
+mod expiry;
+mod failing_disk;
 mod ledger;
 mod topology;
 

@@ -26,7 +26,9 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    pub(crate) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+    pub(crate) fn put(&mut self, key: Vec<u8>, mut value: Vec<u8>) {
+        // It may have been built in more room than it needs, and stays as long as what it describes.
+        value.shrink_to_fit();
         self.dirty.push(key.clone());
         self.bytes += value.len() as u64;
         if let Some(record) = self.records.get_mut(&key) {

@@ -28,6 +28,12 @@ pub(crate) fn eager_cold(dir: &Path) -> Options {
     options
 }
 
+/// What is filled is left as it is: neither time passes, nor is there ever more dead than the pool holds.
+fn no_compaction(options: &mut Options) {
+    options.compaction_delay = Duration::from_secs(3600);
+    options.pool_segments = 1000;
+}
+
 /// Waits for something that the store does without being asked.
 fn eventually(store: &Store, reached: impl Fn(&Stats) -> bool) {
     let failed = Arc::new(AtomicBool::new(false));
@@ -217,7 +223,7 @@ fn what_many_queues_share_is_moved_once() {
 fn nothing_is_moved_that_comes_and_goes_in_order() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut options = small(dir.path());
-    options.compaction_delay = Duration::from_secs(3600);
+    no_compaction(&mut options);
     let (store, _) = Store::open(options).expect("it opens");
     let mut seq = 0;
     for _ in 0..400 {
@@ -277,7 +283,7 @@ fn settlements_alone_never_grow_the_disk() {
 fn a_damaged_message_stays_where_it_is() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut options = eager(dir.path());
-    options.compaction_delay = Duration::from_secs(3600);
+    no_compaction(&mut options);
     let (store, _) = Store::open(options).expect("it opens");
     fill(&store, 1, 500, 500);
     thin_out(&store, 1, 500, 50);
@@ -340,7 +346,7 @@ fn a_power_loss_at_any_call_of_a_compaction_with_a_cold_index() {
 
 fn check_a_power_loss_at_any_call_of_a_compaction(mode: Mode) {
     let (fs, mut options, _root) = mount(Disk::default(), 0, mode);
-    options.compaction_delay = Duration::from_secs(3600);
+    no_compaction(&mut options);
     let (store, _) = Store::open(options).expect("it opens");
     fill(&store, 1, 1000, 400);
     thin_out(&store, 1, 1000, 50);
@@ -378,7 +384,7 @@ fn check_a_power_loss_at_any_call_of_a_compaction(mode: Mode) {
 #[test]
 fn a_full_disk_is_compacted() {
     let (fs, mut options, _first_root) = mount(Disk::default(), 0, eager);
-    options.compaction_delay = Duration::from_secs(3600);
+    no_compaction(&mut options);
     options.disk_free_limit = 0;
     let (store, _) = Store::open(options).expect("it opens");
     fill(&store, 1, 2000, 500);

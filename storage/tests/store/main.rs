@@ -12,6 +12,7 @@ mod compact;
 mod concurrency;
 mod crash;
 mod crash_model;
+mod damage;
 mod deadlines;
 mod disk_full;
 mod failure;
