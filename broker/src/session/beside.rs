@@ -9,13 +9,15 @@ use super::direct_reply::Replies;
 use crate::model::delay;
 use crate::model::message::Message;
 use crate::queue::signal::WakeList;
-use crate::vhost::Delay;
+use crate::vhost::{Delay, History};
 
 /// See the module's documentation. Most messages go to queues only.
 #[derive(Default)]
 pub(super) struct Beside {
     /// Direct replies.
     pub replies: Replies,
+    /// Exchanges that keep it for others who come later.
+    pub histories: SmallVec<[Arc<History>; 1]>,
     /// What is kept back.
     pub delayed: Option<Delayed>,
 }
@@ -46,7 +48,7 @@ impl Delayed {
 
 impl Beside {
     pub(super) fn is_empty(&self) -> bool {
-        self.replies.is_empty() && self.delayed.is_none()
+        self.replies.is_empty() && self.histories.is_empty() && self.delayed.is_none()
     }
 
     /// Octets that a transaction keeps for it.
@@ -62,12 +64,13 @@ impl Beside {
         let delayed = self.delayed.iter();
         let lsns =
             delayed.flat_map(|delayed| delayed.delays.iter().map(|delay| delay.add(Arc::clone(&delayed.message))));
-        lsns.max().unwrap_or_default()
+        lsns.chain(self.histories.iter().map(|history| history.add(message))).max().unwrap_or_default()
     }
 
     /// The transaction that it belongs to is being committed: time runs from now on. What is left afterwards is to be handed
     /// over when the transaction is durable.
-    pub(super) fn commit(&mut self, now_ms: u64, ops: &mut Vec<TxOp>) {
+    pub(super) fn commit(&mut self, message: &Arc<Message>, now_ms: u64, ops: &mut Vec<TxOp>) {
+        ops.extend(self.histories.drain(..).filter_map(|history| history.part_of_transaction(message)));
         let Some(delayed) = &mut self.delayed else { return };
         // Nobody else has it yet.
         if let Some(message) = Arc::get_mut(&mut delayed.message) {

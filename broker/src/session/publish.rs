@@ -209,6 +209,7 @@ impl Session {
             let traced = Traced { exchange: exchange_name, keys: &keys, properties, body: &message.body };
             self.trace_publish(number, &traced, &queues);
         }
+        beside.histories = targets.histories;
         if !targets.delays.is_empty() {
             mandatory = false;
             let raw = with_address.as_deref().unwrap_or(message.properties);

@@ -157,7 +157,7 @@ impl Session {
                 returns.push(Arc::clone(&message));
             }
             if let Some(mut others) = others {
-                others.commit(self.broker.clock().now_ms(), &mut ops);
+                others.commit(&message, self.broker.clock().now_ms(), &mut ops);
                 beside.push((others, Arc::clone(&message)));
             }
             for queue in queues {

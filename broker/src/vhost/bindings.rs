@@ -158,10 +158,11 @@ impl Vhost {
             Some(binding) => {
                 topology.note_source(destination, source);
                 self.binding_changed("binding.created", source, destination, &binding, user);
+                let replayed = self.replay_history(source, destination);
                 if !durable {
-                    return Lsn(0);
+                    return replayed;
                 }
-                self.log(vec![records::put_binding(&self.name, source, destination, &binding)])
+                self.log(vec![records::put_binding(&self.name, source, destination, &binding)]).max(replayed)
             }
             None if durable => self.logged(),
             None => Lsn(0),
@@ -233,6 +234,7 @@ fn check_binding(
         | ExchangeKind::Fanout
         | ExchangeKind::Topic
         | ExchangeKind::ModulusHash
+        | ExchangeKind::RecentHistory
         | ExchangeKind::Random => Ok(()),
     }
 }

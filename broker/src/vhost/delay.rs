@@ -65,17 +65,17 @@ impl State {
 }
 
 /// What an exchange's messages are stored under, and what was found there.
-pub(super) struct Kept {
+pub(super) struct Stored {
     pub(super) id: QueueId,
     pub(super) found: Option<RecoveredQueue>,
 }
 
 impl Delay {
     /// Keeps messages back for the exchange of this name; `kept` when it is durable.
-    pub(super) fn new(exchange: Arc<str>, kept: Option<Kept>, vhost: Handle, services: Services) -> Arc<Self> {
+    pub(super) fn new(exchange: Arc<str>, kept: Option<Stored>, vhost: Handle, services: Services) -> Arc<Self> {
         let share = Share::new(Arc::clone(&services.memory), Owner::Queues);
         let durable = kept.is_some();
-        let Kept { id, found } = kept.unwrap_or(Kept { id: 0, found: None });
+        let Stored { id, found } = kept.unwrap_or(Stored { id: 0, found: None });
         let delay = Arc::new(Self {
             id,
             exchange,

@@ -11,6 +11,7 @@ use protocol::error::AmqpError;
 use storage::QueueId;
 
 use super::delay::Delay;
+use super::history::History;
 use crate::model::arguments::{Arguments, string};
 use crate::policy::Effective;
 use crate::queue::Queue;
@@ -71,6 +72,13 @@ impl ExchangeSpec {
     }
 }
 
+/// What an exchange keeps of the messages that come by.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) delay: Option<Arc<Delay>>,
+    pub(super) history: Option<Arc<History>>,
+}
+
 /// An exchange with its bindings.
 #[derive(Debug)]
 pub struct Exchange {
@@ -78,7 +86,7 @@ pub struct Exchange {
     spec: ExchangeSpec,
     alternate: Option<Arc<str>>,
     hash_on: HashOn,
-    delay: Option<Arc<Delay>>,
+    kept: Kept,
     policy: RwLock<Arc<Effective>>,
     table: RwLock<Table<Destination>>,
     version: AtomicU64,
@@ -87,14 +95,14 @@ pub struct Exchange {
 
 impl Exchange {
     /// `hash_on` matters to a consistent hash exchange only.
-    pub(super) fn new(id: u64, spec: ExchangeSpec, hash_on: HashOn, delay: Option<Arc<Delay>>) -> Self {
+    pub(super) fn new(id: u64, spec: ExchangeSpec, hash_on: HashOn, kept: Kept) -> Self {
         let alternate = spec.arguments.get(ALTERNATE_EXCHANGE).and_then(string).map(Arc::from);
         Self {
             id,
             table: RwLock::new(Table::new(spec.kind)),
             alternate,
             hash_on,
-            delay,
+            kept,
             policy: RwLock::default(),
             spec,
             version: AtomicU64::new(0),
@@ -159,7 +167,12 @@ impl Exchange {
 
     /// What it keeps back, if it does that.
     pub fn delay(&self) -> Option<&Arc<Delay>> {
-        self.delay.as_ref()
+        self.kept.delay.as_ref()
+    }
+
+    /// Its last messages, if it keeps them for those who come later.
+    pub fn history(&self) -> Option<&Arc<History>> {
+        self.kept.history.as_ref()
     }
 
     /// Whether it is the one without a name, which routes by queue name.

@@ -7,8 +7,9 @@ use protocol::error::{AmqpError, ReplyCode};
 use storage::Lsn;
 
 use super::Vhost;
-use super::delay::{Delay, Kept};
-use super::exchange::{ALTERNATE_EXCHANGE, DELAYED_EXCHANGE, DELAYED_TYPE, Exchange, ExchangeSpec, INNER_TYPE};
+use super::delay::{Delay, Stored};
+use super::exchange::{ALTERNATE_EXCHANGE, DELAYED_EXCHANGE, DELAYED_TYPE, Exchange, ExchangeSpec, INNER_TYPE, Kept};
+use super::history::History;
 use super::names::{Named, check_not_default, is_reserved, strip_line_breaks};
 use super::records;
 use crate::model::access::{Access, Permission, Resource};
@@ -17,7 +18,7 @@ use crate::model::arguments::{Arguments, inequivalent, string, type_name};
 use crate::routing::kind::ExchangeKind;
 
 /// Types that other brokers have and this one does not yet.
-const PENDING_TYPES: &[&str] = &["x-recent-history", "x-message-deduplication"];
+const PENDING_TYPES: &[&str] = &["x-message-deduplication"];
 
 /// Arguments that give an exchange of any type an ability it does not have here yet.
 const PENDING_ARGUMENTS: &[&str] =
@@ -74,11 +75,8 @@ impl Vhost {
             arguments: request.arguments,
         };
         let hash_on = spec.hash_on(&named)?;
-        let delay = spec.delays().then(|| {
-            let kept = spec.durable.then(|| Kept { id: self.services.store.new_queue_id(), found: None });
-            Delay::new(Arc::clone(&spec.name), kept, Arc::clone(&self.handle), self.services.clone())
-        });
-        let exchange = Arc::new(Exchange::new(topology.new_exchange_id(), spec, hash_on, delay));
+        let kept = self.kept(&spec, spec.history_length()?);
+        let exchange = Arc::new(Exchange::new(topology.new_exchange_id(), spec, hash_on, kept));
         let mut lsn = Lsn(0);
         if exchange.durable() {
             lsn = self.log(vec![records::put_exchange(&self.name, &exchange)]);
@@ -86,6 +84,18 @@ impl Vhost {
         self.add_exchange(Arc::clone(&exchange));
         self.exchange_created(&exchange, access.user());
         Ok(lsn)
+    }
+
+    /// What a new exchange keeps, with room for that in the store.
+    fn kept(&self, spec: &ExchangeSpec, history_length: Option<usize>) -> Kept {
+        let stored = || spec.durable.then(|| Stored { id: self.services.store.new_queue_id(), found: None });
+        let services = || self.services.clone();
+        Kept {
+            delay: spec
+                .delays()
+                .then(|| Delay::new(Arc::clone(&spec.name), stored(), Arc::clone(&self.handle), services())),
+            history: history_length.map(|length| History::new(length, stored(), services())),
+        }
     }
 
     /// Makes an exchange known.

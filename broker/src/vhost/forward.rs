@@ -49,7 +49,11 @@ impl Vhost {
         let mut message = rewritten.unwrap_or(message);
         message.set_deadline(deadline_ms);
         message.share(targets.queues.len());
-        self.enter(&Arc::new(message), &targets.queues, settle, wakes);
+        let message = Arc::new(message);
+        for history in &targets.histories {
+            history.add(&message);
+        }
+        self.enter(&message, &targets.queues, settle, wakes);
     }
 
     /// Puts a message into queues, and takes it out of where it was.

@@ -16,6 +16,7 @@ mod events;
 mod exchange;
 mod exchanges;
 mod forward;
+mod history;
 mod internal;
 mod names;
 mod policies;
@@ -42,6 +43,7 @@ pub use direct_reply::{DIRECT_REPLY, is_reply_address};
 pub use events::EVENT_EXCHANGE;
 pub use exchange::{ALTERNATE_EXCHANGE, DELAYED_TYPE, Destination, Exchange, ExchangeSpec};
 pub use exchanges::ExchangeRequest;
+pub use history::History;
 pub use internal::TRACE_EXCHANGE;
 pub use policies::PolicyObserver;
 pub use queues::{Declared, QueueRequest};
@@ -57,6 +59,7 @@ use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
 use delay::Handle;
 use events::EVENT_VHOST;
+use exchange::Kept;
 use policies::PolicyState;
 use settings::Settings;
 use shards::Shards;
@@ -134,7 +137,7 @@ impl Vhost {
                     arguments: Arguments::default(),
                 },
                 HashOn::default(),
-                None,
+                Kept::default(),
             ))
         };
         let default_exchange = exchange("", ExchangeKind::Direct, false);

@@ -48,6 +48,9 @@ pub(super) struct ExchangeRecord {
     /// What its delayed messages are stored under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) delayed: Option<QueueId>,
+    /// What its last messages are stored under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) history: Option<QueueId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -106,6 +109,7 @@ pub(super) fn put_exchange(vhost: &str, exchange: &Exchange) -> TopologyChange {
             internal: spec.internal,
             arguments: STANDARD.encode(spec.arguments.to_wire()),
             delayed: exchange.delay().and_then(|delay| delay.id()),
+            history: exchange.history().and_then(|history| history.id()),
         },
     )
 }
@@ -113,7 +117,8 @@ pub(super) fn put_exchange(vhost: &str, exchange: &Exchange) -> TopologyChange {
 pub(super) fn delete_exchange(vhost: &str, exchange: &Exchange) -> impl Iterator<Item = TopologyChange> {
     let record = TopologyChange::Delete { key: named_key(EXCHANGE_PREFIX, vhost, exchange.name()) };
     let delayed = exchange.delay().and_then(|delay| delay.id());
-    [record].into_iter().chain(delayed.map(TopologyChange::DropQueue))
+    let history = exchange.history().and_then(|history| history.id());
+    [record].into_iter().chain(delayed.into_iter().chain(history).map(TopologyChange::DropQueue))
 }
 
 pub(super) fn put_queue(queue: &Queue) -> TopologyChange {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use storage::{QueueId, RecoveredQueue};
 
 use super::Vhost;
-use super::delay::{Delay, Kept};
-use super::exchange::{DELAYED_TYPE, Destination, Exchange, ExchangeSpec, INNER_TYPE};
+use super::delay::{Delay, Stored};
+use super::exchange::{DELAYED_TYPE, Destination, Exchange, ExchangeSpec, INNER_TYPE, Kept};
+use super::history::History;
 use super::names::Named;
 use super::records::{self, BindingRecord, DestinationType, ExchangeRecord, QueueRecord};
 use super::settings::Settings;
@@ -141,18 +142,19 @@ impl Rebuild<'_> {
         };
         let named = Named::exchange(&spec.name, &vhost.name);
         let hash_on = spec.hash_on(&named).map_err(|error| error.text)?;
-        let delay = match record.delayed {
-            Some(id) => {
-                let kept = Kept { id, found: self.messages.get(&id).copied() };
-                let (name, handle) = (Arc::clone(&spec.name), Arc::clone(&vhost.handle));
-                Some(Delay::new(name, Some(kept), handle, self.services.clone()))
-            }
-            None => None,
-        };
-        let exchange = Exchange::new(vhost.topology.lock().new_exchange_id(), spec, hash_on, delay);
+        let stored = |id| Stored { id, found: self.messages.get(&id).copied() };
+        let delay = record.delayed.map(|id| {
+            let (name, handle) = (Arc::clone(&spec.name), Arc::clone(&vhost.handle));
+            Delay::new(name, Some(stored(id)), handle, self.services.clone())
+        });
+        let length = spec.history_length().map_err(|error| error.text)?;
+        let history = record.history.zip(length);
+        let history = history.map(|(id, length)| History::new(length, Some(stored(id)), self.services.clone()));
+        let kept = Kept { delay, history };
+        let exchange = Exchange::new(vhost.topology.lock().new_exchange_id(), spec, hash_on, kept);
         vhost.add_exchange(Arc::new(exchange));
-        if let Some(id) = record.delayed {
-            self.messages.remove(&id);
+        for id in record.delayed.iter().chain(&record.history) {
+            self.messages.remove(id);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::Vhost;
 use super::delay::Delay;
 use super::exchange::{Destination, Exchange};
+use super::history::{self, History};
 use crate::model::delay;
 use crate::queue::Queue;
 use crate::routing::hash_on::HashOn;
@@ -32,6 +33,8 @@ pub struct Targets {
     pub queues: Vec<Arc<Queue>>,
     /// Those that keep it back first. It goes on from there by itself.
     pub delays: SmallVec<[Arc<Delay>; 1]>,
+    /// Those that keep it for others who come later.
+    pub histories: SmallVec<[Arc<History>; 1]>,
 }
 
 /// Queues found so far, each once.
@@ -70,9 +73,10 @@ impl Vhost {
         properties: Option<&Properties<'_>>,
         targets: &mut Targets,
     ) -> RouteInfo {
-        let Targets { queues, delays } = targets;
+        let Targets { queues, delays, histories } = targets;
         queues.clear();
         delays.clear();
+        histories.clear();
         let mut info = RouteInfo { simple: true, by_message: false };
         let mut found = Found { queues, seen: None };
         let mut visited = Visited::default();
@@ -87,6 +91,11 @@ impl Vhost {
                 delays.push(Arc::clone(delay));
                 next = pending.pop();
                 continue;
+            }
+            if let Some(history) = exchange.history()
+                && history::is_kept(properties)
+            {
+                histories.push(Arc::clone(history));
             }
             let hit = self.visit(&exchange, keys, properties, &mut found, |further| {
                 if visited.insert(further.id()) {
@@ -138,7 +147,7 @@ impl Vhost {
         let first = keys.get(..1).unwrap_or_default();
         let (relevant, headers) = match exchange.kind() {
             ExchangeKind::Headers => (first, properties.and_then(Properties::headers)),
-            ExchangeKind::Fanout => (first, None),
+            ExchangeKind::Fanout | ExchangeKind::RecentHistory => (first, None),
             _ => (keys, None),
         };
         let once = found.queues.is_empty() && relevant.len() == 1 && exchange.kind().reports_once();
@@ -160,6 +169,8 @@ impl Vhost {
 /// Whether an exchange may send two messages with the same keys to different places.
 fn depends_on_message(exchange: &Exchange) -> bool {
     match exchange.kind() {
+        // What is kept must come by.
+        ExchangeKind::RecentHistory => true,
         ExchangeKind::Headers | ExchangeKind::Random | ExchangeKind::LocalRandom => true,
         ExchangeKind::ConsistentHash => *exchange.hash_on() != HashOn::RoutingKey,
         ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic | ExchangeKind::ModulusHash => false,

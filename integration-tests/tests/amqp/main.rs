@@ -33,6 +33,7 @@ mod protocol_errors;
 mod publish_consume;
 mod qos;
 mod queues;
+mod recent_history;
 mod routing;
 mod transactions;
 mod unsupported_arguments;
