@@ -169,7 +169,8 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     let stored_messages = found.queues.iter().map(|queue| queue.messages).sum();
     let services = Services::new(Arc::clone(&store), Clock::system());
     let recovery = vhost::recover(&services, found.topology, found.queues);
-    for line in &recovery.damage {
+    let losses = vhost::name_losses(&recovery.vhosts, &found.lost);
+    for line in losses.iter().chain(&recovery.damage) {
         tracing::error!("{line}");
     }
     let pairs = recovery.other.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
@@ -181,7 +182,7 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
         queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),
         messages: stored_messages,
         replayed_entries: found.replayed_entries,
-        damage: [found.damage, recovery.damage].concat(),
+        damage: [found.damage, losses, recovery.damage].concat(),
     };
     let lsn = prepare(&broker)?;
     durable::wait(&broker.store, lsn)?;

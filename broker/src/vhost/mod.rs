@@ -47,7 +47,7 @@ pub use history::History;
 pub use internal::TRACE_EXCHANGE;
 pub use policies::PolicyObserver;
 pub use queues::{Declared, QueueRequest};
-pub use recover::{Recovery, recover};
+pub use recover::{Recovery, name_losses, recover};
 pub use route::{RouteInfo, Targets};
 pub use settings::{Metadata, MetadataChange, NodeQueues};
 

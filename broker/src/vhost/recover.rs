@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::{QueueId, RecoveredQueue};
+use storage::{LostMessages, QueueId, RecoveredQueue};
 
 use super::Vhost;
 use super::delay::{Delay, Stored};
@@ -71,6 +71,34 @@ pub fn recover(services: &Services, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: V
     let mut vhosts: Vec<_> = rebuild.vhosts.into_values().map(Vhost::shared).collect();
     vhosts.sort_by(|a, b| a.name.cmp(&b.name));
     Recovery { vhosts, global_parameters: rebuild.global_parameters, other, damage: rebuild.damage }
+}
+
+/// One line for the lost messages of each queue, with the name that operators know it by.
+pub fn name_losses(vhosts: &[Arc<Vhost>], lost: &[LostMessages]) -> Vec<String> {
+    if lost.is_empty() {
+        return Vec::new();
+    }
+    let mut names: Map<QueueId, String> = Map::default();
+    for vhost in vhosts {
+        let of = |name: &str| format!("{name:?} in vhost {:?}", vhost.name());
+        names.extend(vhost.queues().iter().map(|queue| (queue.id(), format!("queue {}", of(&queue.spec().name)))));
+        for exchange in vhost.exchanges() {
+            let delayed = exchange.delay().and_then(|delay| delay.id());
+            let history = exchange.history().and_then(|history| history.id());
+            let kept = delayed.into_iter().chain(history);
+            names.extend(kept.map(|id| (id, format!("exchange {}", of(exchange.name())))));
+        }
+    }
+    let line = |LostMessages { queue, messages, why }: &LostMessages| {
+        let whose = match names.get(queue) {
+            Some(name) => name.clone(),
+            None => format!("queue id {queue:x}, which no queue has"),
+        };
+        let count =
+            if *messages == 1 { "1 message is lost".to_owned() } else { format!("{messages} messages are lost") };
+        format!("{whose}: {count}: {why}")
+    };
+    lost.iter().map(line).collect()
 }
 
 struct Rebuild<'s> {

@@ -8,12 +8,14 @@
 //! - `topology`: the queues, and which message goes where.
 //! - `clients`: publishers and consumers, and what each of them knows when its connection breaks.
 //! - `ledger`: the comparison.
+//! - `damage`: files that are not what they were when the broker starts.
 //! - `backup`: the same load while backups are made, which are restored.
 //! - `expiry`: a kill in the middle of messages that expire.
 //! - `failing_disk`: an fdatasync that fails.
 
 mod backup;
 mod clients;
+mod damage;
 mod expiry;
 mod failing_disk;
 mod ledger;

@@ -23,6 +23,8 @@ use super::scan::GroupRef;
 const PIECE: usize = 1024 * 1024;
 /// Else it is asked for so many at a time.
 const PAGE: usize = 4096;
+/// Calls before a place counts as one that cannot be read.
+const TRIES: usize = 4;
 /// Places named in one line.
 const NAMED: usize = 8;
 
@@ -31,6 +33,46 @@ const NAMED: usize = 8;
 pub(crate) fn is_unreadable(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN | Errno::NODATA | Errno::ILSEQ | Errno::REMOTEIO))
+}
+
+/// Calls again and again, for an error that is none of the place.
+fn insist<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut tries = 1;
+    loop {
+        match call() {
+            Err(error) if is_unreadable(&error) && tries < TRIES => tries += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether a file still cannot be read, while the disk gives out some other file: then it is damaged. Else the disk has failed,
+/// or has recovered, and nothing should be decided for good.
+pub(super) fn is_lost(fs: &dyn Fs, dirs: &Dirs, path: &Path) -> bool {
+    let readable = |path: &Path| -> io::Result<()> {
+        let file = insist(|| fs.open(path, OpenMode::Read))?;
+        let mut piece = vec![0; PIECE];
+        let mut at = 0;
+        loop {
+            match insist(|| file.read_at(&mut piece, at))? {
+                0 => return Ok(()),
+                got => at += got as u64,
+            }
+        }
+    };
+    readable(path).is_err_and(|error| is_unreadable(&error)) && disk_answers(fs, dirs, path)
+}
+
+/// Whether the disk gives out the first page of any file of ours but this one.
+fn disk_answers(fs: &dyn Fs, dirs: &Dirs, but: &Path) -> bool {
+    let mut page = [0; PAGE];
+    let mut answers = |path: &Path| {
+        path != but && insist(|| fs.open(path, OpenMode::Read)?.read_at(&mut page, 0)).is_ok_and(|got| got > 0)
+    };
+    [&dirs.data, &dirs.log].into_iter().any(|dir| {
+        let entries = fs.list(dir).unwrap_or_default();
+        entries.iter().any(|entry| answers(&dir.join(&entry.name)))
+    })
 }
 
 /// The places of segments that could not be read.
@@ -59,8 +101,9 @@ impl Holes {
             return Err(error);
         };
         let (shown, temporary) = (path.display(), path.with_extension("tmp"));
-        let file = match fs.open(path, OpenMode::Read) {
+        let file = match insist(|| fs.open(path, OpenMode::Read)) {
             Ok(file) => file,
+            Err(reason) if is_unreadable(&reason) && !disk_answers(fs, dirs, path) => return Err(error),
             Err(error) if is_unreadable(&error) => {
                 self.0.insert(id, Vec::new());
                 give_up(fs, dirs, files, id, &error.to_string(), damage);
@@ -78,7 +121,13 @@ impl Holes {
                 outcome => break outcome.map_err(io_error("copy", path))?,
             }
         };
-        if holes.first().is_some_and(|all| *all == (0..len)) {
+        if holes.is_empty() || !disk_answers(fs, dirs, &temporary) {
+            fs.remove_file(&temporary).map_err(io_error("remove", &temporary))?;
+            if !holes.is_empty() {
+                return Err(error);
+            }
+            // It was a whim of the disk's.
+        } else if holes.first().is_some_and(|all| *all == (0..len)) {
             fs.remove_file(&temporary).map_err(io_error("remove", &temporary))?;
             give_up(fs, dirs, files, id, &source.to_string(), damage);
         } else {
@@ -134,14 +183,14 @@ fn copy(fs: &dyn Fs, from: &dyn File, to: &Path, len: u64) -> io::Result<Vec<Ran
         progress.at(at);
         let want = usize::try_from(len - at).unwrap_or(PIECE).min(PIECE);
         let piece = &mut piece[..want];
-        match from.read_at(piece, at) {
+        match insist(|| from.read_at(piece, at)) {
             Ok(got) if got == want => {}
             Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if is_unreadable(&error) => {
                 for (number, page) in piece.chunks_mut(PAGE).enumerate() {
                     let begin = at + (number * PAGE) as u64;
                     let end = begin + page.len() as u64;
-                    match from.read_at(page, begin) {
+                    match insist(|| from.read_at(page, begin)) {
                         Ok(_) => {}
                         Err(error) if is_unreadable(&error) => {
                             page.fill(0);

@@ -15,7 +15,7 @@ use crate::state::State;
 
 use super::relief::{self, Relief};
 use super::replay::{self, Replayed};
-use super::salvage::{Holes, is_unreadable};
+use super::salvage::{Holes, is_lost, is_unreadable};
 use super::scan::{self, GroupRef, Verdict};
 use super::{Dirs, Stock, keep_evidence, quarantine};
 
@@ -220,7 +220,7 @@ impl Sources<'_> {
     /// The snapshot beside a good sled: it decides which log may go.
     fn snapshot_base(&mut self) -> Result<Base, OpenError> {
         let path = self.dirs.data.join(snapshot::NAME);
-        let found = snapshot::read_base(&*self.options.fs, &self.dirs.data);
+        let found = snapshot::read_ends(&*self.options.fs, &self.dirs.data);
         match self.as_damage(found, &path)? {
             Found::Good(base) if base.key == self.key.bytes => Ok(base),
             other => {
@@ -233,7 +233,7 @@ impl Sources<'_> {
     /// A snapshot that the disk cannot read is as good as a damaged one.
     fn as_damage(&mut self, found: io::Result<Found<Base>>, path: &Path) -> Result<Found<Base>, OpenError> {
         found.or_else(|error| {
-            if !is_unreadable(&error) {
+            if !is_unreadable(&error) || !is_lost(&*self.options.fs, self.dirs, path) {
                 return Err(io_error("read", path)(error));
             }
             self.damage.push(format!("{} cannot be read: {error}", path.display()));

@@ -14,12 +14,13 @@ const EIO: i32 = 5;
 pub(crate) struct BadSectors {
     inode: u64,
     bytes: Range<u64>,
+    precious: bool,
 }
 
 impl BadSectors {
-    /// These bytes of what is a file of this name now.
-    pub(crate) fn new(path: &Path, bytes: Range<u64>) -> Arc<Self> {
-        Arc::new(Self { inode: inode(path).expect("the file is there"), bytes })
+    /// These bytes of what is a file of this name now. When they are `precious` nobody may write over them or cut them away.
+    pub(crate) fn new(path: &Path, bytes: Range<u64>, precious: bool) -> Arc<Self> {
+        Arc::new(Self { inode: inode(path).expect("the file is there"), bytes, precious })
     }
 }
 
@@ -33,7 +34,7 @@ impl Fs for BadSectors {
         if inode(path)? != self.inode {
             return Ok(file);
         }
-        Ok(Arc::new(BadFile { file, bytes: self.bytes.clone() }))
+        Ok(Arc::new(BadFile { file, bytes: self.bytes.clone(), precious: self.precious }))
     }
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         RealFs.create_dir_all(path)
@@ -64,6 +65,7 @@ impl Fs for BadSectors {
 struct BadFile {
     file: Arc<dyn File>,
     bytes: Range<u64>,
+    precious: bool,
 }
 
 impl File for BadFile {
@@ -77,14 +79,16 @@ impl File for BadFile {
     }
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let end = offset + buf.len() as u64;
-        assert!(offset >= self.bytes.end || self.bytes.start >= end, "what cannot be read is never written over");
+        let apart = offset >= self.bytes.end || self.bytes.start >= end;
+        assert!(apart || !self.precious, "what cannot be read is never written over");
         self.file.write_all_at(buf, offset)
     }
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        assert!(len >= self.bytes.end.min(self.file.len()?), "what cannot be read is never cut away");
+        let keeps = len >= self.bytes.end.min(self.file.len()?);
+        assert!(keeps || !self.precious, "what cannot be read is never cut away");
         self.file.set_len(len)
     }
     fn allocate(&self, len: u64) -> io::Result<()> {

@@ -126,11 +126,19 @@ fn places(image: &Image) -> BTreeMap<Message, Vec<(PathBuf, Range<usize>)>> {
     places
 }
 
-/// The segments, but no free files, with the places where their groups begin.
+/// The segments, but no free files, with the places where their groups begin; what a file has from an earlier life is none.
 fn segments(image: &Image) -> BTreeMap<PathBuf, Vec<usize>> {
     let is_segment = |file: &PathBuf| file.to_string_lossy().trim_start_matches("log/0").len() == 19;
     let files = image.files("log").into_iter().filter(is_segment);
-    files.map(|file| (file.clone(), groups(&image.dir.path().join(&file)))).collect()
+    let own_groups = |file: PathBuf| {
+        let path = image.dir.path().join(&file);
+        let bytes = fs::read(&path).expect("it can be read");
+        let id = u64::from_str_radix(&path.file_stem().expect("a name").to_string_lossy(), 16).expect("an id");
+        let mut begins = groups(&path);
+        begins.retain(|at| bytes[at + 16..at + 24] == id.to_le_bytes());
+        (file, begins)
+    };
+    files.map(own_groups).collect()
 }
 
 /// Where the group begins and ends that holds a place of a segment.
@@ -215,7 +223,11 @@ impl Subject {
         let harmed = harm.apply(image, copy.path(), file);
         let bytes = fs::read(copy.path().join(file)).ok();
         let disk: Arc<dyn Fs> = match harm {
-            Harm::UnreadablePage(at) => BadSectors::new(&copy.path().join(file), at as u64..at as u64 + 4096),
+            Harm::UnreadablePage(at) => {
+                // What moved out of a segment, or was in it in an earlier life, may be written over.
+                let used = self.places.values().any(|places| places.iter().all(|(place, _)| place == file));
+                BadSectors::new(&copy.path().join(file), at as u64..at as u64 + 4096, used)
+            }
             _ => Arc::new(RealFs),
         };
         let found = find(copy.path(), Arc::clone(&disk));
@@ -345,7 +357,7 @@ fn a_disk_that_reads_no_key_is_an_error_and_touches_nothing() {
     let copy = image.copy();
     fs::remove_file(copy.path().join("log/key")).expect("it was there");
     let mut options = quiet(copy.path());
-    options.fs = BadSectors::new(&copy.path().join("key"), 0..4096);
+    options.fs = BadSectors::new(&copy.path().join("key"), 0..4096, true);
     let Err(OpenError::Io { path, source, .. }) = Store::open(options) else { panic!("it opens") };
     assert_eq!((path, source.raw_os_error()), (copy.path().join("key"), Some(5)));
     assert!(segments(&image).keys().all(|file| copy.path().join(file).exists()));
@@ -380,4 +392,23 @@ fn the_queues_of_lost_messages_are_named() {
     let [lost] = &recovered.lost[..] else { panic!("{:?}", recovered.lost) };
     assert_eq!((lost.queue, lost.messages), (queue, 1));
     assert!(lost.why.ends_with(&format!("it was message {seq}")), "{lost:?}");
+}
+
+/// What of a segment is lost with all of it, and the others are as they were.
+#[test]
+fn a_segment_that_cannot_be_read_at_all_goes_to_quarantine() {
+    let image = Image::new(Kind::LogOnly);
+    let segments = segments(&image);
+    for file in segments.iter().filter(|(_, begins)| !begins.is_empty()).map(|(file, _)| file) {
+        let copy = image.copy();
+        let found = find(copy.path(), BadSectors::new(&copy.path().join(file), 0..u64::MAX, true));
+        assert!(found.lines.iter().any(|line| line.contains("cannot be read at all")), "{:?}", found.lines);
+        let name = file.file_name().expect("a name").to_string_lossy();
+        let kept = fs::read(copy.path().join("quarantine").join(format!("{name}.1"))).expect("it was kept");
+        assert!(kept == fs::read(image.dir.path().join(file)).expect("it is there"));
+        for (message, places) in places(&image) {
+            let elsewhere = places.iter().all(|(at, _)| at.starts_with("log") && at != file);
+            assert!(!elsewhere || found.messages.contains_key(&message), "{message:?}: {:?}", found.lines);
+        }
+    }
 }
