@@ -1,23 +1,16 @@
-//! The firehose of a virtual host, on and off.
+//! The firehose of a virtual host, on and off, for `warren ctl`: it changes nothing else that `PUT /api/vhosts` would.
 
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::Method;
 
-use super::Context;
-use super::answer::Refusal;
-use crate::model::operation::OperationError;
+use super::answer::{Answer, Refusal};
+use super::request::Ask;
 
-pub(super) async fn put(State(context): State<Context>, Path(vhost): Path<String>) -> Result<StatusCode, Refusal> {
-    answer(context.broker.trace_on(&vhost))
-}
-
-pub(super) async fn delete(State(context): State<Context>, Path(vhost): Path<String>) -> Result<StatusCode, Refusal> {
-    answer(context.broker.trace_off(&vhost))
-}
-
-fn answer(result: Result<(), OperationError>) -> Result<StatusCode, Refusal> {
-    result.map(|()| StatusCode::NO_CONTENT).map_err(|error| {
-        let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
-        Refusal::new(status, error)
-    })
+pub(super) fn answer(ask: &Ask, vhost: &str) -> Answer {
+    ask.need_administrator()?;
+    match ask.method {
+        Method::PUT => ask.broker().trace_on(vhost)?,
+        Method::DELETE => ask.broker().trace_off(vhost)?,
+        _ => return Err(Refusal::method_not_allowed()),
+    }
+    ask.done(storage::Lsn(0))
 }

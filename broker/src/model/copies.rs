@@ -7,12 +7,13 @@ use smallvec::SmallVec;
 /// The routing keys of one message, its own first.
 pub type Keys<'a> = SmallVec<[&'a str; 4]>;
 
-/// Adds the routing keys of the headers `CC` and `BCC`.
+/// Adds the routing keys of the headers `CC` and `BCC`; tells how many there are without those of `BCC`.
 ///
 /// # Errors
 ///
 /// 406 when one of them is no array. What in it is no string is passed over.
-pub fn add<'a>(headers: &'a [u8], keys: &mut Keys<'a>) -> Result<(), AmqpError> {
+pub fn add<'a>(headers: &'a [u8], keys: &mut Keys<'a>) -> Result<usize, AmqpError> {
+    let mut shown = keys.len();
     for name in ["CC", "BCC"] {
         match lookup(headers, name.as_bytes()) {
             None => {}
@@ -33,6 +34,9 @@ pub fn add<'a>(headers: &'a [u8], keys: &mut Keys<'a>) -> Result<(), AmqpError> 
                 ));
             }
         }
+        if name == "CC" {
+            shown = keys.len();
+        }
     }
-    Ok(())
+    Ok(shown)
 }

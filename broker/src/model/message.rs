@@ -1,9 +1,10 @@
 //! A message as the broker holds it: immutable, shared by every queue and consumer that refers to it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::{Content, Properties};
+use protocol::{Content, Properties, Property};
 use storage::{Meta, Payload, Place};
 
 use super::clock::Clock;
@@ -14,6 +15,41 @@ const INLINE_BYTES: usize = 112;
 /// `address_len` and `properties_len` as they stand in front of a stored message.
 const STORED_HEAD_BYTES: usize = 2 + 4;
 
+/// An address is two short strings; the upper bits of its length say more about the message. They are stored with it.
+const ADDRESS_LEN: u16 = 0x0fff;
+/// Its `x-death` header is the broker's own account of what became of it, not what a client wrote.
+const DIED: u16 = 0x8000;
+/// Routing keys that nobody is shown stand before the address: four octets of length and short strings.
+const HIDES_KEYS: u16 = 0x4000;
+/// It was given another routing key: those in its CC header do not count any more.
+const REKEYED: u16 = 0x2000;
+const HIDDEN_LEN_BYTES: usize = 4;
+
+/// How a message was routed and what it has been through, beside what its octets say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits<'a> {
+    /// Its `x-death` header is the broker's own.
+    pub died: bool,
+    /// The keys in its CC header do not count any more.
+    pub rekeyed: bool,
+    /// Short strings, one after the other: the keys of a BCC header that was taken out.
+    pub hidden_keys: &'a [u8],
+}
+
+impl Traits<'_> {
+    fn flags(self) -> u16 {
+        let flag = |set: bool, flag: u16| if set { flag } else { 0 };
+        flag(self.died, DIED) | flag(self.rekeyed, REKEYED) | flag(!self.hidden_keys.is_empty(), HIDES_KEYS)
+    }
+
+    fn prefix(self) -> Vec<u8> {
+        match u32::try_from(self.hidden_keys.len()) {
+            Ok(len) if len > 0 => [&len.to_le_bytes(), self.hidden_keys].concat(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// Address (exchange and routing key as two short strings), properties and body, in this order and exactly as they stand
 /// on the wire, so that a delivery copies them and never re-encodes them.
 pub struct Message {
@@ -21,6 +57,7 @@ pub struct Message {
     /// Wall time at which it expires, in milliseconds; 0 = never.
     deadline_ms: u64,
     properties_len: u32,
+    /// With flags in its upper bits.
     address_len: u16,
     persistent: bool,
     /// Queues that hold it, as a power of two.
@@ -42,6 +79,11 @@ enum Storage {
     },
     /// Read back from the log; address, properties and body follow the stored lengths.
     Stored(Bytes),
+    /// A head of its own and the body of another message, which is not of this kind itself.
+    Derived {
+        head: Box<[u8]>,
+        origin: Arc<Message>,
+    },
 }
 
 impl Message {
@@ -78,13 +120,77 @@ impl Message {
         }
     }
 
+    /// A message that was published to routing keys which nobody is shown.
+    pub fn with_traits(
+        traits: Traits<'_>,
+        address: &[u8],
+        properties: &[u8],
+        body: Cow<'_, [u8]>,
+        persistent: bool,
+    ) -> Self {
+        let prefix = traits.prefix();
+        if prefix.is_empty() {
+            let mut message = Self::new(address, properties, body, persistent);
+            message.address_len |= traits.flags();
+            return message;
+        }
+        let head = [&prefix, address, properties].concat().into_boxed_slice();
+        Self {
+            properties_len: properties.len() as u32,
+            address_len: address.len() as u16 | traits.flags(),
+            bytes: Storage::Gathered { head, body: body.into_owned() },
+            ..Self::new(&[], &[], Cow::Borrowed(&[]), persistent)
+        }
+    }
+
+    /// Another message with the body of `origin`, which is neither copied nor changed. It never expires.
+    pub fn derived(origin: &Arc<Self>, traits: Traits<'_>, address: &[u8], properties: &[u8]) -> Self {
+        let head = [&traits.prefix(), address, properties].concat().into_boxed_slice();
+        let origin = match &origin.bytes {
+            Storage::Derived { origin, .. } => Arc::clone(origin),
+            _ => Arc::clone(origin),
+        };
+        Self {
+            properties_len: properties.len() as u32,
+            address_len: address.len() as u16 | traits.flags(),
+            persistent: origin.persistent,
+            bytes: Storage::Derived { head, origin },
+            ..Self::new(&[], &[], Cow::Borrowed(&[]), false)
+        }
+    }
+
+    /// How it was routed and what it has been through.
+    pub fn traits(&self) -> Traits<'_> {
+        let hidden_keys = match self.prefix_len() {
+            0 => &[],
+            len => self.head().get(HIDDEN_LEN_BYTES..len).unwrap_or_default(),
+        };
+        Traits { died: self.address_len & DIED != 0, rekeyed: self.address_len & REKEYED != 0, hidden_keys }
+    }
+
+    /// What stands before the body, at least.
+    fn head(&self) -> &[u8] {
+        match &self.bytes {
+            Storage::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Storage::Exact(all) => all,
+            Storage::Gathered { head, .. } | Storage::Derived { head, .. } => head,
+            Storage::Stored(stored) => &stored[STORED_HEAD_BYTES..],
+        }
+    }
+
+    /// Octets before the address.
+    fn prefix_len(&self) -> usize {
+        if self.address_len & HIDES_KEYS == 0 { 0 } else { prefix_len(self.head()) }
+    }
+
     /// Restores a message from what [`Payload::encode`] wrote; `None` when the lengths do not fit the bytes.
     pub fn from_stored(stored: Bytes, place: Place, deadline_ms: Option<u64>) -> Option<Self> {
         let (address, rest) = stored.split_first_chunk::<2>()?;
         let (properties, rest) = rest.split_first_chunk::<4>()?;
         let address_len = u16::from_le_bytes(*address);
         let properties_len = u32::from_le_bytes(*properties);
-        let head = usize::from(address_len).checked_add(properties_len as usize)?;
+        let prefix = if address_len & HIDES_KEYS == 0 { 0 } else { prefix_len(rest) };
+        let head = usize::from(address_len & ADDRESS_LEN).checked_add(properties_len as usize)?.checked_add(prefix)?;
         if head > rest.len() {
             return None;
         }
@@ -115,21 +221,34 @@ impl Message {
 
     /// The three parts, for encoding.
     pub fn content(&self) -> Content<'_> {
-        let address_len = usize::from(self.address_len);
-        let head_len = address_len + self.properties_len as usize;
+        let prefix_len = self.prefix_len();
+        let address_len = usize::from(self.address_len & ADDRESS_LEN);
+        let head_len = prefix_len + address_len + self.properties_len as usize;
         let (head, body) = match &self.bytes {
             Storage::Inline { len, bytes } => bytes[..usize::from(*len)].split_at(head_len),
             Storage::Exact(all) => all.split_at(head_len),
             Storage::Gathered { head, body } => (&head[..], &body[..]),
             Storage::Stored(stored) => stored[STORED_HEAD_BYTES..].split_at(head_len),
+            Storage::Derived { head, origin } => (&head[..], origin.content().body),
         };
-        let (address, properties) = head.split_at(address_len);
+        let (address, properties) = head[prefix_len..].split_at(address_len);
         Content { address, properties, body }
     }
 
     /// Whether the publisher asked for it to survive a restart (delivery-mode 2).
     pub fn is_persistent(&self) -> bool {
         self.persistent
+    }
+
+    /// The priority property, 0 without.
+    pub fn priority(&self) -> u8 {
+        let properties = self.content().properties;
+        let flagged = properties
+            .first_chunk::<2>()
+            .is_some_and(|flags| u16::from_be_bytes(*flags) & Property::Priority.flag() != 0);
+        // They were checked when the message came in.
+        let found = flagged.then(|| Properties::parse(properties).ok()).flatten();
+        found.and_then(|found| found.priority()).unwrap_or(0)
     }
 
     /// Lets it expire at this wall time, in milliseconds.
@@ -181,20 +300,29 @@ impl Message {
                 Storage::Exact(all) => all.len(),
                 Storage::Gathered { head, body } => head.len() + body.capacity(),
                 Storage::Stored(stored) => stored.len(),
+                Storage::Derived { head, origin } => head.len() + origin.resident_bytes(),
             }
     }
+}
+
+/// Octets of the hidden keys that `head` begins with, their length included.
+fn prefix_len(head: &[u8]) -> usize {
+    let len = head.first_chunk::<HIDDEN_LEN_BYTES>().map_or(0, |len| u32::from_le_bytes(*len));
+    HIDDEN_LEN_BYTES.saturating_add(len as usize)
 }
 
 impl Payload for Message {
     fn encoded_len(&self) -> usize {
         let content = self.content();
-        STORED_HEAD_BYTES + content.address.len() + content.properties.len() + content.body.len()
+        let head = self.prefix_len() + content.address.len() + content.properties.len();
+        STORED_HEAD_BYTES + head + content.body.len()
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
         let content = self.content();
         out.extend_from_slice(&self.address_len.to_le_bytes());
         out.extend_from_slice(&self.properties_len.to_le_bytes());
+        out.extend_from_slice(self.head().get(..self.prefix_len()).unwrap_or_default());
         out.extend_from_slice(content.address);
         out.extend_from_slice(content.properties);
         out.extend_from_slice(content.body);
@@ -238,6 +366,36 @@ mod tests {
     }
 
     #[test]
+    fn traits_are_stored_and_shown_to_nobody() {
+        let traits = Traits { died: true, rekeyed: false, hidden_keys: b"\x02k1\x02k2" };
+        for len in [0, 200] {
+            let body = vec![7; len];
+            let plain = Arc::new(Message::with_traits(
+                Traits { died: false, ..traits },
+                ADDRESS,
+                PERSISTENT,
+                Cow::Borrowed(&body),
+                true,
+            ));
+            let derived = Arc::new(Message::derived(&plain, traits, b"\0\x03new", PERSISTENT));
+            let again = Message::derived(&derived, Traits { rekeyed: true, ..Traits::default() }, ADDRESS, &[0, 0]);
+            assert_eq!(again.traits(), Traits { rekeyed: true, ..Traits::default() });
+            assert_eq!(again.content().body.as_ptr(), plain.content().body.as_ptr(), "the body is shared");
+            let mut stored = Vec::new();
+            derived.encode(&mut stored);
+            assert_eq!(stored.len(), derived.encoded_len());
+            let back = Message::from_stored(stored.into(), Place::default(), None).unwrap();
+            for message in [&*derived, &back] {
+                assert_eq!(message.traits(), traits);
+                assert!(message.is_persistent());
+                let content = message.content();
+                assert_eq!((content.address, content.properties), (&b"\0\x03new"[..], PERSISTENT));
+                assert_eq!(content.body, body);
+            }
+        }
+    }
+
+    #[test]
     fn every_queue_accounts_for_its_part() {
         let mut message = Message::new(ADDRESS, PERSISTENT, Cow::Owned(vec![0; 10_000]), true);
         let whole = message.resident_bytes();
@@ -251,7 +409,9 @@ mod tests {
 
     #[test]
     fn lying_lengths_are_refused() {
-        for stored in [&b""[..], b"\x01", b"\xff\xff\0\0\0\0abc", b"\0\0\xff\xff\xff\xffabc"] {
+        for stored in
+            [&b""[..], b"\x01", b"\xff\xff\0\0\0\0abc", b"\0\0\xff\xff\xff\xffabc", b"\0\x40\0\0\0\0\xff\xff\xff\xff"]
+        {
             assert!(Message::from_stored(Bytes::copy_from_slice(stored), Place::default(), None).is_none());
         }
     }

@@ -7,6 +7,8 @@ pub mod clock;
 pub mod collections;
 pub mod consumer_arguments;
 pub mod copies;
+pub mod dead_letter_arguments;
+pub mod death;
 pub mod delay;
 pub mod erlang_term;
 pub mod events;

@@ -58,9 +58,11 @@ enum End {
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     broker: Arc<Broker>,
     socket: S,
-    (peer, local): (SocketAddr, SocketAddr),
+    peer: SocketAddr,
+    local: Option<SocketAddr>,
 ) {
-    let mut connection = Connection::new(broker, socket, peer, local);
+    let mut connection = Connection::new(broker, socket, peer);
+    connection.local = local;
     let end = std::future::poll_fn(|context| connection.poll(context)).await;
     let had_session = connection.session.is_some();
     let was_refused = connection.session.as_ref().is_some_and(|session| session.phase() == Phase::Refused);
@@ -79,7 +81,8 @@ struct Connection<S> {
     broker: Arc<Broker>,
     socket: S,
     peer: SocketAddr,
-    local: SocketAddr,
+    /// Our own address, if the socket told it.
+    local: Option<SocketAddr>,
     /// There once the client has sent a protocol header that we speak.
     session: Option<Session>,
     input: Input,
@@ -161,13 +164,13 @@ impl Input {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(broker: Arc<Broker>, socket: S, peer: SocketAddr, local: SocketAddr) -> Self {
+    fn new(broker: Arc<Broker>, socket: S, peer: SocketAddr) -> Self {
         let give_up_at = Instant::now() + broker.settings.listeners.handshake_timeout;
         Self {
             broker,
             socket,
             peer,
-            local,
+            local: None,
             session: None,
             input: Input::default(),
             output: Vec::new(),
@@ -333,7 +336,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.input.start += header.len();
                 let id = self.broker.new_connection_id();
                 let mut session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
-                session.set_addresses(self.peer, self.local);
+                let addresses = self.local.map(|local| (self.peer, local));
+                session.set_addresses(addresses);
+                self.broker.note_connection(id, |facts| {
+                    facts.addresses = addresses;
+                    facts.connected_at_ms = self.broker.clock().now_ms();
+                });
                 self.session = Some(session);
                 true
             }

@@ -5,50 +5,66 @@
 //! no settlement can precede its message in the log.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
-use storage::{Lsn, QueueId, RecoveredQueue, Seq, SeqRange};
+use storage::{Lsn, QueueId, RecoveredQueue, Seq};
 
 use super::consumers::{Consumer, ConsumerId, Consumers};
-use super::expiry::Expired;
+use super::dead_letter::Dead;
+use super::discard::Discarded;
+use super::lanes::Lanes;
 use super::outbox::{Outbox, Push};
 use super::outcome::{Attach, Get, NotDeleted, Published};
-use super::ready::{Entry, Ready};
+use super::ready::Entry;
 use super::signal::WakeList;
 use super::timers::Timer;
 use super::{QueueSpec, Services};
+use crate::model::death::Reason;
 use crate::model::memory::{Owner, Share};
 use crate::model::message::Message;
+use crate::model::queue_arguments;
 
 /// Messages handed to one consumer under one hold of its outbox's lock.
 const PUSH_BATCH: isize = 128;
 
 /// See the module's documentation.
 pub struct Queue {
+    me: Weak<Self>,
     id: QueueId,
     spec: QueueSpec,
     pub(super) services: Services,
     state: Mutex<State>,
     closed: AtomicBool,
     crashed: AtomicBool,
+    /// Time for an acknowledgement, in milliseconds; 0 is for ever.
+    ack_timeout_ms: AtomicU64,
     /// Signed: a delivery can be settled before the thread that made it has counted it.
     unacked: AtomicIsize,
 }
 
 pub(super) struct State {
-    next_seq: Seq,
-    pub(super) ready: Ready,
+    pub(super) ready: Lanes,
     pub(super) consumers: Consumers,
     pub(super) getters: VecDeque<Getter>,
-    /// A read of the backlog is under way; the number tells an answer that a purge has made worthless.
-    pub(super) reading: Option<u64>,
+    /// A read of the backlog of a level is under way.
+    pub(super) reading: Option<Reading>,
     pub(super) reads: u64,
     /// What its messages in memory account for.
     share: Share,
+    /// What leaves it unconsumed and goes somewhere else.
+    pub(super) dead: Dead,
     /// For the earliest deadline in memory; made when there is one for the first time.
     pub(super) timer: Option<Timer>,
+}
+
+/// A read of the backlog.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// Tells an answer that a purge has made worthless.
+    pub(super) number: u64,
+    pub(super) level: u8,
 }
 
 /// A `basic.get` that waits for the backlog.
@@ -84,7 +100,7 @@ impl Drop for Guard<'_> {
         if std::thread::panicking() {
             self.crashed.store(true, Ordering::Release);
         }
-        let held = self.state.ready.accounted_bytes();
+        let held = self.state.ready.accounted_bytes() + self.state.dead.accounted_bytes();
         self.state.share.set(held);
     }
 }
@@ -98,35 +114,35 @@ impl std::fmt::Debug for Queue {
 impl Queue {
     /// A new, empty queue.
     pub fn new(id: QueueId, spec: QueueSpec, services: Services) -> Arc<Self> {
-        Self::with(id, spec, services, 1, Ready::default())
+        Self::recovered(id, spec, services, &[])
     }
 
-    /// A queue found at start, with its backlog on disk.
-    pub fn recovered(id: QueueId, spec: QueueSpec, services: Services, found: &RecoveredQueue) -> Arc<Self> {
-        let ready = Ready::recovered(found.first, found.next_seq, found.messages);
-        Self::with(id, spec, services, found.next_seq.max(1), ready)
-    }
-
-    fn with(id: QueueId, spec: QueueSpec, services: Services, next_seq: Seq, ready: Ready) -> Arc<Self> {
+    /// A queue found at start, with its backlog on disk: `found` is what the store has of each of its levels.
+    pub fn recovered(id: QueueId, spec: QueueSpec, services: Services, found: &[RecoveredQueue]) -> Arc<Self> {
+        let ready = Lanes::recovered(queue_arguments::max_priority(&spec.arguments), found);
+        let consumers = Consumers::new(queue_arguments::is_single_active_consumer(&spec.arguments));
         let share = Share::new(Arc::clone(&services.memory), Owner::Queues);
-        let queue = Arc::new(Self {
+        let queue = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             id,
             spec,
             services,
             state: Mutex::new(State {
-                next_seq,
                 ready,
-                consumers: Consumers::default(),
+                consumers,
                 getters: VecDeque::new(),
                 reading: None,
                 reads: 0,
+                dead: Dead::default(),
                 share,
                 timer: None,
             }),
             closed: AtomicBool::new(false),
             crashed: AtomicBool::new(false),
+            ack_timeout_ms: AtomicU64::new(0),
             unacked: AtomicIsize::new(0),
         });
+        queue.limit_ack_time(None);
         if queue.spec.durable {
             queue.services.directory.insert(&queue);
         }
@@ -136,6 +152,15 @@ impl Queue {
     /// Identity in the store; never reused.
     pub fn id(&self) -> QueueId {
         self.id
+    }
+
+    /// Itself, unless it is being dropped.
+    pub(super) fn me(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    pub(super) fn weak(&self) -> Weak<Self> {
+        Weak::clone(&self.me)
     }
 
     /// What it was declared as.
@@ -160,6 +185,18 @@ impl Queue {
         usize::try_from(self.unacked.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
+    /// Time for an acknowledgement unless the consumer has one of its own, in milliseconds; 0 is for ever.
+    pub fn ack_timeout_ms(&self) -> u64 {
+        self.ack_timeout_ms.load(Ordering::Relaxed)
+    }
+
+    /// Lets deliveries from now on take as long to be acknowledged as a policy says, unless the queue's arguments say
+    /// something else.
+    pub fn limit_ack_time(&self, policy_ms: Option<u64>) {
+        let timeout_ms = queue_arguments::consumer_timeout_ms(&self.spec.arguments).or(policy_ms);
+        self.ack_timeout_ms.store(timeout_ms.unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// Whether it has been deleted.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -177,17 +214,15 @@ impl Queue {
 
     /// Takes a message.
     pub fn publish(self: &Arc<Self>, message: &Arc<Message>, wakes: &mut WakeList) -> Published {
-        let append = |seq| self.services.store.enqueue(self.id, seq, message.meta(), Arc::clone(message) as _);
-        self.publish_by(message, wakes, append)
+        self.take(message, None, wakes)
     }
 
-    /// As [`Queue::publish`]; a message to be stored is appended by `append`, perhaps together with something else. It is
-    /// called under the queue's lock.
-    pub fn publish_by(
+    /// Takes a message, and away from where it comes from in the store if it is stored here.
+    pub(super) fn take(
         self: &Arc<Self>,
         message: &Arc<Message>,
+        from: Option<(QueueId, Seq)>,
         wakes: &mut WakeList,
-        append: impl FnOnce(Seq) -> Lsn,
     ) -> Published {
         let mut state = self.lock();
         if self.is_closed() {
@@ -196,10 +231,17 @@ impl Queue {
         if self.is_crashed() {
             return Published::Refused;
         }
-        let seq = state.next_seq;
-        state.next_seq += 1;
+        let level = state.ready.level_for(message);
+        let seq = state.ready.next_seq(level);
         let stored = self.stores(message);
-        let lsn = if stored { append(seq) } else { Lsn(0) };
+        let lsn = match from {
+            _ if !stored => Lsn(0),
+            None => {
+                let (id, at) = self.in_store(seq);
+                self.services.store.enqueue(id, at, message.meta(), Arc::clone(message) as _)
+            }
+            Some(from) => self.log_moved(seq, message, from),
+        };
         let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
         self.drop_expired(&mut state);
         let left = if !state.ready.is_empty() || state.consumers.ready() == 0 || !state.getters.is_empty() {
@@ -210,11 +252,16 @@ impl Queue {
         match left {
             // It asked for a consumer at once (expiration 0), and there is none.
             Some(entry) if entry.message.is_expired(self.services.timers.clock()) => {
-                self.expired(Expired::Held(&[entry]));
+                self.discard(&mut state, Discarded::Held(vec![entry]), Reason::Expired);
             }
             Some(entry) => {
                 self.keep(&mut state, entry, stored);
-                self.arm(&mut state);
+                if state.ready.has_levels() && (state.consumers.ready() > 0 || !state.getters.is_empty()) {
+                    // Those before it wait for the disk; it may be due before them.
+                    self.pump(&mut state, wakes);
+                } else {
+                    self.arm(&mut state);
+                }
             }
             None => {}
         }
@@ -254,7 +301,7 @@ impl Queue {
         while state.ready.has_front()
             && let Some(consumer) = state.consumers.next().cloned()
         {
-            let most = if state.consumers.ready() == 1 { PUSH_BATCH } else { 1 };
+            let most = if state.consumers.next_is_alone() { PUSH_BATCH } else { 1 };
             match self.push(state, &consumer, most, wakes) {
                 Push::Refused => state.consumers.park(),
                 _ => state.consumers.rotate(),
@@ -347,8 +394,7 @@ impl Queue {
         if self.is_closed() {
             return Attach::Gone;
         }
-        let alone = state.consumers.is_empty();
-        if state.consumers.has_exclusive() || (consumer.exclusive && !alone) {
+        if state.consumers.forbid(consumer.exclusive) {
             return Attach::ExclusiveUse;
         }
         announce();
@@ -357,10 +403,22 @@ impl Queue {
         Attach::Attached
     }
 
-    /// Removes a consumer; true when it was the last one, which ends an auto-delete queue.
+    /// Removes a consumer; true when it was the last one, which ends an auto-delete queue. If it was the only active one,
+    /// no other takes its place before [`Queue::hand_over`]: what the first has to give back comes before.
     pub fn detach(&self, id: ConsumerId) -> bool {
         let mut state = self.lock();
         state.consumers.remove(id).is_some() && state.consumers.is_empty()
+    }
+
+    /// Lets another consumer take the place of the active one that was removed, where there can only be one.
+    pub fn hand_over(self: &Arc<Self>, gone: ConsumerId, wakes: &mut WakeList) {
+        if !queue_arguments::is_single_active_consumer(&self.spec.arguments) {
+            return;
+        }
+        let mut state = self.lock();
+        if state.consumers.replace(gone) && !self.is_closed() {
+            self.pump(&mut state, wakes);
+        }
     }
 
     /// A consumer that was refused has credit again.
@@ -368,6 +426,11 @@ impl Queue {
         let mut state = self.lock();
         state.consumers.resume(id);
         self.pump(&mut state, wakes);
+    }
+
+    /// A consumer has to wait until all others of its priority had their turn.
+    pub fn defer(&self, id: ConsumerId) {
+        self.lock().consumers.defer(id);
     }
 
     /// Puts messages back at their positions; `entries` ascend. All of them under one hold of the lock: a message that went
@@ -387,52 +450,15 @@ impl Queue {
         self.unacked.fetch_sub(messages as isize, Ordering::Relaxed);
     }
 
-    /// Tells the store that these messages are settled for good.
-    pub fn store_settled(&self, ranges: &[SeqRange]) {
-        if self.spec.durable {
-            for range in ranges {
-                self.services.store.settle(self.id, *range);
-            }
-        }
-    }
-
     /// Drops the ready messages; returns how many, and the position at which that is durable.
     pub fn purge(&self) -> (u32, Lsn) {
         let mut state = self.lock();
         state.reading = None;
         let (count, ranges) = state.ready.clear();
-        self.services.store.spill().forget(self.id);
-        let mut lsn = Lsn(0);
-        if self.spec.durable {
-            for range in ranges {
-                lsn = self.services.store.settle(self.id, range);
-            }
-        }
+        self.forget_spilled(&state);
+        let lsn = self.store_settled(&ranges);
         Self::answer_empty(&mut state);
         (u32::try_from(count).unwrap_or(u32::MAX), lsn)
-    }
-
-    /// Sets a sequence number aside for a message of a transaction; `None` when the queue is gone.
-    pub fn reserve(&self) -> Option<Seq> {
-        let mut state = self.lock();
-        if self.is_closed() {
-            return None;
-        }
-        let seq = state.next_seq;
-        state.next_seq += 1;
-        state.ready.reserve(seq);
-        Some(seq)
-    }
-
-    /// Makes a message of a committed transaction visible at its reserved position.
-    pub fn publish_reserved(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
-        let mut state = self.lock();
-        state.ready.unreserve(seq);
-        if self.is_closed() {
-            return;
-        }
-        state.ready.insert(Entry { seq, message: Arc::clone(message), redelivered: false });
-        self.pump(&mut state, wakes);
     }
 
     /// Deletes it unless a condition forbids it: publishes after that are [`Published::Gone`], its messages are dropped and
@@ -453,7 +479,7 @@ impl Queue {
         state.reading = None;
         state.timer = None;
         let (count, _) = state.ready.clear();
-        self.services.store.spill().forget(self.id);
+        self.forget_spilled(&state);
         let consumers = state.consumers.take();
         Self::answer_empty(&mut state);
         drop(state);
@@ -461,11 +487,6 @@ impl Queue {
             consumer.outbox.cancel_by_server(consumer.slot, consumer.id);
         }
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
-    }
-
-    /// Ranges of ready messages that were delivered before: what a clean stop writes down.
-    pub fn redelivered(&self) -> Vec<SeqRange> {
-        self.lock().ready.redelivered()
     }
 
     pub(super) fn lock(&self) -> Guard<'_> {

@@ -6,20 +6,13 @@
 
 use std::sync::{Arc, Weak};
 
-use storage::{Seq, SeqRange};
+use storage::Seq;
 
 use super::classic::{Queue, State};
-use super::ready::{Entry, ranges};
+use super::discard::Discarded;
 use super::signal::WakeList;
 use super::timers::Timed;
-
-/// Messages that have expired in a queue.
-pub(super) enum Expired<'a> {
-    /// They were in memory; positions ascend.
-    Held(&'a [Entry]),
-    /// They were on disk only; positions ascend.
-    Stored(&'a [Seq]),
-}
+use crate::model::death::Reason;
 
 impl Queue {
     /// Lets go of the messages in memory whose time is over. After that none of those that are left is due for as long as
@@ -30,22 +23,8 @@ impl Queue {
         }
         let due = state.ready.take_due(self.services.timers.clock().now_ms());
         state.forget_read();
-        self.expired(Expired::Held(&due));
-    }
-
-    /// The one place where expired messages leave. Called under the queue's lock.
-    pub(super) fn expired(&self, expired: Expired<'_>) {
-        if !self.spec().durable {
-            return;
-        }
-        let settled: Vec<SeqRange> = match expired {
-            Expired::Held(entries) => {
-                ranges(entries.iter().filter(|entry| entry.message.is_persistent()).map(|entry| entry.seq))
-            }
-            Expired::Stored(seqs) => ranges(seqs.iter().copied()),
-        };
-        for range in settled {
-            self.services.store.settle(self.id(), range);
+        if !due.is_empty() {
+            self.discard(state, Discarded::Held(due), Reason::Expired);
         }
     }
 
@@ -61,18 +40,21 @@ impl Queue {
         timer.arm(deadline_ms);
     }
 
-    /// The store names messages of this queue whose deadline has come; positions ascend. Those in memory are left to the
-    /// queue's own timer, and those that have left the queue to whoever has them.
-    pub fn expire_stored(self: &Arc<Self>, named: &[Seq]) {
+    /// The store names messages of a level of this queue whose deadline has come; their numbers there ascend. Those in memory
+    /// are left to the queue's own timer, and those that have left the queue to whoever has them.
+    pub fn expire_stored(self: &Arc<Self>, level: u8, named: &[Seq]) {
         let mut wakes = WakeList::default();
         let mut state = self.lock();
         if self.is_closed() || self.is_crashed() {
             return;
         }
-        let reading = state.reading.is_some();
-        let taken = state.ready.take_stored(named, reading);
+        // They stay in the store until they are moved, and a read may bring them.
+        let readable = state.reading.is_some_and(|reading| reading.level == level) || state.dead.is_wanted();
+        let taken = state.ready.take_stored(level, named, readable);
         state.forget_read();
-        self.expired(Expired::Stored(&taken));
+        if !taken.is_empty() {
+            self.discard(&mut state, Discarded::Stored(taken), Reason::Expired);
+        }
         self.pump(&mut state, &mut wakes);
     }
 }
@@ -80,7 +62,7 @@ impl Queue {
 impl State {
     /// What is being read is of no use any more when there is no backlog left.
     fn forget_read(&mut self) {
-        if !self.ready.has_backlog() {
+        if self.reading.is_some_and(|reading| !self.ready.has_backlog(reading.level)) {
             self.reading = None;
         }
     }

@@ -1,17 +1,23 @@
 //! Queues: synchronous state machines behind one lock each, and the outboxes they push to.
 //!
-//! Lock order: queue, then an outbox, the store's pending buffer or the timers; never two queues.
+//! Lock order: queue, then an outbox, then the store's pending buffer or the timers; never two queues.
 
+mod ack_timeouts;
 mod backlog;
 mod classic;
 pub mod consumers;
 pub mod credit;
+pub mod dead_letter;
 pub mod direct_reply;
 pub mod directory;
+mod discard;
 mod expiry;
 pub mod item;
+pub mod lanes;
+mod moved;
 pub mod outbox;
 mod outcome;
+mod positions;
 pub mod ready;
 mod sequence;
 pub mod settle;
@@ -32,6 +38,7 @@ use crate::model::arguments::Arguments;
 use crate::model::clock::Clock;
 use crate::model::events::Events;
 use crate::model::memory::Memory;
+use dead_letter::DeadLetters;
 use directory::Directory;
 use timers::Timers;
 
@@ -44,6 +51,8 @@ pub struct Services {
     pub timers: Arc<Timers>,
     /// The durable queues by identity.
     pub directory: Arc<Directory>,
+    /// The queues with dead letters to be moved.
+    pub dead_letters: Arc<DeadLetters>,
     /// Who holds how much memory.
     pub memory: Arc<Memory>,
     /// Where events go.
@@ -62,6 +71,7 @@ impl Services {
             store,
             timers: Timers::new(clock),
             directory: Arc::default(),
+            dead_letters: Arc::default(),
             memory: Arc::default(),
             events: Arc::default(),
             resident_max_bytes: RESIDENT_MAX_BYTES,

@@ -73,7 +73,8 @@ struct Backlog {
     resident: Sequence,
     /// Residents of transactions that have expired: the store may still read or name them.
     expired_resident: BTreeSet<Seq>,
-    /// Messages on disk that have expired during the read that is under way, which may still bring them.
+    /// Messages on disk that have expired and that a read may still bring: one was under way, or they stay in the store
+    /// until they are dead-lettered.
     expired_unread: BTreeSet<Seq>,
 }
 
@@ -120,6 +121,11 @@ impl Ready {
     /// Ready messages, in memory and on disk.
     pub fn len(&self) -> usize {
         self.front.len() + self.backlog.as_ref().map_or(0, |b| b.on_disk() + b.resident.len())
+    }
+
+    /// Octets of its messages in memory.
+    pub fn bytes(&self) -> usize {
+        self.front.bytes() + self.backlog.as_ref().map_or(0, |b| b.resident.bytes())
     }
 
     /// What its messages in memory account for.
@@ -249,9 +255,9 @@ impl Ready {
     }
 
     /// Takes messages off the disk whose deadline has come, out of those that the store names. Others of these are in memory,
-    /// delivered or gone; they are left alone. `reading`: a read is under way that may still bring them. Returns the positions
+    /// delivered or gone; they are left alone. `readable`: a read may still bring them. Returns the positions
     /// of those taken, and the caller must disregard that read when there is no backlog any more.
-    pub fn take_stored(&mut self, named: &[Seq], reading: bool) -> Vec<Seq> {
+    pub fn take_stored(&mut self, named: &[Seq], readable: bool) -> Vec<Seq> {
         let Some(backlog) = &mut self.backlog else {
             return Vec::new();
         };
@@ -264,7 +270,7 @@ impl Ready {
         };
         let taken: Vec<Seq> = named.iter().copied().filter(on_disk).collect();
         backlog.on_disk = backlog.on_disk.saturating_sub(taken.len() as u64);
-        if reading {
+        if readable {
             backlog.expired_unread.extend(&taken);
         }
         self.follow_backlog();
@@ -275,6 +281,19 @@ impl Ready {
     fn follow_backlog(&mut self) {
         if let Some(backlog) = self.backlog.take() {
             self.resume_backlog(backlog);
+        }
+    }
+
+    /// Whether messages have expired in the spill that it still has.
+    pub fn has_expired_spilled(&self) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| !backlog.expired_spilled.is_empty())
+    }
+
+    /// Whether a message at this position comes behind all others, so that [`Ready::push`] takes it.
+    pub fn is_behind_all(&self, seq: Seq) -> bool {
+        match &self.backlog {
+            Some(backlog) => seq >= backlog.end && seq >= backlog.next,
+            None => self.front.last().is_none_or(|last| last < seq),
         }
     }
 
@@ -336,7 +355,7 @@ impl Ready {
         backlog.on_disk = backlog.on_disk.saturating_sub(damaged);
         // It may have jumped while the store had nothing.
         backlog.next = backlog.next.max(next);
-        backlog.expired_unread.clear();
+        backlog.expired_unread = backlog.expired_unread.split_off(&backlog.next);
         if backlog.next >= backlog.end {
             lost += std::mem::take(&mut backlog.on_disk);
         }
@@ -346,7 +365,8 @@ impl Ready {
     }
 
     /// Takes over what the spill gave back, which had `messages` when it was asked. Returns how many are lost.
-    pub fn loaded_spilled(&mut self, batch: SpillBatch, messages: u64) -> u64 {
+    /// Those that have expired there go to `expired`.
+    pub fn loaded_spilled(&mut self, batch: SpillBatch, messages: u64, expired: &mut Vec<Entry>) -> u64 {
         let Some(mut backlog) = self.backlog.take() else {
             return 0;
         };
@@ -357,15 +377,18 @@ impl Ready {
         let mut lost = batch.lost + missing;
         for read in batch.messages {
             backlog.spill_next = read.seq + 1;
-            if backlog.expired_spilled.remove(&read.seq) {
-                continue;
-            }
+            let has_expired = backlog.expired_spilled.remove(&read.seq);
             let Some(message) = Message::from_spilled(read.payload, read.meta.deadline_ms) else {
-                lost += 1;
+                lost += u64::from(!has_expired);
                 continue;
             };
-            note_deadline(&mut self.deadlines, read.seq, &message);
-            backlog.resident.insert(Entry { seq: read.seq, message: Arc::new(message), redelivered: read.redelivered });
+            let entry = Entry { seq: read.seq, message: Arc::new(message), redelivered: read.redelivered };
+            if has_expired {
+                expired.push(entry);
+                continue;
+            }
+            note_deadline(&mut self.deadlines, read.seq, &entry.message);
+            backlog.resident.insert(entry);
         }
         if let Some(next) = batch.next {
             backlog.spill_next = backlog.spill_next.max(next);
@@ -415,7 +438,7 @@ impl Ready {
         (count, ranges)
     }
 
-    /// The backlog's range in the store without what transactions have reserved in it.
+    /// The backlog's range in the store without what transactions have reserved in it, and what has left the queue already.
     fn clear_backlog(&self, backlog: &Backlog, ranges: &mut Vec<SeqRange>) {
         if backlog.on_disk == 0 {
             return;
@@ -423,7 +446,10 @@ impl Ready {
         let mut first = backlog.next;
         // The store may have been read past the end: it shows what transactions have reserved behind it.
         let end = backlog.end.max(first);
-        for seq in self.reserved.range(first..end).copied().chain([end]) {
+        let gone = backlog.expired_unread.range(first..end);
+        let mut kept: Vec<Seq> = self.reserved.range(first..end).chain(gone).copied().collect();
+        kept.sort_unstable();
+        for seq in kept.into_iter().chain([end]) {
             if first < seq {
                 ranges.push(SeqRange { first, last: seq - 1 });
             }

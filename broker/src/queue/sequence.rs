@@ -69,6 +69,11 @@ impl Sequence {
         self.slots.front().map(|slot| slot.seq)
     }
 
+    /// Position of the last message, or of a hole behind it.
+    pub(super) fn last(&self) -> Option<Seq> {
+        self.slots.back().map(|slot| slot.seq)
+    }
+
     /// Adds a message behind all others.
     pub(super) fn push(&mut self, entry: Entry) {
         debug_assert!(self.slots.back().is_none_or(|last| last.seq < entry.seq));

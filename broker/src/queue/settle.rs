@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use storage::SeqRange;
+use storage::{QueueId, SeqRange};
 
 use super::Queue;
 use super::ready::Entry;
@@ -52,12 +52,12 @@ impl Acked {
         }
     }
 
-    /// The messages of persistent deliveries in durable queues, for a transaction.
-    pub fn durable_ranges(&self) -> impl Iterator<Item = (&Arc<Queue>, SeqRange)> {
+    /// The messages of persistent deliveries in durable queues as the store calls them, for a transaction.
+    pub fn durable_ranges(&self) -> impl Iterator<Item = (QueueId, SeqRange)> {
         self.0
             .iter()
             .filter(|group| group.queue.spec().durable)
-            .flat_map(|group| group.ranges.iter().map(|range| (&group.queue, *range)))
+            .flat_map(|group| group.ranges.iter().map(|range| group.queue.range_in_store(*range)))
     }
 
     /// Tells the queues, and the store where it knows the messages. Nobody waits for the disk here: an acknowledgement
@@ -75,6 +75,24 @@ impl Acked {
     pub fn forget(&mut self) {
         for group in self.0.drain(..) {
             group.queue.forget_unacked(group.messages);
+        }
+    }
+}
+
+/// Rejected, and not wanted back in their queues.
+#[derive(Default)]
+pub struct Rejected(Requeue);
+
+impl Rejected {
+    /// Adds a delivery.
+    pub fn add(&mut self, queue: Arc<Queue>, unacked: Unacked) {
+        self.0.add(queue, unacked);
+    }
+
+    /// Lets the queues give them up, in the order in which they were added.
+    pub fn commit(self) {
+        for (queue, entries) in self.0.0 {
+            queue.reject(entries);
         }
     }
 }

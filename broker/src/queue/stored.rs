@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use storage::{QueueId, Seq, Store};
 
 use super::directory::Directory;
+use super::lanes::owner_of;
 use super::timers::{Timed, Timer, Timers};
 
 /// Stored messages whose deadline has come.
@@ -106,9 +107,10 @@ impl StoredExpiry {
         let mut deadlines = due.deadlines.into_iter();
         for (id, seqs) in due.messages {
             let deadlines = deadlines.by_ref().take(seqs.len());
-            if let Some(queue) = self.directory.get(id) {
+            let (owner, level) = owner_of(id);
+            if let Some(queue) = self.directory.get(owner) {
                 deadlines.for_each(drop);
-                queue.expire_stored(&seqs);
+                queue.expire_stored(level, &seqs);
                 continue;
             }
             let mut in_order: Vec<(u64, Seq)> = deadlines.zip(seqs).collect();

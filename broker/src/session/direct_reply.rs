@@ -6,15 +6,11 @@ use std::sync::Arc;
 use protocol::amqp::{AMQPClass, basic, queue};
 use protocol::names::short_cut;
 use protocol::{AmqpError, Properties, Property, ReplyCode, replace_property};
-use smallvec::SmallVec;
 
 use super::Session;
 use super::channel::Channel;
 use crate::queue::direct_reply::ReplyConsumer;
-use crate::vhost::{DIRECT_REPLY, is_reply_address};
-
-/// Consumers that a message goes straight to.
-pub(super) type Replies = SmallVec<[Arc<ReplyConsumer>; 1]>;
+use crate::vhost::{DIRECT_REPLY, Replies, is_reply_address};
 
 /// What of a message's keys are addresses for direct replies.
 #[derive(Default)]

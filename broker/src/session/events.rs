@@ -1,6 +1,6 @@
 //! Events of connections, channels and consumers.
 
-use protocol::amqp::{AMQPValue, FieldTable};
+use protocol::amqp::AMQPValue;
 
 use super::Session;
 use super::channel::Channel;
@@ -43,9 +43,9 @@ impl Session {
     }
 
     /// The connection has opened its virtual host.
-    pub(super) fn connection_created(&mut self) {
-        let client_properties = std::mem::take(&mut self.client.properties);
+    pub(super) fn connection_created(&self) {
         self.broker.services.events.emit("connection.created", || {
+            let facts = self.broker.connection_facts(self.id).unwrap_or_default();
             let limits = self.limits;
             let fields = Fields::by(self.user_name())
                 .text("type", "network")
@@ -53,14 +53,14 @@ impl Session {
                 .text("name", self.connection_name())
                 .flag("ssl", false)
                 .text("protocol", "{0,9,1}")
-                .text("auth_mechanism", &self.client.mechanism)
+                .text("auth_mechanism", &facts.mechanism)
                 .text("user", self.user_name())
                 .text("vhost", self.vhost.as_ref().map_or("", |vhost| vhost.name()))
                 .number("timeout", limits.heartbeat_s.into())
                 .number("frame_max", limits.frame_max.into())
                 .number("channel_max", limits.channel_max.into())
-                .value("client_properties", AMQPValue::FieldTable(client_properties))
-                .number("connected_at", self.broker.clock().now_ms() as i64)
+                .value("client_properties", AMQPValue::FieldTable(facts.client_properties.table().clone()))
+                .number("connected_at", facts.connected_at_ms as i64)
                 .text("node", &self.broker.node_name)
                 .text("user_provided_name", self.client.name.as_deref().unwrap_or_default());
             let fields = self.with_peer(fields);
@@ -120,12 +120,6 @@ impl Session {
             .text("channel", self.channel_pid(channel))
             .text("queue", queue)
             .text("vhost", self.vhost.as_ref().map_or("", |vhost| vhost.name()))
-    }
-
-    /// Remembers what the client said, for the event.
-    pub(super) fn remember_client(&mut self, mechanism: &str, properties: &FieldTable) {
-        mechanism.clone_into(&mut self.client.mechanism);
-        self.client.properties = properties.clone();
     }
 }
 

@@ -1,6 +1,5 @@
 //! AMQP semantics of one connection and its channels, without a socket: frames in, items for the outbox out.
 
-mod beside;
 mod channel;
 mod confirm;
 mod connection;
@@ -23,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use protocol::amqp::{AMQPClass, FieldTable};
+use protocol::amqp::AMQPClass;
 use protocol::{AmqpError, put_method};
 use storage::Lsn;
 
@@ -102,10 +101,6 @@ struct Client {
     blocked_notify: bool,
     /// Its own name for the connection.
     name: Option<String>,
-    /// How it logged in.
-    mechanism: String,
-    /// All that it said, until the connection is open.
-    properties: FieldTable,
 }
 
 /// See the module's documentation.
@@ -257,6 +252,9 @@ impl Session {
             self.release_parked();
             if std::mem::take(&mut self.published) {
                 self.broker.memory.touch();
+            }
+            if self.broker.services.dead_letters.is_waiting() {
+                self.broker.move_dead_letters(&mut self.wakes);
             }
             self.flush_confirms();
             self.wakes.wake();

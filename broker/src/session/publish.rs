@@ -1,5 +1,6 @@
 //! basic.publish: checks, routing and hand-over to the queues.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -9,18 +10,17 @@ use smallvec::SmallVec;
 use storage::Lsn;
 
 use super::Session;
-use super::beside::{Beside, Delayed};
 use super::channel::{Mode, Publisher};
 use super::direct_reply::with_reply_address;
 use super::trace::Traced;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::copies::{self, Keys};
-use crate::model::expiration;
-use crate::model::message::Message;
+use crate::model::message::{Message, Traits};
+use crate::model::{death, delay, expiration};
 use crate::queue::item::OutItem;
 use crate::queue::{Published, Queue};
 use crate::routing::kind::ExchangeKind;
-use crate::vhost::{Exchange, Targets};
+use crate::vhost::{Beside, Delayed, Exchange, Targets};
 
 const BASIC: u16 = 60;
 const PUBLISH: u16 = 40;
@@ -162,16 +162,17 @@ impl Session {
         }
         let mut keys: Keys<'_> = SmallVec::from_slice(&[key]);
         let mut with_address = None;
-        let mut rewritten = None;
+        let mut without_bcc = None;
+        let mut hidden = Vec::new();
         let mut ttl_ms = None;
         let headers = properties.headers();
         if special {
             with_address = with_reply_address(properties, message.properties, publisher.replies.as_deref())?;
             ttl_ms = properties.expiration().map(expiration::parse).transpose()?;
             if let Some(headers) = headers {
-                copies::add(headers, &mut keys)?;
-                let raw = with_address.as_deref().unwrap_or(message.properties);
-                rewritten = without_header(raw, b"BCC");
+                let shown = copies::add(headers, &mut keys)?;
+                hidden = death::hidden_keys(keys.iter().skip(shown).copied());
+                without_bcc = without_header(with_address.as_deref().unwrap_or(message.properties), b"BCC");
             }
         }
         if exchange.kind() == ExchangeKind::Topic && self.grants()?.limits_topics() {
@@ -196,7 +197,9 @@ impl Session {
                 queues: queues.clone(),
             });
         }
-        let mut beside = Beside::default();
+        let raw = without_bcc.as_deref().or(with_address.as_deref()).unwrap_or(message.properties);
+        let traits = Traits { hidden_keys: &hidden, ..Traits::default() };
+        let mut beside = Beside { histories: targets.histories, ..Beside::default() };
         let mut mandatory = message.mandatory;
         if exchange_is_default {
             let addressed = self.addressed(&keys)?;
@@ -209,19 +212,16 @@ impl Session {
             let traced = Traced { exchange: exchange_name, keys: &keys, properties, body: &message.body };
             self.trace_publish(number, &traced, &queues);
         }
-        beside.histories = targets.histories;
         if !targets.delays.is_empty() {
             mandatory = false;
-            let raw = with_address.as_deref().unwrap_or(message.properties);
-            let delayed = (message.address, raw, &*message.body, persistent);
-            beside.delayed = Delayed::new(delayed, headers, targets.delays, self.broker.clock().now_ms());
+            beside.delayed = headers.and_then(delay::wanted_ms).map(|delay_ms| {
+                let properties = delay::mark_delayed(raw, headers.unwrap_or_default());
+                let body = Cow::Borrowed(&*message.body);
+                let message = Message::with_traits(traits, message.address, &properties, body, persistent);
+                Delayed::new(message, targets.delays, delay_ms, self.broker.clock().now_ms())
+            });
         }
-        let mut message = Message::new(
-            message.address,
-            rewritten.as_deref().or(with_address.as_deref()).unwrap_or(message.properties),
-            message.body,
-            persistent,
-        );
+        let mut message = Message::with_traits(traits, message.address, raw, message.body, persistent);
         if let Some(ttl_ms) = ttl_ms {
             message.expire_at(self.broker.clock().now_ms().saturating_add(ttl_ms));
         }

@@ -6,9 +6,10 @@ use protocol::{AmqpError, ReplyCode};
 use super::Session;
 use super::channel::{Channel, Mode};
 use super::tx::TxSettle;
-use crate::queue::settle::Requeue;
+use crate::queue::settle::{Rejected, Requeue};
 
 const BASIC: u16 = 60;
+const ACK: u16 = 80;
 
 /// What to do with settled deliveries, and the method that asked for it.
 pub(super) struct Settlement {
@@ -21,21 +22,26 @@ pub(super) struct Settlement {
 impl Session {
     pub(super) fn settle(&mut self, channel: &mut Channel, settlement: &Settlement) -> Result<(), AmqpError> {
         let Settlement { tag, multiple, requeue, method } = *settlement;
+        let is_rejected = !requeue && method != ACK;
         let found = if let Mode::Transaction(transaction) = &mut channel.publisher.mode {
             self.outbox.take_for_transaction(channel.slot, tag, multiple, |unacked| {
-                transaction.settled.push(TxSettle { unacked, requeue });
+                transaction.settled.push(TxSettle { unacked, requeue, is_rejected, tried_later: false });
             })
         } else {
             let mut back = Requeue::default();
+            let mut rejected = Rejected::default();
             let acked = &mut self.acked;
             let found = self.outbox.take_unacked(channel.slot, tag, multiple, &mut self.resumable, |queue, unacked| {
                 if requeue {
                     back.add(queue, unacked);
+                } else if is_rejected {
+                    rejected.add(queue, unacked);
                 } else {
                     acked.add(queue, &unacked);
                 }
             });
             self.acked.commit();
+            rejected.commit();
             // Requeued messages first: a consumer that has credit again gets them before newer ones.
             back.commit(&mut self.wakes);
             self.resume_waiting();

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use protocol::amqp::{AMQPValue, FieldArray, FieldTable};
 use protocol::names::{long, short_cut};
-use protocol::{Content, Properties, replace_headers, shortstrs};
-use smallvec::SmallVec;
+use protocol::{Properties, replace_headers, shortstrs};
 
 use super::Session;
 use crate::model::arguments::Arguments;
-use crate::model::copies::{self, Keys};
+use crate::model::death;
+use crate::model::message::Message;
 use crate::queue::Queue;
 use crate::vhost::TRACE_EXCHANGE;
 
@@ -28,8 +28,8 @@ pub(super) struct Traced<'a> {
 
 impl Session {
     /// Tells the session between which addresses its connection is.
-    pub fn set_addresses(&mut self, peer: SocketAddr, local: SocketAddr) {
-        self.addresses = Some((peer, local));
+    pub fn set_addresses(&mut self, addresses: Option<(SocketAddr, SocketAddr)>) {
+        self.addresses = addresses;
     }
 
     /// The connection as RabbitMQ names it.
@@ -57,16 +57,14 @@ impl Session {
     }
 
     /// A message from a queue is being written to the client.
-    pub(super) fn trace_delivery(&mut self, channel: u16, queue: &str, redelivered: bool, content: &Content<'_>) {
-        let (exchange, key) = shortstrs(content.address);
+    pub(super) fn trace_delivery(&mut self, channel: u16, queue: &str, redelivered: bool, message: &Message) {
+        let content = message.content();
+        let (exchange, _) = shortstrs(content.address);
         let Ok(properties) = Properties::parse(content.properties) else {
             return;
         };
-        let mut keys: Keys<'_> = SmallVec::from_slice(&[key.as_ref()]);
-        if let Some(headers) = properties.headers() {
-            // They were checked when the message came in.
-            let _ = copies::add(headers, &mut keys);
-        }
+        let keys = death::routing_keys(message);
+        let keys: Vec<&str> = keys.iter().map(|key| &*key.text).collect();
         let traced = Traced { exchange: &exchange, keys: &keys, properties: &properties, body: content.body };
         let fate = ("redelivered", AMQPValue::LongInt(redelivered.into()));
         self.trace(channel, &format!("deliver.{queue}"), &traced, fate);

@@ -8,16 +8,17 @@ use smallvec::SmallVec;
 use storage::{Lsn, Seq, TxOp};
 
 use super::Session;
-use super::beside::Beside;
 use super::channel::{Channel, Mode};
 use super::confirm::Confirms;
 use super::dispatch::unimplemented;
 use crate::model::clock::Clock;
+use crate::model::death::Reason;
 use crate::model::memory::{Memory, Owner, Share};
 use crate::model::message::Message;
 use crate::queue::Queue;
-use crate::queue::settle::{Acked, Requeue};
+use crate::queue::settle::{Acked, Rejected, Requeue};
 use crate::queue::unacked::Unacked;
+use crate::vhost::{Beside, Passage};
 
 /// What a channel has done since the last commit.
 pub(super) struct Transaction {
@@ -81,6 +82,10 @@ impl Transaction {
 pub(super) struct TxSettle {
     pub unacked: Unacked,
     pub requeue: bool,
+    /// Not an acknowledgement: it is dead-lettered where its queue does that.
+    pub is_rejected: bool,
+    /// It must not be lost and nobody takes it now: its queue tries again after the commit.
+    pub tried_later: bool,
 }
 
 /// A commit whose log entries are written but not yet durable.
@@ -161,28 +166,38 @@ impl Session {
                 beside.push((others, Arc::clone(&message)));
             }
             for queue in queues {
-                // A queue that was deleted meanwhile takes nothing, which is no error.
-                let Some(seq) = queue.reserve() else { continue };
-                if queue.stores(&message) {
-                    ops.push(TxOp::Enqueue {
-                        queue: queue.id(),
-                        seq,
-                        meta: message.meta(),
-                        payload: Arc::clone(&message) as _,
-                    });
-                }
-                publishes.push((queue, seq, Arc::clone(&message)));
+                enter(queue, &message, &mut ops, &mut publishes);
             }
         }
         transaction.clear_bytes();
-        let settled = std::mem::take(&mut transaction.settled);
+        let mut settled = std::mem::take(&mut transaction.settled);
         let mut acked = Acked::default();
-        for TxSettle { unacked, .. } in settled.iter().filter(|settle| !settle.requeue) {
-            if let Some(queue) = self.outbox.queue_of(unacked) {
-                acked.add(queue, unacked);
+        for TxSettle { unacked, is_rejected, tried_later, .. } in settled.iter_mut().filter(|settle| !settle.requeue) {
+            let Some(queue) = self.outbox.queue_of(unacked) else { continue };
+            let to = if *is_rejected { queue.dead_letter_to() } else { None };
+            if let Some(to) = to
+                && let Some(vhost) = &self.vhost
+            {
+                let before = (publishes.len(), beside.len());
+                // Its way to other queues is part of the transaction, as that of its publishes.
+                if let Some(passage) = vhost.passage(&queue, &to, &unacked.message, Reason::Rejected) {
+                    let Passage { message, queues, beside: mut others } = passage;
+                    if !others.is_empty() {
+                        others.commit(&message, self.broker.clock().now_ms(), &mut ops);
+                        beside.push((Box::new(others), Arc::clone(&message)));
+                    }
+                    for target in queues {
+                        enter(target, &message, &mut ops, &mut publishes);
+                    }
+                }
+                *tried_later = to.at_least_once && (publishes.len(), beside.len()) == before;
+                if *tried_later {
+                    continue;
+                }
             }
+            acked.add(queue, unacked);
         }
-        ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle { queue: queue.id(), range }));
+        ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle { queue, range }));
         let lsn = if ops.is_empty() { Lsn(0) } else { self.broker.store.transaction(ops) };
         transaction.committing = true;
         self.commits.push_back(PendingCommit {
@@ -250,13 +265,17 @@ impl Session {
         }
         let mut acked = Acked::default();
         let mut requeue = Requeue::default();
+        let mut rejected = Rejected::default();
         let mut resume = Vec::new();
-        let (back, gone): (Vec<_>, Vec<_>) = commit.settled.into_iter().partition(|settle| settle.requeue);
+        let (later, settled): (Vec<_>, Vec<_>) = commit.settled.into_iter().partition(|settle| settle.tried_later);
+        let (back, gone): (Vec<_>, Vec<_>) = settled.into_iter().partition(|settle| settle.requeue);
         let unacked = |settles: Vec<TxSettle>| settles.into_iter().map(|s| s.unacked).collect();
         self.outbox.release(channel, unacked(gone), &mut resume, |queue, unacked| acked.add(queue, &unacked));
         self.outbox.release(channel, unacked(back), &mut resume, |queue, unacked| requeue.add(queue, unacked));
+        self.outbox.release(channel, unacked(later), &mut resume, |queue, unacked| rejected.add(queue, unacked));
         // Their settlement is part of the transaction's log entries.
         acked.forget();
+        rejected.commit();
         requeue.commit(&mut self.wakes);
         self.resume(resume);
         commit.returns
@@ -273,6 +292,21 @@ impl Session {
         self.reply(channel.number, &AMQPClass::Tx(tx::AMQPMethod::RollbackOk(tx::RollbackOk {})));
         Ok(())
     }
+}
+
+/// A message of a transaction gets its place in a queue. One that was deleted meanwhile takes nothing, which is no error.
+fn enter(
+    queue: Arc<Queue>,
+    message: &Arc<Message>,
+    ops: &mut Vec<TxOp>,
+    publishes: &mut Vec<(Arc<Queue>, Seq, Arc<Message>)>,
+) {
+    let Some(seq) = queue.reserve(message) else { return };
+    if queue.stores(message) {
+        let (id, at) = queue.in_store(seq);
+        ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(message) as _ });
+    }
+    publishes.push((queue, seq, Arc::clone(message)));
 }
 
 fn not_transactional(method: u16) -> AmqpError {

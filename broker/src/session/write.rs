@@ -182,17 +182,15 @@ impl Session {
                 let Some(queue) = self.slot(delivery.slot).map(|info| Arc::clone(&info.queue)) else {
                     return;
                 };
-                let content = delivery.message.content();
-                self.trace_delivery(delivery.channel, &queue.spec().name, delivery.redelivered, &content);
+                self.trace_delivery(delivery.channel, &queue.spec().name, delivery.redelivered, &delivery.message);
             }
             OutItem::Got(got) => {
-                let content = got.entry.message.content();
-                self.trace_delivery(got.channel, &got.queue.spec().name, got.entry.redelivered, &content);
+                let entry = &got.entry;
+                self.trace_delivery(got.channel, &got.queue.spec().name, entry.redelivered, &entry.message);
             }
             OutItem::DirectReply(reply) => {
-                let content = reply.message.content();
-                let address = shortstrs(content.address).1;
-                self.trace_delivery(reply.channel, &address, false, &content);
+                let address = shortstrs(reply.message.content().address).1;
+                self.trace_delivery(reply.channel, &address, false, &reply.message);
             }
             _ => {}
         }

@@ -261,8 +261,7 @@ impl Delay {
         let Some((vhost, exchange)) = self.owner() else {
             return;
         };
-        let settle = seq.map(|seq| TxOp::Settle { queue: self.id, range: SeqRange::one(seq) });
-        vhost.forward(&exchange, message, settle, wakes);
+        vhost.forward(&exchange, message, seq.map(|seq| (self.id, seq)), wakes);
     }
 
     fn settle(&self, seq: Seq) {
@@ -306,8 +305,8 @@ impl Timed for Delay {
         let mut wakes = WakeList::default();
         for message in due {
             let content = message.content();
-            let (body, persistent) = (content.body.to_vec().into(), message.is_persistent());
-            self.release(Message::new(content.address, content.properties, body, persistent), None, &mut wakes);
+            let message = Message::derived(&message, message.traits(), content.address, content.properties);
+            self.release(message, None, &mut wakes);
         }
         wakes.wake();
         self.services.store.kick();

@@ -1,99 +1,79 @@
-//! Sending on a message that the broker has held: a delayed one whose time has come.
+//! Sending on a message that the broker has held: a dead letter, or a delayed message whose time has come.
 
 use std::sync::Arc;
 
-use protocol::{Properties, shortstrs, without_header};
-use smallvec::SmallVec;
-use storage::TxOp;
+use protocol::Properties;
+use storage::{QueueId, Seq, SeqRange};
 
 use super::Vhost;
+use super::beside::Beside;
+use super::dead_letter::Passage;
 use super::exchange::Exchange;
 use super::route::Targets;
-use crate::model::copies::{self, Keys};
-use crate::model::expiration;
 use crate::model::message::Message;
+use crate::model::{death, expiration};
 use crate::queue::signal::WakeList;
 use crate::queue::{Published, Queue};
 
 impl Vhost {
-    /// Routes a message from an exchange, as if it had been published there now. `settle` takes it out of the store where it
-    /// has been; that and its way into queues are one transaction.
+    /// Routes a message from an exchange, as if it had been published there now. `from`: where the store has had it; leaving
+    /// there and entering queues are one transaction.
     pub(super) fn forward(
         &self,
         exchange: &Arc<Exchange>,
-        message: Message,
-        settle: Option<TxOp>,
+        mut message: Message,
+        from: Option<(QueueId, Seq)>,
         wakes: &mut WakeList,
     ) {
+        let now_ms = self.services.timers.clock().now_ms();
         let mut targets = Targets::default();
-        let mut rewritten = None;
-        let mut deadline_ms = None;
-        {
-            let content = message.content();
-            let (_, key) = shortstrs(content.address);
-            let mut keys: Keys<'_> = SmallVec::from_slice(&[key.as_ref()]);
-            // All of it was checked when the message came in.
-            if let Ok(properties) = Properties::parse(content.properties) {
-                if let Some(headers) = properties.headers()
-                    && copies::add(headers, &mut keys).is_ok()
-                    && let Some(without_bcc) = without_header(content.properties, b"BCC")
-                {
-                    let (body, persistent) = (content.body.to_vec().into(), message.is_persistent());
-                    rewritten = Some(Message::new(content.address, &without_bcc, body, persistent));
-                }
-                self.route_to(exchange, &keys, Some(&properties), &mut targets);
-                let ttl_ms = properties.expiration().and_then(|text| expiration::parse(text).ok());
-                deadline_ms = ttl_ms.map(|ttl_ms| self.services.timers.clock().now_ms().saturating_add(ttl_ms));
-            }
-        }
-        let mut message = rewritten.unwrap_or(message);
-        message.set_deadline(deadline_ms);
+        let ttl_ms = {
+            let keys = death::routing_keys(&message);
+            let keys: Vec<&str> = keys.iter().map(|key| &*key.text).collect();
+            // They were checked when the message came in.
+            let properties = Properties::parse(message.content().properties).ok();
+            self.route_to(exchange, &keys, properties.as_ref(), &mut targets);
+            let expiration = properties.and_then(|properties| properties.expiration());
+            expiration.and_then(|text| expiration::parse(text).ok())
+        };
+        message.set_deadline(ttl_ms.map(|ttl_ms| now_ms.saturating_add(ttl_ms)));
         message.share(targets.queues.len());
         let message = Arc::new(message);
-        for history in &targets.histories {
-            history.add(&message);
-        }
-        self.enter(&message, &targets.queues, settle, wakes);
-    }
-
-    /// Puts a message into queues, and takes it out of where it was.
-    fn enter(&self, message: &Arc<Message>, queues: &[Arc<Queue>], settle: Option<TxOp>, wakes: &mut WakeList) {
-        let (stored, transient): (Vec<_>, Vec<_>) =
-            queues.iter().partition(|queue| settle.is_some() && queue.stores(message));
-        for queue in transient {
-            queue.publish(message, wakes);
-        }
-        let Some(settle) = settle else { return };
-        let store = &self.services.store;
-        match stored[..] {
-            [] => {
-                store.transaction(vec![settle]);
-            }
-            // In the usual case the queue puts it where new messages go.
-            [queue] => {
-                let mut settle = Some(settle);
-                let published = queue.publish_by(message, wakes, |seq| {
-                    let enqueue = enqueue(queue, seq, message);
-                    store.transaction(settle.take().into_iter().chain([enqueue]).collect())
-                });
-                // Gone, or it takes no more: the message ends here, as one that is published then.
-                if let (Published::Gone | Published::Refused, Some(settle)) = (published, settle.take()) {
-                    store.transaction(vec![settle]);
-                }
-            }
-            _ => {
-                let reserved = stored.iter().filter_map(|queue| Some((*queue, queue.reserve()?)));
-                let reserved: Vec<_> = reserved.collect();
-                let entries = reserved.iter().map(|(queue, seq)| enqueue(queue, *seq, message));
-                store.transaction(entries.chain([settle]).collect());
-                for (queue, seq) in reserved {
-                    queue.publish_reserved(seq, message, wakes);
-                }
-            }
+        let beside = Beside::of(&message, &mut targets, now_ms);
+        let passage = Passage { message, queues: targets.queues, beside };
+        if !self.hand_on(passage, from, wakes)
+            && let Some((queue, seq)) = from
+        {
+            self.services.store.settle(queue, SeqRange::one(seq));
         }
     }
-}
 
-fn enqueue(queue: &Queue, seq: u64, message: &Arc<Message>) -> TxOp {
-    TxOp::Enqueue { queue: queue.id(), seq, meta: message.meta(), payload: Arc::clone(message) as _ }
+    /// Gives a message to its queues and takes it from where it was; false when nobody took it, and it is still there.
+    pub(super) fn hand_on(&self, passage: Passage, from: Option<(QueueId, Seq)>, wakes: &mut WakeList) -> bool {
+        let Passage { message, queues, mut beside } = passage;
+        let is_taken = |published| matches!(published, Published::Taken(_));
+        if let [queue] = &queues[..]
+            && beside.is_empty()
+        {
+            return is_taken(queue.publish_moved(&message, from, wakes));
+        }
+        let mut taken = usize::from(!beside.is_empty());
+        let (storing, other): (Vec<_>, Vec<_>) = queues.into_iter().partition(|queue| queue.stores(&message));
+        // Those that do not survive a crash first: what is lost then is lost with them.
+        taken += other.iter().filter(|queue| is_taken(queue.publish(&message, wakes))).count();
+        let mut ops = Vec::new();
+        beside.commit(&message, self.services.timers.clock().now_ms(), &mut ops);
+        let logged = !ops.is_empty();
+        let stored = Queue::publish_moved_to_all(&self.services.store, &storing, &message, from, ops, wakes);
+        beside.hand_over(&message, wakes);
+        taken += stored;
+        if taken > 0
+            && stored == 0
+            && !logged
+            && let Some((queue, seq)) = from
+        {
+            self.services.store.settle(queue, SeqRange::one(seq));
+        }
+        taken > 0
+    }
 }

@@ -19,6 +19,7 @@ use super::delay::Stored;
 use super::exchange::{Destination, Exchange, ExchangeSpec};
 use super::route::Targets;
 use crate::model::arguments::{string, value_text};
+use crate::model::death;
 use crate::model::expiration;
 use crate::model::memory::{Owner, Share};
 use crate::model::message::Message;
@@ -180,8 +181,7 @@ impl History {
             let content = message.content();
             let expiration = Properties::parse(content.properties).ok().and_then(|properties| properties.expiration());
             let ttl_ms = expiration.and_then(|text| expiration::parse(text).ok());
-            let body = content.body.to_vec().into();
-            let mut copy = Message::new(content.address, content.properties, body, message.is_persistent());
+            let mut copy = Message::derived(&message, message.traits(), content.address, content.properties);
             copy.set_deadline(ttl_ms.map(|ttl_ms| now_ms.saturating_add(ttl_ms)));
             Arc::new(copy)
         };
@@ -203,9 +203,10 @@ impl Vhost {
                 Destination::Exchange(exchange) => {
                     let content = message.content();
                     let properties = Properties::parse(content.properties).ok();
-                    let key = protocol::shortstrs(content.address).1;
+                    let keys = death::routing_keys(&message);
+                    let keys: Vec<&str> = keys.iter().map(|key| &*key.text).collect();
                     let mut targets = Targets::default();
-                    self.route_to(exchange, &[&key], properties.as_ref(), &mut targets);
+                    self.route_to(exchange, &keys, properties.as_ref(), &mut targets);
                     targets.queues
                 }
             };

@@ -7,7 +7,9 @@
 //! Lock order: topology, then one exchange's table or one queue, never two of those at once. The
 //! store only appends to its buffer, so it may be called under the topology lock.
 
+mod beside;
 mod bindings;
+mod dead_letter;
 mod delay;
 mod delete;
 mod describe;
@@ -36,7 +38,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::{Mutex, RwLock};
 use storage::Lsn;
 
+pub use beside::{Beside, Delayed, Replies};
 pub use bindings::{ExchangeBinding, QueueBinding};
+pub use dead_letter::Passage;
 pub use delay::Delay;
 pub use describe::{Described, describe};
 pub use direct_reply::{DIRECT_REPLY, is_reply_address};

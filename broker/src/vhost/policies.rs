@@ -147,7 +147,19 @@ impl Vhost {
         exchange.set_policy(Arc::new(effective));
     }
 
-    /// All exchanges get what holds for their names: after a start.
+    /// A queue gets what holds for its name.
+    pub(super) fn give_queue_policy(&self, queue: &Queue) {
+        self.apply_to_queue(queue, &self.queue_policy(queue));
+    }
+
+    /// What of a policy a queue itself acts upon.
+    fn apply_to_queue(&self, queue: &Queue, policy: &Effective) {
+        self.give_dead_letters(queue, policy);
+        let timeout_ms = policy.definition.integer("consumer-timeout");
+        queue.limit_ack_time(timeout_ms.and_then(|timeout_ms| u64::try_from(timeout_ms).ok()));
+    }
+
+    /// All exchanges and queues get what holds for their names: after a start.
     pub(super) fn give_policies(&self) {
         let policies = self.policies();
         let has_any = [PolicyKind::Policy, PolicyKind::OperatorPolicy]
@@ -157,6 +169,9 @@ impl Vhost {
             for exchange in self.exchanges() {
                 self.give_policy(&exchange);
             }
+        }
+        for queue in self.queues() {
+            self.apply_to_queue(&queue, &policies.effective(kind_of(&queue), &queue.spec().name));
         }
     }
 
@@ -191,11 +206,9 @@ impl Vhost {
                 observer.exchange_changed(&exchange, &effective);
             }
         }
-        if observers.is_empty() {
-            return;
-        }
         for queue in self.queues() {
             if let Some(effective) = changed(kind_of(&queue), &queue.spec().name) {
+                self.apply_to_queue(&queue, &effective);
                 for observer in &observers {
                     observer.queue_changed(&queue, &effective);
                 }

@@ -12,6 +12,7 @@ use super::topology::Topology;
 use crate::model::ConnectionId;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::{Arguments, inequivalent};
+use crate::model::dead_letter_arguments::dead_letter_exchange;
 use crate::model::events::INTERNAL_USER;
 use crate::model::queue_arguments;
 use crate::queue::{NotDeleted, Queue, QueueSpec};
@@ -95,10 +96,15 @@ impl Vhost {
             // It ended by itself and nobody has tidied up after it yet.
             self.delete_closed_queue(&mut topology, &existing, INTERNAL_USER);
         }
+        if let Some(exchange) = dead_letter_exchange(&spec.arguments, &name, &self.name)? {
+            access.check(Permission::Read, Resource::Queue(&name))?;
+            access.check(Permission::Write, Resource::Exchange(&exchange))?;
+        }
         queue_arguments::validate(&spec.arguments, &name, &self.name)?;
         self.check_queue_limits(&name)?;
         spec.arguments = topology.share_arguments(&spec.arguments);
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
+        self.give_queue_policy(&queue);
         let mut lsn = Lsn(0);
         if queue.spec().durable {
             lsn = self.log(vec![records::put_queue(&queue)]);

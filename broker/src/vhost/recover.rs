@@ -13,7 +13,9 @@ use super::records::{self, BindingRecord, DestinationType, ExchangeRecord, Queue
 use super::settings::Settings;
 use crate::model::arguments::{Arguments, string};
 use crate::model::collections::Map;
+use crate::model::queue_arguments::max_priority;
 use crate::policy::{self, GlobalParameters};
+use crate::queue::lanes::{id_of, owner_of};
 use crate::queue::{Queue, QueueSpec, Services};
 use crate::routing::kind::ExchangeKind;
 
@@ -90,7 +92,7 @@ pub fn name_losses(vhosts: &[Arc<Vhost>], lost: &[LostMessages]) -> Vec<String> 
         }
     }
     let line = |LostMessages { queue, messages, why }: &LostMessages| {
-        let whose = match names.get(queue) {
+        let whose = match names.get(&owner_of(*queue).0) {
             Some(name) => name.clone(),
             None => format!("queue id {queue:x}, which no queue has"),
         };
@@ -200,13 +202,14 @@ impl Rebuild<'_> {
             auto_delete: record.auto_delete,
             arguments,
         };
-        let services = self.services.clone();
-        let queue = match self.messages.get(&record.id) {
-            Some(state) => Queue::recovered(record.id, spec, services, state),
-            None => Queue::new(record.id, spec, services),
-        };
+        let ids = (0..=max_priority(&spec.arguments)).map(|level| id_of(record.id, level));
+        let ids: Vec<QueueId> = ids.filter(|id| self.messages.contains_key(id)).collect();
+        let found: Vec<RecoveredQueue> = ids.iter().filter_map(|id| self.messages.get(id).copied()).collect();
+        let queue = Queue::recovered(record.id, spec, self.services.clone(), &found);
         vhost.add_queue(&mut vhost.topology.lock(), &queue);
-        self.messages.remove(&record.id);
+        for id in ids {
+            self.messages.remove(&id);
+        }
         Ok(())
     }
 

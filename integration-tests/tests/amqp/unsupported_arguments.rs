@@ -29,10 +29,7 @@ fn known_arguments_without_their_feature_are_refused() {
         ("x-expires", integer("x-expires", 1_000)),
         ("x-max-length", integer("x-max-length", 10)),
         ("x-max-length-bytes", integer("x-max-length-bytes", 10)),
-        ("x-max-priority", integer("x-max-priority", 5)),
         ("x-overflow", string("x-overflow", "drop-head")),
-        ("x-dead-letter-exchange", string("x-dead-letter-exchange", "amq.direct")),
-        ("x-single-active-consumer", Bytes::new().field("x-single-active-consumer", b't').octet(1)),
         ("x-queue-type", string("x-queue-type", "quorum")),
         ("x-queue-type", string("x-queue-type", "stream")),
     ];
@@ -48,24 +45,6 @@ fn known_arguments_without_their_feature_are_refused() {
         assert_eq!(close.code, 404, "{name}: {close:?}");
         bystander.open_channel(1);
     }
-}
-
-#[test]
-fn consumer_priorities_are_refused() {
-    if peer_is_set("RabbitMQ has consumer priorities") {
-        return;
-    }
-    let server = server();
-    let mut raw = server.channel();
-    let queue = raw.exclusive_queue(1);
-    let arguments = Bytes::new()
-        .short(0)
-        .shortstr(&queue)
-        .shortstr("")
-        .octet(0)
-        .table(Bytes::new().field("x-priority", b'I').long(5));
-    raw.method(1, id::BASIC_CONSUME, arguments);
-    assert_not_implemented(raw, "x-priority", id::BASIC_CONSUME);
 }
 
 #[test]

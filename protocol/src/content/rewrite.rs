@@ -61,17 +61,24 @@ pub fn without_header(raw: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     })
     .ok()?;
     let table = table?;
+    let kept = retain_fields(table, |field_name| field_name != name)?;
+    (kept.len() != table.len()).then(|| replace_headers(raw, &kept))
+}
+
+/// The fields of a table, given without its length, whose name `keep` wants, as they stand. `None` when it is malformed.
+#[must_use]
+pub fn retain_fields(table: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Option<Vec<u8>> {
     let mut kept = Vec::with_capacity(table.len());
     let mut fields = TableIter::new(table);
     loop {
         let before = fields.rest();
         let Some(field) = fields.next() else { break };
         let (field_name, _) = field.ok()?;
-        if field_name != name {
+        if keep(field_name) {
             kept.extend_from_slice(before.get(..before.len() - fields.rest().len())?);
         }
     }
-    (kept.len() != table.len()).then(|| replace_headers(raw, &kept))
+    Some(kept)
 }
 
 /// Properties with another value for one header: its tag and octets, not checked. Its first place counts, further ones are

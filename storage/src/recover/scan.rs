@@ -1,5 +1,6 @@
 //! Finding the groups of the log again and judging what is between them.
 
+use std::io;
 use std::path::Path;
 
 use crate::error::{OpenError, io_error};
@@ -112,24 +113,19 @@ fn scan_segment(
     Ok(())
 }
 
-/// Whether the last group before a position ends there and has the checksum that the position names. What cannot be read
-/// does not.
-pub(crate) fn ends_at(fs: &dyn Fs, path: &Path, key: &Key, end: Position) -> bool {
-    let Ok(file) = fs.open(path, OpenMode::Read) else {
-        return false;
-    };
+/// Whether the last group before a position ends there and has the checksum that the position names.
+pub(crate) fn ends_at(fs: &dyn Fs, path: &Path, key: &Key, end: Position) -> io::Result<bool> {
+    let file = fs.open(path, OpenMode::Read)?;
     let mut at = end.offset;
     let mut head = [0; HEADER];
     while let Some(before) = at.checked_sub(ALIGN as u64) {
         at = before;
-        if file.read_at(&mut head, at).is_err() {
-            return false;
-        }
+        file.read_at(&mut head, at)?;
         if let Found::Group(header, sum) = GroupHeader::parse(&head, key, end.segment) {
-            return at + header.span() == end.offset && sum == end.link;
+            return Ok(at + header.span() == end.offset && sum == end.link);
         }
     }
-    false
+    Ok(false)
 }
 
 struct Window<'a> {

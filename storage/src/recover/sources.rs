@@ -110,22 +110,27 @@ impl Sources<'_> {
         if let Err(problem) = relief::complete(&state, &mut index).and_then(|()| relief::check(&state, &index)) {
             return Ok(Err(problem));
         }
-        self.check_end(base, "sled's checkpoint");
+        self.check_end(base, "sled's checkpoint")?;
         let snapshot = self.snapshot_base()?;
         Ok(Ok(Loaded { index, base, groups, verdict, replayed, state, rebuilt: false, snapshot }))
     }
 
     /// Names it when the log is not what a checkpoint or a snapshot was made of: it ends before, or is an older copy.
-    fn check_end(&mut self, base: Base, of: &str) {
+    fn check_end(&mut self, base: Base, of: &str) -> Result<(), OpenError> {
         let Position { segment, offset, link } = base.resume;
         if base.lsn == 0 {
-            return;
+            return Ok(());
         }
         let path = segment::path(&self.dirs.log, segment);
+        let fs = &*self.options.fs;
+        let ends = || match scan::ends_at(fs, &path, self.key, base.resume) {
+            Err(error) if is_unreadable(&error) && is_lost(fs, self.dirs, &path) => Ok(false),
+            outcome => outcome.map_err(io_error("read", &path)),
+        };
         let reaches = self.files.segments.get(&segment).is_some_and(|&len| len >= offset);
         if !reaches {
             self.damage.push(format!("the log ends before LSN {}, where {of} is", base.lsn));
-        } else if !scan::ends_at(&*self.options.fs, &path, self.key, base.resume) {
+        } else if !ends()? {
             let lsn = base.lsn;
             self.damage.push(format!(
                 "{} is damaged or an older copy: before offset {offset} there is not the group of LSN {lsn} (checksum \
@@ -133,9 +138,10 @@ impl Sources<'_> {
                 path.display()
             ));
         } else {
-            return;
+            return Ok(());
         }
-        keep_evidence(&*self.options.fs, &self.dirs.data, &path);
+        keep_evidence(fs, &self.dirs.data, &path);
+        Ok(())
     }
 
     fn open_state(&self, index: &mut Index) -> Result<(State, Base), String> {
@@ -172,7 +178,7 @@ impl Sources<'_> {
             }
         };
         let snapshot = base;
-        self.check_end(base, "the snapshot");
+        self.check_end(base, "the snapshot")?;
         let (link, gaps) = if base == Base::default() { (None, true) } else { (Some(base.resume.link), false) };
         if gaps && self.files.segments.keys().next().is_none_or(|&first| first > 1) {
             self.damage.push(

@@ -14,6 +14,7 @@ mod crash;
 mod crash_model;
 mod damage;
 mod deadlines;
+mod delivery_counts;
 mod disk_full;
 mod failure;
 mod faulty;

@@ -192,7 +192,7 @@ impl World {
                 let taken: Vec<_> = taken.collect();
                 let next = self.spill.front().map(|(seq, _)| *seq);
                 let batch = SpillBatch { messages: taken, next, lost: 0 };
-                assert_eq!(self.ready.loaded_spilled(batch, messages), 0);
+                assert_eq!(self.ready.loaded_spilled(batch, messages, &mut Vec::new()), 0);
             }
             None => {}
         }

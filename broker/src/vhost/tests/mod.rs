@@ -3,6 +3,7 @@
 mod access;
 mod auto_delete;
 mod bindings;
+mod dead_letters;
 mod exchanges;
 mod picking;
 mod policies;

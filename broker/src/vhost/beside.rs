@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use protocol::Properties;
 use smallvec::SmallVec;
 use storage::{Lsn, TxOp};
 
-use super::direct_reply::Replies;
+use super::delay::Delay;
+use super::history::History;
+use super::route::Targets;
 use crate::model::delay;
 use crate::model::message::Message;
+use crate::queue::direct_reply::ReplyConsumer;
 use crate::queue::signal::WakeList;
-use crate::vhost::{Delay, History};
+
+/// Consumers that a message goes straight to.
+pub type Replies = SmallVec<[Arc<ReplyConsumer>; 1]>;
 
 /// See the module's documentation. Most messages go to queues only.
 #[derive(Default)]
-pub(super) struct Beside {
+pub struct Beside {
     /// Direct replies.
     pub replies: Replies,
     /// Exchanges that keep it for others who come later.
@@ -23,41 +29,49 @@ pub(super) struct Beside {
 }
 
 /// A message that is kept back, with its due time as its deadline, and by whom.
-pub(super) struct Delayed {
+pub struct Delayed {
     message: Arc<Message>,
     delays: SmallVec<[Arc<Delay>; 1]>,
     delay_ms: u64,
 }
 
 impl Delayed {
-    /// Keeps back a message (address, properties, body, whether it is persistent) for as long as its headers say.
-    pub(super) fn new(
-        (address, properties, body, persistent): (&[u8], &[u8], &[u8], bool),
-        headers: Option<&[u8]>,
-        delays: SmallVec<[Arc<Delay>; 1]>,
-        now_ms: u64,
-    ) -> Option<Self> {
-        let headers = headers?;
-        let delay_ms = delay::wanted_ms(headers)?;
-        let properties = delay::mark_delayed(properties, headers);
-        let mut message = Message::new(address, &properties, body.into(), persistent);
+    /// Keeps a message back for so long, as those exchanges do. Its properties are marked already.
+    pub fn new(mut message: Message, delays: SmallVec<[Arc<Delay>; 1]>, delay_ms: u64, now_ms: u64) -> Self {
         message.expire_at(now_ms.saturating_add(delay_ms));
-        Some(Self { message: Arc::new(message), delays, delay_ms })
+        Self { message: Arc::new(message), delays, delay_ms }
     }
 }
 
 impl Beside {
-    pub(super) fn is_empty(&self) -> bool {
+    /// Where a message that the broker has goes but to queues, from what routing found.
+    pub fn of(message: &Arc<Message>, targets: &mut Targets, now_ms: u64) -> Self {
+        let mut beside = Self { histories: std::mem::take(&mut targets.histories), ..Self::default() };
+        if !targets.delays.is_empty() {
+            let content = message.content();
+            let headers = Properties::parse(content.properties).ok().and_then(|properties| properties.headers());
+            beside.delayed = headers.and_then(|headers| {
+                let properties = delay::mark_delayed(content.properties, headers);
+                let message = Message::derived(message, message.traits(), content.address, &properties);
+                let delays = std::mem::take(&mut targets.delays);
+                Some(Delayed::new(message, delays, delay::wanted_ms(headers)?, now_ms))
+            });
+        }
+        beside
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
         self.replies.is_empty() && self.histories.is_empty() && self.delayed.is_none()
     }
 
     /// Octets that a transaction keeps for it.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.delayed.as_ref().map_or(0, |delayed| delayed.message.resident_bytes())
     }
 
     /// Hands the message over; returns where that is durable.
-    pub(super) fn hand_over(&self, message: &Arc<Message>, wakes: &mut WakeList) -> Lsn {
+    pub fn hand_over(&self, message: &Arc<Message>, wakes: &mut WakeList) -> Lsn {
         for consumer in &self.replies {
             consumer.deliver(message, wakes);
         }
@@ -69,7 +83,7 @@ impl Beside {
 
     /// The transaction that it belongs to is being committed: time runs from now on. What is left afterwards is to be handed
     /// over when the transaction is durable.
-    pub(super) fn commit(&mut self, message: &Arc<Message>, now_ms: u64, ops: &mut Vec<TxOp>) {
+    pub fn commit(&mut self, message: &Arc<Message>, now_ms: u64, ops: &mut Vec<TxOp>) {
         ops.extend(self.histories.drain(..).filter_map(|history| history.part_of_transaction(message)));
         let Some(delayed) = &mut self.delayed else { return };
         // Nobody else has it yet.
