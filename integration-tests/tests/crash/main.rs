@@ -18,6 +18,7 @@ mod backup;
 mod clients;
 mod damage;
 mod dead_letters;
+mod delayed;
 mod expiry;
 mod failing_disk;
 mod ledger;
