@@ -18,6 +18,7 @@ use crate::model::message::Message;
 use crate::queue::Queue;
 use crate::queue::settle::{Acked, Rejected, Requeue};
 use crate::queue::unacked::Unacked;
+use crate::vhost::{Beside, Passage};
 
 /// What a channel has done since the last commit.
 pub(super) struct Transaction {
@@ -34,6 +35,8 @@ pub(super) struct Transaction {
 struct TxPublish {
     message: Message,
     queues: SmallVec<[Arc<Queue>; 1]>,
+    beside: Option<Box<Beside>>,
+    mandatory: bool,
     /// When it was made, if it can expire: its time runs from the commit.
     made_ms: Option<u64>,
 }
@@ -49,11 +52,19 @@ impl Transaction {
     /// # Errors
     ///
     /// 506 when open transactions take too much memory. Holding the publisher would not do: its commit would wait behind.
-    pub(super) fn add(&mut self, message: Message, queues: &[Arc<Queue>], clock: &Clock) -> Result<(), AmqpError> {
+    pub(super) fn add(
+        &mut self,
+        message: Message,
+        queues: &[Arc<Queue>],
+        beside: Beside,
+        mandatory: bool,
+        clock: &Clock,
+    ) -> Result<(), AmqpError> {
         let made_ms = message.deadline_ms().map(|_| clock.now_ms());
-        self.bytes += std::mem::size_of::<TxPublish>() + message.resident_bytes();
+        self.bytes += std::mem::size_of::<TxPublish>() + message.resident_bytes() + beside.bytes();
         self.share.set(self.bytes);
-        self.publishes.push(TxPublish { message, queues: queues.into(), made_ms });
+        let beside = (!beside.is_empty()).then(|| Box::new(beside));
+        self.publishes.push(TxPublish { message, queues: queues.into(), beside, mandatory, made_ms });
         if self.share.memory().transactions_are_full() {
             return Err(AmqpError::new(ReplyCode::ResourceError, "too many octets in open transactions"));
         }
@@ -83,6 +94,7 @@ pub(super) struct PendingCommit {
     channel: u16,
     channel_slot: u32,
     publishes: Vec<(Arc<Queue>, Seq, Arc<Message>)>,
+    beside: Vec<(Box<Beside>, Arc<Message>)>,
     returns: Vec<Arc<Message>>,
     settled: Vec<TxSettle>,
 }
@@ -139,15 +151,19 @@ impl Session {
         };
         let mut ops = Vec::new();
         let mut publishes = Vec::new();
+        let mut beside = Vec::new();
         let mut returns = Vec::new();
-        for TxPublish { mut message, queues, made_ms } in transaction.publishes.drain(..) {
+        for TxPublish { mut message, queues, beside: others, mandatory, made_ms } in transaction.publishes.drain(..) {
             if let Some(made_ms) = made_ms {
                 message.postpone_expiry(self.broker.clock().now_ms().saturating_sub(made_ms));
             }
             let message = Arc::new(message);
-            if queues.is_empty() {
-                returns.push(message);
-                continue;
+            if queues.is_empty() && mandatory {
+                returns.push(Arc::clone(&message));
+            }
+            if let Some(mut others) = others {
+                others.commit(&message, self.broker.clock().now_ms(), &mut ops);
+                beside.push((others, Arc::clone(&message)));
             }
             for queue in queues {
                 enter(queue, &message, &mut ops, &mut publishes);
@@ -162,14 +178,19 @@ impl Session {
             if let Some(to) = to
                 && let Some(vhost) = &self.vhost
             {
-                let before = publishes.len();
+                let before = (publishes.len(), beside.len());
                 // Its way to other queues is part of the transaction, as that of its publishes.
                 if let Some(passage) = vhost.passage(&queue, &to, &unacked.message, Reason::Rejected) {
-                    for target in passage.queues {
-                        enter(target, &passage.message, &mut ops, &mut publishes);
+                    let Passage { message, queues, beside: mut others } = passage;
+                    if !others.is_empty() {
+                        others.commit(&message, self.broker.clock().now_ms(), &mut ops);
+                        beside.push((Box::new(others), Arc::clone(&message)));
+                    }
+                    for target in queues {
+                        enter(target, &message, &mut ops, &mut publishes);
                     }
                 }
-                *tried_later = to.at_least_once && publishes.len() == before;
+                *tried_later = to.at_least_once && (publishes.len(), beside.len()) == before;
                 if *tried_later {
                     continue;
                 }
@@ -184,6 +205,7 @@ impl Session {
             channel: channel.number,
             channel_slot: channel.slot,
             publishes,
+            beside,
             returns,
             settled,
         });
@@ -237,6 +259,9 @@ impl Session {
         let channel = alive.then_some(commit.channel_slot);
         for (queue, seq, message) in commit.publishes {
             queue.publish_reserved(seq, &message, &mut self.wakes);
+        }
+        for (beside, message) in commit.beside {
+            beside.hand_over(&message, &mut self.wakes);
         }
         let mut acked = Acked::default();
         let mut requeue = Requeue::default();
