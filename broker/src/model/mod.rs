@@ -10,6 +10,7 @@ pub mod dead_letter_arguments;
 pub mod death;
 pub mod erlang_term;
 pub mod expiration;
+pub mod limit_arguments;
 pub mod limits;
 pub mod memory;
 pub mod message;

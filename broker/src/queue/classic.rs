@@ -5,7 +5,7 @@
 //! no settlement can precede its message in the log.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -14,9 +14,12 @@ use storage::{Lsn, QueueId, RecoveredQueue, Seq, SeqRange};
 use super::consumers::{Consumer, ConsumerId, Consumers};
 use super::dead_letter::Dead;
 use super::discard::Discarded;
+use super::lifetime::Lifetime;
+use super::limits;
 use super::outbox::{Outbox, Push};
 use super::outcome::{Attach, Get, NotDeleted, Published};
 use super::ready::{Entry, Ready};
+use super::settings::QueueSettings;
 use super::signal::WakeList;
 use super::timers::Timer;
 use super::{QueueSpec, Services};
@@ -38,6 +41,8 @@ pub struct Queue {
     crashed: AtomicBool,
     /// Signed: a delivery can be settled before the thread that made it has counted it.
     unacked: AtomicIsize,
+    /// Of the settings, for those who do not hold the lock.
+    pub(super) message_ttl_ms: AtomicU64,
 }
 
 pub(super) struct State {
@@ -52,6 +57,11 @@ pub(super) struct State {
     share: Share,
     /// What leaves it unconsumed and goes somewhere else.
     pub(super) dead: Dead,
+    /// What holds for it.
+    pub(super) settings: QueueSettings,
+    pub(super) lifetime: Lifetime,
+    /// Octets of the bodies that transactions are about to put into it.
+    pub(super) reserved_bytes: u64,
     /// For the earliest deadline in memory; made when there is one for the first time.
     pub(super) timer: Option<Timer>,
 }
@@ -108,7 +118,7 @@ impl Queue {
 
     /// A queue found at start, with its backlog on disk.
     pub fn recovered(id: QueueId, spec: QueueSpec, services: Services, found: &RecoveredQueue) -> Arc<Self> {
-        let ready = Ready::recovered(found.first, found.next_seq, found.messages);
+        let ready = Ready::recovered(found.first, found.next_seq, found.messages, found.bytes);
         Self::with(id, spec, services, found.next_seq.max(1), ready)
     }
 
@@ -128,11 +138,15 @@ impl Queue {
                 reads: 0,
                 dead: Dead::default(),
                 share,
+                settings: QueueSettings::default(),
+                lifetime: Lifetime::default(),
+                reserved_bytes: 0,
                 timer: None,
             }),
             closed: AtomicBool::new(false),
             crashed: AtomicBool::new(false),
             unacked: AtomicIsize::new(0),
+            message_ttl_ms: AtomicU64::new(limits::NO_TTL),
         });
         if queue.spec.durable {
             queue.services.directory.insert(&queue);
@@ -210,6 +224,14 @@ impl Queue {
         if self.is_crashed() {
             return Published::Refused;
         }
+        self.drop_expired(&mut state);
+        if self.has_no_room(&state, message) {
+            let overflow = state.settings.overflow;
+            drop(state);
+            self.refuse(message, overflow);
+            return Published::Refused;
+        }
+        let message = &self.with_own_deadline(message);
         let seq = state.next_seq;
         state.next_seq += 1;
         let stored = self.stores(message);
@@ -219,7 +241,6 @@ impl Queue {
             Some(from) => self.log_moved(seq, message, from),
         };
         let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
-        self.drop_expired(&mut state);
         let left = if !state.ready.is_empty() || state.consumers.ready() == 0 || !state.getters.is_empty() {
             Some(entry)
         } else {
@@ -232,6 +253,10 @@ impl Queue {
             }
             Some(entry) => {
                 self.keep(&mut state, entry, stored);
+                if self.is_over_full(&state) {
+                    self.drop_head(&mut state);
+                    self.read_ahead(&mut state);
+                }
                 self.arm(&mut state);
             }
             None => {}
@@ -278,6 +303,7 @@ impl Queue {
                 _ => state.consumers.rotate(),
             }
         }
+        self.drop_head(state);
         self.read_ahead(state);
         if state.ready.is_empty() {
             Self::answer_empty(state);
@@ -340,6 +366,7 @@ impl Queue {
     /// Takes the next message for a client that asks for it.
     pub fn get(self: &Arc<Self>, outbox: &Arc<Outbox>, channel_slot: u32, no_ack: bool) -> Get {
         let mut state = self.lock();
+        self.used(&mut state);
         self.drop_expired(&mut state);
         if state.ready.is_empty() || self.is_closed() || self.is_crashed() {
             return Get::Empty;
@@ -378,7 +405,11 @@ impl Queue {
     /// Removes a consumer; true when it was the last one, which ends an auto-delete queue.
     pub fn detach(&self, id: ConsumerId) -> bool {
         let mut state = self.lock();
-        state.consumers.remove(id).is_some() && state.consumers.is_empty()
+        let was_last = state.consumers.remove(id).is_some() && state.consumers.is_empty();
+        if was_last {
+            self.used(&mut state);
+        }
+        was_last
     }
 
     /// A consumer that was refused has credit again.
@@ -397,6 +428,7 @@ impl Queue {
             return;
         }
         state.ready.insert_all(entries);
+        self.drop_head(&mut state);
         self.pump(&mut state, wakes);
     }
 
@@ -430,14 +462,22 @@ impl Queue {
         (u32::try_from(count).unwrap_or(u32::MAX), lsn)
     }
 
-    /// Sets a sequence number aside for a message of a transaction; `None` when the queue is gone.
-    pub fn reserve(&self) -> Option<Seq> {
+    /// Sets a sequence number aside for a message of a transaction; `None` when the queue is gone or has no room.
+    pub fn reserve(&self, message: &Arc<Message>) -> Option<Seq> {
         let mut state = self.lock();
         if self.is_closed() {
             return None;
         }
+        self.drop_expired(&mut state);
+        if self.has_no_room(&state, message) {
+            let overflow = state.settings.overflow;
+            drop(state);
+            self.refuse(message, overflow);
+            return None;
+        }
         let seq = state.next_seq;
         state.next_seq += 1;
+        state.reserved_bytes += message.body_len() as u64;
         state.ready.reserve(seq);
         Some(seq)
     }
@@ -445,7 +485,7 @@ impl Queue {
     /// Makes a message of a committed transaction visible at its reserved position.
     pub fn publish_reserved(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
         let mut state = self.lock();
-        state.ready.unreserve(seq);
+        state.unreserve(seq, message);
         if self.is_closed() {
             return;
         }
@@ -470,6 +510,7 @@ impl Queue {
         self.closed.store(true, Ordering::Release);
         state.reading = None;
         state.timer = None;
+        state.lifetime.end();
         let (count, _) = state.ready.clear();
         self.services.store.spill().forget(self.id);
         let consumers = state.consumers.take();

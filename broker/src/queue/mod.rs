@@ -11,11 +11,14 @@ pub mod directory;
 mod discard;
 mod expiry;
 pub mod item;
+pub mod lifetime;
+mod limits;
 mod moved;
 pub mod outbox;
 mod outcome;
 pub mod ready;
 mod sequence;
+pub mod settings;
 pub mod settle;
 pub mod signal;
 pub mod stored;
@@ -35,6 +38,7 @@ use crate::model::clock::Clock;
 use crate::model::memory::Memory;
 use dead_letter::DeadLetters;
 use directory::Directory;
+use lifetime::Unused;
 use timers::Timers;
 
 /// What all queues of one broker use.
@@ -48,6 +52,8 @@ pub struct Services {
     pub directory: Arc<Directory>,
     /// The queues with dead letters to be moved.
     pub dead_letters: Arc<DeadLetters>,
+    /// The queues that nobody has used for too long.
+    pub unused: Arc<Unused>,
     /// Who holds how much memory.
     pub memory: Arc<Memory>,
     /// Octets of messages that a queue keeps in memory before further ones stay on disk only.
@@ -65,6 +71,7 @@ impl Services {
             timers: Timers::new(clock),
             directory: Arc::default(),
             dead_letters: Arc::default(),
+            unused: Arc::default(),
             memory: Arc::default(),
             resident_max_bytes: RESIDENT_MAX_BYTES,
         }

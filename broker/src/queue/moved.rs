@@ -48,18 +48,19 @@ impl Queue {
         let mut places = Vec::with_capacity(queues.len());
         let mut ops = Vec::with_capacity(queues.len() + 1);
         for queue in queues {
-            // One that was deleted meanwhile takes nothing.
-            let Some(seq) = queue.reserve() else { continue };
-            let payload = Arc::clone(message) as _;
+            // One that was deleted meanwhile, or that has no room, takes nothing.
+            let message = queue.with_own_deadline(message);
+            let Some(seq) = queue.reserve(&message) else { continue };
+            let payload = Arc::clone(&message) as _;
             ops.push(TxOp::Enqueue { queue: queue.id(), seq, meta: message.meta(), payload });
-            places.push((queue, seq));
+            places.push((queue, seq, message));
         }
         if places.is_empty() {
             return 0;
         }
         ops.push(TxOp::Settle { queue: from.id(), range: SeqRange::one(old) });
         from.services.store.transaction(ops);
-        for (queue, seq) in &places {
+        for (queue, seq, message) in &places {
             queue.publish_placed(*seq, message, wakes);
         }
         places.len()
@@ -69,7 +70,7 @@ impl Queue {
     /// transactions it need not stay in memory.
     fn publish_placed(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
         let mut state = self.lock();
-        state.ready.unreserve(seq);
+        state.unreserve(seq, message);
         if self.is_closed() {
             return;
         }

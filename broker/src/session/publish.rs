@@ -235,6 +235,9 @@ impl Session {
             }
             return Ok(());
         }
+        if let [queue] = queues {
+            queue.limit_life(&mut message);
+        }
         self.hand_over(number, publisher, Arc::new(message), queues, mandatory, cached)
     }
 

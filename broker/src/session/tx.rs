@@ -276,11 +276,13 @@ fn enter(
     ops: &mut Vec<TxOp>,
     publishes: &mut Vec<(Arc<Queue>, Seq, Arc<Message>)>,
 ) {
-    let Some(seq) = queue.reserve() else { return };
-    if queue.stores(message) {
-        ops.push(TxOp::Enqueue { queue: queue.id(), seq, meta: message.meta(), payload: Arc::clone(message) as _ });
+    let message = queue.with_own_deadline(message);
+    // A queue that was deleted meanwhile or has no room takes nothing, which is no error.
+    let Some(seq) = queue.reserve(&message) else { return };
+    if queue.stores(&message) {
+        ops.push(TxOp::Enqueue { queue: queue.id(), seq, meta: message.meta(), payload: Arc::clone(&message) as _ });
     }
-    publishes.push((queue, seq, Arc::clone(message)));
+    publishes.push((queue, seq, message));
 }
 
 fn not_transactional(method: u16) -> AmqpError {

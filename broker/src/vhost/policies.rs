@@ -11,6 +11,7 @@ use crate::model::operation::{OperationError, check_name};
 use crate::model::queue_arguments::QUEUE_TYPE;
 use crate::policy::{self, Effective, ObjectKind, Parameters, Policies, Policy, PolicyKind};
 use crate::queue::Queue;
+use crate::queue::settings::QueueSettings;
 
 /// Who wants to know when another policy holds for something. Called in the order of the changes and before the operation
 /// returns, with the topology locked: an observer may take the lock of a queue or of an outbox, and nothing above.
@@ -155,7 +156,9 @@ impl Vhost {
             }
         }
         for queue in self.queues() {
-            self.give_dead_letters(&queue, &policies.effective(kind_of(&queue), &queue.spec().name));
+            let policy = policies.effective(kind_of(&queue), &queue.spec().name);
+            self.give_dead_letters(&queue, &policy);
+            queue.set_settings(QueueSettings::new(queue.spec(), &policy));
         }
     }
 
@@ -193,6 +196,7 @@ impl Vhost {
         for queue in self.queues() {
             if let Some(effective) = changed(kind_of(&queue), &queue.spec().name) {
                 self.give_dead_letters(&queue, &effective);
+                queue.set_settings(QueueSettings::new(queue.spec(), &effective));
                 for observer in &observers {
                     observer.queue_changed(&queue, &effective);
                 }

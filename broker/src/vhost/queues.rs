@@ -14,6 +14,7 @@ use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::{Arguments, inequivalent};
 use crate::model::dead_letter_arguments::dead_letter_exchange;
 use crate::model::queue_arguments;
+use crate::queue::settings::QueueSettings;
 use crate::queue::{NotDeleted, Queue, QueueSpec};
 
 /// A queue.declare that is not passive.
@@ -50,6 +51,7 @@ pub struct Declared {
 
 impl Declared {
     fn existing(queue: Arc<Queue>, logged: Lsn) -> Self {
+        queue.touch();
         Self {
             created: false,
             lsn: if queue.spec().durable { logged } else { Lsn(0) },
@@ -103,7 +105,9 @@ impl Vhost {
         self.check_queue_limits(&name)?;
         spec.arguments = topology.share_arguments(&spec.arguments);
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
-        self.give_dead_letters(&queue, &self.queue_policy(&queue));
+        let policy = self.queue_policy(&queue);
+        self.give_dead_letters(&queue, &policy);
+        queue.set_settings(QueueSettings::new(queue.spec(), &policy));
         let mut lsn = Lsn(0);
         if queue.spec().durable {
             lsn = self.log(vec![records::put_queue(&queue)]);

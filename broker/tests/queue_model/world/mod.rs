@@ -330,7 +330,8 @@ impl<'d> World<'d> {
     pub(crate) fn reserve(&mut self, persistent: bool, ttl_ms: Option<u64>) {
         let id = self.next_id;
         let deadline_ms = ttl_ms.map(|ttl_ms| self.now_ms() + ttl_ms);
-        let Some(seq) = self.queue.reserve() else {
+        let message = message_until(id, persistent, 8, deadline_ms);
+        let Some(seq) = self.queue.reserve(&message) else {
             assert!(self.closed);
             return;
         };
@@ -338,7 +339,6 @@ impl<'d> World<'d> {
         self.next_seq += 1;
         self.next_id += 1;
         let known = Known { id, persistent, redelivered: false, deadline_ms };
-        let message = message_until(id, persistent, 8, deadline_ms);
         self.reserved.push(Reserved { seq, known, message, logged: false });
         self.observe();
     }
