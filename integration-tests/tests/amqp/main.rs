@@ -29,6 +29,7 @@ mod properties;
 mod protocol_errors;
 mod publish_consume;
 mod qos;
+mod queue_limits;
 mod queues;
 mod routing;
 mod transactions;
