@@ -5,8 +5,8 @@ use integration_tests::id;
 use integration_tests::raw::Raw;
 use integration_tests::unique;
 use integration_tests::wire::{Bytes, NO_PROPERTIES};
+use lapin::Confirmation;
 use lapin::options::{BasicConsumeOptions, BasicNackOptions, QueueDeclareOptions};
-use lapin::publisher_confirm::Confirmation;
 use lapin::types::AMQPValue;
 
 fn number(value: i64) -> AMQPValue {
