@@ -1,6 +1,7 @@
 //! The broker as a value: what all its connections share. Several can live in one process.
 
 mod alarms;
+mod application;
 mod connections;
 mod dead_letters;
 mod machine;
@@ -34,6 +35,8 @@ use connections::Connections;
 pub(crate) use connections::{ChannelLimit, ConnectionLimit, Usage};
 
 pub use alarms::{Active, Alarm};
+pub use application::{Application, Order};
+pub use connections::{ConnectionFacts, ConnectionInfo};
 pub use memory::MemoryUse;
 
 /// Bodies that have not come whole may hold this many messages of the largest size per connection …
@@ -69,6 +72,8 @@ pub struct Broker {
     /// Who holds how much memory.
     pub(crate) memory: Arc<Memory>,
     alarms: alarms::Alarms,
+    /// Whether it serves clients.
+    pub application: Application,
 }
 
 /// What a start found in the data directory.
@@ -124,6 +129,7 @@ impl Broker {
             stopping: AtomicBool::new(false),
             memory,
             alarms: alarms::Alarms::default(),
+            application: Application::default(),
         }
     }
 
@@ -186,6 +192,11 @@ impl Broker {
         let mut count = self.connections.subscribe();
         // The sender lives as long as the broker does.
         let _ = count.wait_for(|count| *count == 0).await;
+    }
+
+    /// Connections may come again after [`Broker::close_connections`].
+    pub fn admit_connections(&self) {
+        self.stopping.store(false, Ordering::Release);
     }
 
     /// Octets of incomplete messages, all connections together.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::index::timers::DueNow;
 use crate::large;
 use crate::log::record;
 use crate::log::segment;
+use crate::recover::{is_unreadable, keep_evidence};
 use crate::schedule::Unreadable;
 use crate::shortage;
 use crate::types::{Due, Durable, Lsn, Place, QueueId, ReadBatch, ReadMessage, Seq};
@@ -392,12 +394,21 @@ impl Reader<'_> {
         let buf = match self.insist(|reader| reader.bytes(segment, offset, end))? {
             Ok(buf) => buf,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if run.len() > 1 && is_unreadable(&error) => {
+                // A place that the disk cannot read costs only the messages that are there.
+                for message in run {
+                    let at = message.location.as_segment().map_or(0, |(_, at)| at);
+                    self.read_run(segment, at, std::slice::from_ref(message), batch)?;
+                }
+                return Some(());
+            }
             Err(error) => {
                 // Nothing is known of their bytes: they are left out, and not called damaged.
                 tracing::error!(segment = format!("{segment:016x}"), offset, %error, "cannot read messages");
                 return Some(());
             }
         };
+        let mut damaged = false;
         for message in run {
             let at = message.location.as_segment().map_or(0, |(_, at)| at);
             let entry = buf.get(usize::try_from(at - offset).unwrap_or(usize::MAX)..).unwrap_or_default();
@@ -408,8 +419,13 @@ impl Reader<'_> {
                     let segment = format!("{segment:016x}");
                     tracing::error!(segment, offset = at, seq = message.seq, "a message is damaged on disk");
                     batch.damaged.push(message.seq);
+                    damaged = true;
                 }
             }
+        }
+        if damaged {
+            // Before anybody settles the messages, after which the file may go.
+            self.keep(&segment::path(&self.core.log_dir, segment));
         }
         Some(())
     }
@@ -432,12 +448,17 @@ impl Reader<'_> {
             Ok(None) => {
                 tracing::error!(file = format!("{id:016x}"), seq = message.seq, "a large message is damaged on disk");
                 batch.damaged.push(message.seq);
+                self.keep(&large::path(&core.large_dir, id));
             }
             Err(error) => {
                 tracing::error!(file = format!("{id:016x}"), seq = message.seq, %error, "cannot read a large message");
             }
         }
         Some(())
+    }
+
+    fn keep(&self, path: &Path) {
+        keep_evidence(&*self.core.options.fs, &self.core.options.data_dir, path);
     }
 
     fn file(&mut self, id: u64) -> io::Result<Arc<dyn File>> {

@@ -241,6 +241,28 @@ pub(crate) fn read_base(fs: &dyn Fs, data_dir: &Path) -> io::Result<Found<Base>>
     })
 }
 
+/// As [`read_base`], and looks whether its last block is there: what was cut is found before it is needed.
+pub(crate) fn read_ends(fs: &dyn Fs, data_dir: &Path) -> io::Result<Found<Base>> {
+    let (file, base) = match open(fs, data_dir)? {
+        Found::Absent => return Ok(Found::Absent),
+        Found::Damaged => return Ok(Found::Damaged),
+        Found::Good(found) => found,
+    };
+    let mut last = [0; BLOCK + 8];
+    let at = file.len()?.checked_sub(last.len() as u64).filter(|&at| at >= HEADER as u64);
+    let whole = match at {
+        Some(at) if file.read_at(&mut last, at)? == last.len() => {
+            let (head, payload) = last.split_at(BLOCK);
+            let mut cursor = Cursor::new(head);
+            cursor.u32() == Some(8)
+                && cursor.u32() == Some(block_sum(kind::END, payload))
+                && cursor.u8() == Some(kind::END)
+        }
+        _ => false,
+    };
+    Ok(if whole { Found::Good(base) } else { Found::Damaged })
+}
+
 /// Reads a snapshot into `index`, which is empty; what is in it when the snapshot is damaged is of no use. `relieve` is called
 /// now and then, and may move columns out of memory.
 pub(crate) fn read<E: From<io::Error>>(

@@ -26,6 +26,9 @@ use crate::types::{
     Due, Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp,
 };
 
+/// Ranges in one entry of a requeue, so that no entry outgrows a group of the log.
+const REQUEUE_RANGES: usize = 1024;
+
 /// A durable store in one data directory.
 ///
 /// Appending returns at once with a position in the log; the position becomes durable later, by a group commit. Dropping the
@@ -105,6 +108,17 @@ impl Store {
     /// Messages leave a queue for good.
     pub fn settle(&self, queue: QueueId, range: SeqRange) -> Lsn {
         self.append(Entry::Settle { queue, range, tx: false })
+    }
+
+    /// Messages came back to their queue and count as delivered before. `delivery_count` is how often that was, for all of
+    /// them; what is stored never goes down, and 0 leaves it alone. For a message that is not durable itself yet, because
+    /// the file of a large one is still being written, it may become durable later than the position returned.
+    pub fn requeue(&self, queue: QueueId, ranges: &[SeqRange], delivery_count: u32) -> Lsn {
+        let mut last = self.core.pending.last();
+        for ranges in ranges.chunks(REQUEUE_RANGES) {
+            last = self.append(Entry::Requeue(Box::new(Requeue { queue, delivery_count, ranges: ranges.to_vec() })));
+        }
+        last
     }
 
     /// A queue is emptied below `below`, but for the messages in `except`.
@@ -247,7 +261,7 @@ impl Store {
         self.core.compaction.stop();
         self.core.space.disk.wake();
         for (queue, ranges) in redelivered {
-            self.append(Entry::Requeue(Box::new(Requeue { queue, delivery_count: 0, ranges })));
+            self.requeue(queue, &ranges, 0);
         }
         if self.core.wait_durable(self.core.pending.last()) {
             self.core.schedule.close();

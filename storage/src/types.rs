@@ -183,8 +183,21 @@ pub struct Recovered {
     pub clean: bool,
     /// One line for everything that was lost, quarantined or rebuilt. Empty when all was well (a torn tail is not damage).
     pub damage: Vec<String>,
+    /// The messages behind these lines, as far as it is known which queues they were in.
+    pub lost: Vec<LostMessages>,
     /// Log entries replayed on top of the state that was read from sled.
     pub replayed_entries: u64,
+}
+
+/// Messages of one queue that were lost to damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostMessages {
+    /// The queue.
+    pub queue: QueueId,
+    /// How many.
+    pub messages: u64,
+    /// By what, as the end of a sentence.
+    pub why: String,
 }
 
 /// What is known of one recovered queue without reading a message.

@@ -1,40 +1,161 @@
-//! Errors in the form that RabbitMQ's management API gives them: `{"error": …, "reason": …}`.
+//! What the API answers with: JSON, and errors in the form that RabbitMQ's management API gives them.
 
 use std::fmt::Display;
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::{LOCATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use protocol::error::{AmqpError, ReplyCode};
+use serde_json::{Value, json};
+
+use crate::model::operation::OperationError;
+
+/// What a request comes to.
+pub(super) type Answer = Result<Reply, Refusal>;
+
+/// A success.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// 200 with a value.
+    Value(Value),
+    /// 201: it is new. With its location below the request's path, if clients want to know.
+    Created(Option<String>),
+    /// 204: done, and nothing to say.
+    Done,
+}
 
 /// An error on its way to the client.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
-    reason: String,
+    body: Option<Value>,
+    /// What the command line says and ends with.
+    told: Option<(String, u8)>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: &'a str,
-    reason: &'a str,
+impl Reply {
+    /// 201 for what is new, 204 for what was there.
+    pub(super) fn put(is_new: bool) -> Self {
+        if is_new { Self::Created(None) } else { Self::Done }
+    }
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, reason: impl Display) -> Self {
-        Self { status, reason: reason.to_string() }
+        let error = status.canonical_reason().unwrap_or("Error").to_lowercase().replace(' ', "_");
+        Self::with_body(status, json!({"error": error, "reason": reason.to_string()}))
+    }
+
+    /// With a body of its own form.
+    pub(super) fn with_body(status: StatusCode, body: Value) -> Self {
+        Self { status, body: Some(body), told: None }
+    }
+
+    pub(super) fn not_found() -> Self {
+        let body = json!({"error": "Object Not Found", "reason": "Not Found"});
+        Self::with_body(StatusCode::NOT_FOUND, body)
+    }
+
+    pub(super) fn bad_request(reason: impl Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, reason)
+    }
+
+    /// Who this is may not do that.
+    pub(super) fn not_authorised(reason: &str) -> Self {
+        let body = json!({"error": "not_authorised", "reason": reason});
+        Self::with_body(StatusCode::UNAUTHORIZED, body)
+    }
+
+    /// Nobody in particular: a browser then asks for a password.
+    pub(super) fn no_credentials() -> Self {
+        Self { status: StatusCode::UNAUTHORIZED, body: None, told: None }
+    }
+
+    /// Not a user, or not the password.
+    pub(super) fn login_failed() -> Self {
+        let body = json!({"error": "not_authorized", "reason": "Not_Authorized"});
+        Self::with_body(StatusCode::UNAUTHORIZED, body)
+    }
+
+    /// What it says.
+    pub(super) fn reason(&self) -> String {
+        let reason = self.body.as_ref().and_then(|body| body.get("reason"));
+        reason.map(|reason| reason.as_str().map_or_else(|| reason.to_string(), str::to_owned)).unwrap_or_default()
+    }
+
+    /// The same with another status and the whole reason in the body.
+    pub(super) fn into_bad_request(self) -> Self {
+        let reason = self.told.as_ref().map_or_else(|| self.reason(), |(text, _)| text.clone());
+        Self { told: self.told, ..Self::bad_request(reason) }
+    }
+
+    /// For the command line: its own words, and the exit code.
+    pub(super) fn into_local_response(self) -> Response {
+        let Some((reason, exit_code)) = &self.told else {
+            return self.into_response();
+        };
+        let body = json!({"error": "refused", "reason": reason, "exit_code": exit_code});
+        (self.status, Json(body)).into_response()
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, body: None, told: None }
+    }
+}
+
+impl From<OperationError> for Refusal {
+    fn from(error: OperationError) -> Self {
+        let told = Some((error.to_string(), error.exit_code()));
+        let refusal = match error.http_status() {
+            404 => Self::not_found(),
+            status => Self::new(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), error),
+        };
+        Self { told, ..refusal }
+    }
+}
+
+impl From<AmqpError> for Refusal {
+    fn from(error: AmqpError) -> Self {
+        // Over HTTP RabbitMQ leaves the name of the code away.
+        let text = error.text.split_once(" - ").map_or(&*error.text, |(_, text)| text).to_owned();
+        match error.code {
+            ReplyCode::AccessRefused => Self::not_authorised("Access refused."),
+            ReplyCode::NotFound => Self::not_found(),
+            _ => Self::bad_request(text),
+        }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let error = self.status.canonical_reason().unwrap_or("Error").to_lowercase().replace(' ', "_");
-        (self.status, Json(Body { error: &error, reason: &self.reason })).into_response()
+        let mut response = match self.body {
+            Some(body) => (self.status, Json(body)).into_response(),
+            None => self.status.into_response(),
+        };
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Basic realm=\"RabbitMQ Management\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
     }
 }
 
-pub(super) async fn not_found() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Value(value) => Json(value).into_response(),
+            Self::Done => StatusCode::NO_CONTENT.into_response(),
+            Self::Created(location) => {
+                let mut response = StatusCode::CREATED.into_response();
+                // A location with octets that no header can have is left out.
+                if let Some(location) = location.and_then(|text| HeaderValue::from_str(&text).ok()) {
+                    response.headers_mut().insert(LOCATION, location);
+                }
+                response
+            }
+        }
+    }
 }
 
 pub(super) async fn method_not_allowed() -> Refusal {

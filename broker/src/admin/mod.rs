@@ -1,26 +1,47 @@
-//! What operators ask of a running broker, as an HTTP API. One router, served on the control socket.
+//! What operators ask of a running broker, as an HTTP API: RabbitMQ's management API below `/api`, and Warren's own requests
+//! below `/api/warren`. The control socket has both; `management.listen` has RabbitMQ's, for users who log in.
 //!
 //! # Layout
-//! - `socket`: the control socket in the data directory
-//! - `status`: how the broker is
-//! - `backup`: a copy of its data
-//! - `answer`: errors as JSON
-//!
-//! Paths under `/api/warren` are Warren's own. RabbitMQ's are free for its management API.
+//! - `socket`: the control socket in the data directory; `listen`: TCP, with limits for slow and large requests
+//! - `api`: a request from login to answer, and which resource it is about; `request`: what is known of it
+//! - `login`: HTTP Basic; `answer`: answers and errors as JSON; `list`: pages, columns and order of lists; `json`: arguments
+//! - one file per kind of resource: `overview`, `health`, `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues`,
+//!   `bindings`, `connections`, `definitions` (with `import`)
+//! - Warren's own: `status`, `backup`, `node` (alarms, limits, connections, whether clients are served)
 
 mod answer;
+mod api;
 mod backup;
+mod bindings;
+mod connections;
+mod definitions;
+mod exchanges;
+mod health;
+mod import;
+mod json;
+mod list;
+mod listen;
+mod login;
+mod node;
+mod overview;
+mod permissions;
+mod policies;
+mod queues;
+mod request;
 mod socket;
 mod status;
+mod users;
+mod vhosts;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 
 use crate::broker::Broker;
 
+pub use listen::serve;
 pub use socket::ControlSocket;
 
 /// What every handler knows.
@@ -30,12 +51,17 @@ struct Context {
     started: Instant,
 }
 
-/// Every path with what answers it. `started` is when the process did.
-fn router(broker: Arc<Broker>, started: Instant) -> Router {
+/// Every path of the control socket. `started` is when the process did.
+fn local_router(broker: Arc<Broker>, started: Instant) -> Router {
     Router::new()
         .route("/api/warren/status", get(status::get))
         .route("/api/warren/backup", post(backup::post))
-        .fallback(answer::not_found)
+        .route("/api/warren/alarms/{alarm}", any(node::alarm))
+        .route("/api/warren/settings/{name}", any(node::setting))
+        .route("/api/warren/application", any(node::application))
+        .route("/api/warren/connections/close", post(node::close_connections))
+        .route("/api/warren/authenticate", post(node::authenticate))
+        .fallback(api::local)
         .method_not_allowed_fallback(answer::method_not_allowed)
         .with_state(Context { broker, started })
 }

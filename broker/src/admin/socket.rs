@@ -31,7 +31,7 @@ impl ControlSocket {
     pub fn serve(broker: Arc<Broker>, started: Instant) -> io::Result<Self> {
         let path = broker.settings.storage.data_dir.join(control::NAME);
         let listener = tokio::net::UnixListener::from_std(listen(&path)?)?;
-        let router = super::router(broker, started);
+        let router = super::local_router(broker, started);
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the control socket is not served any more");

@@ -21,6 +21,8 @@ pub(super) struct Status {
     connections: usize,
     vhosts: usize,
     queues: usize,
+    /// Why publishers are blocked, in RabbitMQ's words; empty when they are not.
+    alarms: &'static str,
     recovery: Recovery,
     disk: Option<Disk>,
     store: Store,
@@ -76,6 +78,7 @@ pub(super) async fn get(State(Context { broker, started }): State<Context>) -> J
         connections: broker.connection_count(),
         vhosts: vhosts.len(),
         queues: vhosts.iter().map(|vhost| vhost.queue_count()).sum(),
+        alarms: broker.alarms().reason(),
         recovery: broker.recovery.clone(),
         disk: disk(&data_dir),
         // As it is known to whoever looks from outside.

@@ -50,19 +50,34 @@ impl Active {
     }
 }
 
+/// What is measured has the lower bits, what operators say those above.
+const MEASURED: u8 = 3;
+const FORCED_SHIFT: u8 = 4;
+
 /// The state behind [`Broker::alarms`].
 #[derive(Default)]
 pub(super) struct Alarms(AtomicU8);
 
 impl Alarms {
     fn active(&self) -> Active {
-        Active(self.0.load(Ordering::Acquire))
+        Self::seen(self.0.load(Ordering::Acquire))
+    }
+
+    /// As [`Alarms::set`], for what an operator says: it holds beside what is measured.
+    fn force(&self, alarm: Alarm, on: bool) -> Active {
+        let bit = alarm.bit() << FORCED_SHIFT;
+        Self::seen(if on { self.0.fetch_or(bit, Ordering::AcqRel) } else { self.0.fetch_and(!bit, Ordering::AcqRel) })
+    }
+
+    /// An alarm is on when it was measured or an operator wants it.
+    fn seen(bits: u8) -> Active {
+        Active((bits | bits >> FORCED_SHIFT) & MEASURED)
     }
 
     /// What was on before.
     fn set(&self, alarm: Alarm, on: bool) -> Active {
         let bit = alarm.bit();
-        Active(if on { self.0.fetch_or(bit, Ordering::AcqRel) } else { self.0.fetch_and(!bit, Ordering::AcqRel) })
+        Self::seen(if on { self.0.fetch_or(bit, Ordering::AcqRel) } else { self.0.fetch_and(!bit, Ordering::AcqRel) })
     }
 }
 
@@ -75,10 +90,22 @@ impl Broker {
     /// Turns an alarm on or off; true when that changes anything. When the last one goes off, every connection is told.
     pub fn set_alarm(&self, alarm: Alarm, on: bool) -> bool {
         let before = self.alarms.set(alarm, on);
-        if before.has(alarm) == on {
+        self.alarm_changed(before, alarm)
+    }
+
+    /// Turns an alarm on by order of an operator, whatever is measured, or takes that order back; true when it is on or off
+    /// since.
+    pub fn force_alarm(&self, alarm: Alarm, on: bool) -> bool {
+        let before = self.alarms.force(alarm, on);
+        self.alarm_changed(before, alarm)
+    }
+
+    fn alarm_changed(&self, before: Active, alarm: Alarm) -> bool {
+        let now = self.alarms();
+        if before.has(alarm) == now.has(alarm) {
             return false;
         }
-        if !on && !self.alarms().any() {
+        if !now.any() {
             self.connections.raise_all(signal::ALARM);
         }
         true
@@ -121,5 +148,10 @@ mod tests {
         assert_eq!(alarms.active().reason(), "low on memory");
         alarms.set(Alarm::Memory, false);
         assert!(!alarms.active().any());
+        // What an operator says stays, whatever is measured.
+        alarms.force(Alarm::Memory, true);
+        alarms.set(Alarm::Memory, false);
+        assert_eq!(alarms.active().reason(), "low on memory");
+        assert!(alarms.force(Alarm::Memory, false).any() && !alarms.active().any());
     }
 }

@@ -1,6 +1,7 @@
 //! Who is connected: how to reach each connection, and how many a user, a virtual host and the node have open.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::model::ConnectionId;
+use crate::model::arguments::Arguments;
 use crate::model::collections::Map;
 use crate::model::limits::{Limit, reached};
 use crate::queue::signal::{self, Signal};
@@ -31,9 +33,36 @@ struct State {
 
 struct Connection {
     signal: Arc<Signal>,
+    facts: ConnectionFacts,
     opened: Option<Opened>,
     /// Why it is to be closed.
     reason: Option<Arc<str>>,
+}
+
+/// What a connection is known by to operators.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionFacts {
+    /// The client's socket address and the broker's.
+    pub addresses: Option<(SocketAddr, SocketAddr)>,
+    /// What the client says about itself.
+    pub client_properties: Arguments,
+    /// The SASL mechanism of its login.
+    pub mechanism: String,
+    /// When it was accepted, in milliseconds of the wall clock.
+    pub connected_at_ms: u64,
+}
+
+/// A connection that has a virtual host.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// Its number.
+    pub id: ConnectionId,
+    /// Whose it is.
+    pub user: Arc<str>,
+    /// Where it is open.
+    pub vhost: Arc<str>,
+    /// What else is known.
+    pub facts: ConnectionFacts,
 }
 
 struct Opened {
@@ -83,7 +112,8 @@ impl Connections {
 
     pub(super) fn add(&self, id: ConnectionId, signal: &Arc<Signal>) {
         let mut state = self.state.lock();
-        let connection = Connection { signal: Arc::clone(signal), opened: None, reason: None };
+        let connection =
+            Connection { signal: Arc::clone(signal), facts: ConnectionFacts::default(), opened: None, reason: None };
         state.all.insert(id, connection);
         self.count.send_replace(state.all.len());
     }
@@ -174,6 +204,29 @@ impl Connections {
         self.close_those(reason, |connection| connection.opened.as_ref().is_some_and(|opened| *opened.vhost == *vhost))
     }
 
+    /// Notes something about a connection.
+    pub(super) fn note(&self, id: ConnectionId, note: impl FnOnce(&mut ConnectionFacts)) {
+        if let Some(connection) = self.state.lock().all.get_mut(&id) {
+            note(&mut connection.facts);
+        }
+    }
+
+    /// The connections that have a virtual host, by number.
+    pub(super) fn list(&self) -> Vec<ConnectionInfo> {
+        let state = self.state.lock();
+        let mut list: Vec<_> = state
+            .all
+            .iter()
+            .filter_map(|(id, connection)| {
+                let Opened { vhost, user } = connection.opened.as_ref()?;
+                let (user, vhost) = (Arc::clone(user), Arc::clone(vhost));
+                Some(ConnectionInfo { id: *id, user, vhost, facts: connection.facts.clone() })
+            })
+            .collect();
+        list.sort_unstable_by_key(|info| info.id);
+        list
+    }
+
     /// Tells one connection to go; false when there is none of that id.
     pub(super) fn close_one(&self, id: ConnectionId, reason: &str) -> bool {
         let mut state = self.state.lock();
@@ -214,6 +267,11 @@ impl Connections {
             .users
             .get(user)
             .map_or((0, 0), |usage| (usage.connections.load(Ordering::Relaxed), usage.channels.load(Ordering::Relaxed)))
+    }
+
+    /// Open channels of all connections.
+    pub(super) fn channel_count(&self) -> usize {
+        self.channels.load(Ordering::Relaxed)
     }
 
     /// Connections that have a virtual host.

@@ -7,7 +7,7 @@ use super::Broker;
 use crate::queue::signal::WakeList;
 
 /// Queues visited in one go: whoever moves dead letters lets others run in between.
-const VISITS: usize = 4;
+const VISITS: usize = 16;
 
 impl Broker {
     /// Moves some of the dead letters that wait.

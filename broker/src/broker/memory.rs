@@ -57,6 +57,18 @@ impl Broker {
         }
     }
 
+    /// The memory that this process may use, in octets: what fractions are fractions of.
+    pub fn total_memory(&self) -> u64 {
+        machine::total_memory()
+    }
+
+    /// Sets another amount of memory from which on publishers are blocked, until the broker restarts.
+    pub fn set_memory_watermark(&self, watermark: Watermark) {
+        self.memory.set_limit(limit(watermark));
+        self.check_memory();
+        self.memory.crossed.notify_one();
+    }
+
     /// Turns the alarm for memory on and off. Sleeps while nothing is published and there is no alarm.
     pub async fn watch_memory(&self) {
         loop {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use storage::{Lsn, TopologyChange};
 
 use super::Broker;
-use super::connections::{ChannelLimit, ConnectionLimit, ConnectionLimits, Usage};
+use super::connections::{ChannelLimit, ConnectionFacts, ConnectionInfo, ConnectionLimit, ConnectionLimits, Usage};
 use crate::auth::{Patterns, TopicPermission};
 use crate::model::ConnectionId;
 use crate::model::limits::{NodeLimits, reached};
@@ -272,9 +272,24 @@ impl Broker {
         self.connections.close_one(id, reason)
     }
 
+    /// The connections that have a virtual host, by number.
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
+        self.connections.list()
+    }
+
+    /// Notes something about a connection, for operators.
+    pub(crate) fn note_connection(&self, id: ConnectionId, note: impl FnOnce(&mut ConnectionFacts)) {
+        self.connections.note(id, note);
+    }
+
     /// Connections that are open in a virtual host.
     pub fn connections_in(&self, vhost: &str) -> usize {
         self.connections.in_vhost(vhost)
+    }
+
+    /// Open channels of all connections.
+    pub fn channel_count(&self) -> usize {
+        self.connections.channel_count()
     }
 
     /// Connections and channels that a user has open.

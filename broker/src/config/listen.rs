@@ -15,7 +15,11 @@ pub struct ListenAddress {
 
 impl ListenAddress {
     /// Reads an address without asking any name service.
-    pub(crate) fn parse(text: &str, is_default: bool) -> Result<Self, &'static str> {
+    ///
+    /// # Errors
+    ///
+    /// What an address looks like, when this does not.
+    pub fn parse(text: &str, is_default: bool) -> Result<Self, &'static str> {
         const FORM: &str = "must be an address with a port, such as 127.0.0.1:5672, [::1]:5672 or localhost:5672";
         let (host, port) = text.rsplit_once(':').ok_or(FORM)?;
         let port = port.parse().map_err(|_| FORM)?;

@@ -57,6 +57,8 @@ pub struct Settings {
     pub memory: Memory,
     /// `[limits]`
     pub limits: Limits,
+    /// `[management]`
+    pub management: Management,
     /// `[auth]`
     pub auth: Auth,
     /// `[default_user]`
@@ -76,6 +78,13 @@ pub struct Listeners {
     pub amqp: Vec<ListenAddress>,
     /// How long a client may take from accept to `connection.open-ok`.
     pub handshake_timeout: Duration,
+}
+
+/// `[management]`
+#[derive(Debug, Clone)]
+pub struct Management {
+    /// Address of the management API; `None`: it is on the control socket only.
+    pub listen: Option<ListenAddress>,
 }
 
 /// `[log]`
@@ -212,6 +221,7 @@ impl Settings {
                 amqp: listen_addresses(merged, "listeners.amqp")?,
                 handshake_timeout: merged.milliseconds("listeners.handshake_timeout_ms")?,
             },
+            management: Management { listen: optional_address(merged, "management.listen")? },
             log: Log { level: log_filter(merged, "log.level")? },
             storage: Storage {
                 data_dir: merged.text("storage.data_dir")?.into(),
@@ -249,18 +259,19 @@ impl Settings {
     }
 }
 
-/// `management.listen` and `prometheus.listen` are names that scripts set in advance: they are checked and taken, and the
-/// start warns.
+/// `prometheus.listen` is a name that scripts set in advance: it is checked and taken, and the start warns.
 fn unserved(merged: &Merged) -> Result<Vec<&'static str>, ConfigError> {
-    let mut set = Vec::new();
-    for key in ["management.listen", "prometheus.listen"] {
-        let address = merged.text(key)?;
-        if !address.is_empty() {
-            ListenAddress::parse(&address, false).map_err(|problem| merged.problem(key, problem))?;
-            set.push(key);
-        }
+    let key = "prometheus.listen";
+    Ok(optional_address(merged, key)?.map(|_| key).into_iter().collect())
+}
+
+/// Nothing listens there when it is empty.
+fn optional_address(merged: &Merged, key: &str) -> Result<Option<ListenAddress>, ConfigError> {
+    let address = merged.text(key)?;
+    if address.is_empty() {
+        return Ok(None);
     }
-    Ok(set)
+    ListenAddress::parse(&address, false).map(Some).map_err(|problem| merged.problem(key, problem))
 }
 
 fn listen_addresses(merged: &Merged, key: &str) -> Result<Vec<ListenAddress>, ConfigError> {

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+use super::failure::{Failure, UNAVAILABLE};
 use super::named;
 use crate::config::control;
 
@@ -21,32 +22,30 @@ use crate::config::control;
 const ANSWER_MAX_BYTES: usize = 64 << 20;
 
 /// Asks for what is at a path.
-pub(super) fn get(data_dir: &Path, path: &str) -> anyhow::Result<Value> {
-    call(data_dir, Method::GET, path, Bytes::new())
+pub(super) fn get(data_dir: &Path, path: &str) -> Result<Value, Failure> {
+    call(data_dir, Method::GET, path, None)
 }
 
-/// Sends a JSON value to a path and waits for the answer, however long that takes.
-pub(super) fn post(data_dir: &Path, path: &str, body: &Value) -> anyhow::Result<Value> {
-    call(data_dir, Method::POST, path, body.to_string().into())
+/// Sends a JSON value, if there is one, and waits for the answer, however long that takes.
+pub(super) fn call(data_dir: &Path, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    let body = body.map(|value| Bytes::from(value.to_string()));
+    runtime.block_on(exchange(data_dir, method, path, body))
 }
 
-fn call(data_dir: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Value> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let stream = connect(data_dir).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let connection = tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, "localhost")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))?;
-        let answer = sender.send_request(request).await.context("the broker went away before it answered")?;
-        let outcome = read(answer).await;
-        connection.abort();
-        outcome
-    })
+async fn exchange(data_dir: &Path, method: Method, path: &str, body: Option<Bytes>) -> Result<Value, Failure> {
+    let stream = connect(data_dir).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(anyhow::Error::from)?;
+    let connection = tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+    if body.is_some() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    let request = request.body(Full::new(body.unwrap_or_default())).map_err(anyhow::Error::from)?;
+    let answer = sender.send_request(request).await.context("the broker went away before it answered")?;
+    let outcome = read(answer).await;
+    connection.abort();
+    outcome
 }
 
 async fn connect(data_dir: &Path) -> anyhow::Result<UnixStream> {
@@ -63,16 +62,35 @@ async fn connect(data_dir: &Path) -> anyhow::Result<UnixStream> {
     })
 }
 
-async fn read(answer: Response<Incoming>) -> anyhow::Result<Value> {
+async fn read(answer: Response<Incoming>) -> Result<Value, Failure> {
     let status = answer.status();
     let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect().await;
     let body = body.map_err(|error| anyhow::anyhow!("the answer of the broker broke off: {error}"))?.to_bytes();
-    let value: Value = serde_json::from_slice(&body).context("the answer of the broker is not JSON")?;
+    let value = if body.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&body).context("the answer of the broker is not JSON")?
+    };
     if status.is_success() {
         return Ok(value);
     }
-    match value.get("reason").and_then(Value::as_str) {
-        Some(reason) => anyhow::bail!("{reason}"),
-        None => anyhow::bail!("the broker answered with status {status}"),
+    let code = value.get("exit_code").and_then(Value::as_u64).and_then(|code| u8::try_from(code).ok());
+    let text = match value.get("reason").and_then(Value::as_str) {
+        Some(reason) => reason.to_owned(),
+        None => format!("the broker answered with status {status}"),
+    };
+    Err(Failure::new(code.unwrap_or(UNAVAILABLE), text))
+}
+
+/// A name as a segment of a path.
+pub(super) fn segment(name: &str) -> String {
+    let mut text = String::new();
+    for octet in name.bytes() {
+        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            text.push(char::from(octet));
+        } else {
+            text.push_str(&format!("%{octet:02X}"));
+        }
     }
+    text
 }

@@ -26,6 +26,8 @@ pub(super) fn text(status: &Value) -> String {
         "queues",
         number("/queues").zip(number("/vhosts")).map(|(queues, vhosts)| format!("{queues} in {vhosts} vhosts")),
     );
+    let alarms = string("/alarms");
+    line("alarms", alarms.map(|reason| if reason.is_empty() { "none".to_owned() } else { reason.to_owned() }));
     let log = number("/store/segments").zip(number("/store/free_segments"));
     line("log", log.map(|(segments, free)| format!("{segments} segments, {free} free ones")));
     line("pending", number("/store/pending_bytes").map(bytes));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::{Content, Properties};
+use protocol::{Content, Properties, Property};
 use storage::{Meta, Payload, Place};
 
 use super::clock::Clock;
@@ -179,7 +179,7 @@ impl Message {
     }
 
     /// Itself, or the message that it is the same as.
-    fn whole<'a>(self: &'a Arc<Self>) -> &'a Arc<Self> {
+    fn whole(self: &Arc<Self>) -> &Arc<Self> {
         match &self.bytes {
             Storage::Same { origin } => origin,
             _ => self,
@@ -265,6 +265,17 @@ impl Message {
     /// Whether the publisher asked for it to survive a restart (delivery-mode 2).
     pub fn is_persistent(&self) -> bool {
         self.persistent
+    }
+
+    /// The priority property, 0 without.
+    pub fn priority(&self) -> u8 {
+        let properties = self.content().properties;
+        let flagged = properties
+            .first_chunk::<2>()
+            .is_some_and(|flags| u16::from_be_bytes(*flags) & Property::Priority.flag() != 0);
+        // They were checked when the message came in.
+        let found = flagged.then(|| Properties::parse(properties).ok()).flatten();
+        found.and_then(|found| found.priority()).unwrap_or(0)
     }
 
     /// Lets it expire at this wall time, in milliseconds.

@@ -11,6 +11,9 @@ use super::limit_arguments;
 /// The argument that selects the kind of queue.
 pub const QUEUE_TYPE: &str = "x-queue-type";
 
+const MAX_PRIORITY: &str = "x-max-priority";
+const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
+const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
 const QUEUE_VERSION: &str = "x-queue-version";
 const LEADER_LOCATOR: &str = "x-queue-leader-locator";
 const MASTER_LOCATOR: &str = "x-queue-master-locator";
@@ -20,10 +23,7 @@ const MASTER_LOCATOR: &str = "x-queue-master-locator";
 const PENDING: &[&str] = &[
     "x-max-in-memory-length",
     "x-max-in-memory-bytes",
-    "x-max-priority",
-    "x-single-active-consumer",
     "x-delivery-limit",
-    "x-consumer-timeout",
     "x-consumer-disconnected-timeout",
     "x-delayed-retry-type",
     "x-delayed-retry-min",
@@ -43,9 +43,36 @@ const PENDING: &[&str] = &[
 
 /// Arguments that take part when a redeclare is compared with the existing queue.
 pub fn compared() -> impl Iterator<Item = &'static str> {
-    let dead_letters = [DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DEAD_LETTER_STRATEGY];
-    let others = PENDING.iter().copied().chain(limit_arguments::ALL).chain(dead_letters);
-    others.chain(["x-queue-mode", QUEUE_VERSION, LEADER_LOCATOR, MASTER_LOCATOR, QUEUE_TYPE])
+    PENDING.iter().copied().chain(limit_arguments::ALL).chain([
+        DEAD_LETTER_EXCHANGE,
+        DEAD_LETTER_ROUTING_KEY,
+        DEAD_LETTER_STRATEGY,
+        "x-queue-mode",
+        QUEUE_VERSION,
+        LEADER_LOCATOR,
+        MASTER_LOCATOR,
+        QUEUE_TYPE,
+        MAX_PRIORITY,
+        SINGLE_ACTIVE_CONSUMER,
+        CONSUMER_TIMEOUT,
+    ])
+}
+
+/// The highest priority that a message has in a queue with these arguments, 0 when all are equal. As in RabbitMQ a queue that
+/// asks for priorities has at least two.
+pub fn max_priority(arguments: &Arguments) -> u8 {
+    let value = arguments.get(MAX_PRIORITY).and_then(integer);
+    value.and_then(|value| u8::try_from(value).ok()).map_or(0, |max| max.max(1))
+}
+
+/// Whether only one of the consumers of a queue with these arguments is active.
+pub fn is_single_active_consumer(arguments: &Arguments) -> bool {
+    matches!(arguments.get(SINGLE_ACTIVE_CONSUMER), Some(AMQPValue::Boolean(true)))
+}
+
+/// How long consumers of a queue with these arguments may take to acknowledge, in milliseconds; 0 is for ever.
+pub fn consumer_timeout_ms(arguments: &Arguments) -> Option<u64> {
+    u64::try_from(arguments.get(CONSUMER_TIMEOUT).and_then(integer)?).ok()
 }
 
 /// Arguments as they are stored: the default type, classic without one, is filled in when the client left it open.
@@ -70,6 +97,13 @@ pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), A
         match name {
             QUEUE_VERSION => check_version(value, queue, vhost)?,
             LEADER_LOCATOR => check_leader_locator(value, queue, vhost)?,
+            MAX_PRIORITY => check_max_priority(value, queue, vhost)?,
+            CONSUMER_TIMEOUT => {
+                expect_not_negative(CONSUMER_TIMEOUT, value, queue, vhost)?;
+            }
+            SINGLE_ACTIVE_CONSUMER if !matches!(value, AMQPValue::Boolean(_)) => {
+                return Err(unacceptable_type(SINGLE_ACTIVE_CONSUMER, value, queue, vhost));
+            }
             MASTER_LOCATOR => {
                 return Err(AmqpError::new(
                     ReplyCode::InternalError,
@@ -115,14 +149,33 @@ fn check_leader_locator(value: &AMQPValue, queue: &str, vhost: &str) -> Result<(
     }
 }
 
+fn check_max_priority(value: &AMQPValue, queue: &str, vhost: &str) -> Result<(), AmqpError> {
+    let max = expect_not_negative(MAX_PRIORITY, value, queue, vhost)?;
+    if max > i64::from(u8::MAX) {
+        return Err(invalid(MAX_PRIORITY, queue, vhost, &format_args!("{{max_value_exceeded,{max}}}")));
+    }
+    Ok(())
+}
+
+fn expect_not_negative(name: &str, value: &AMQPValue, queue: &str, vhost: &str) -> Result<i64, AmqpError> {
+    match integer(value) {
+        Some(number) if number >= 0 => Ok(number),
+        Some(number) => Err(invalid(name, queue, vhost, &format_args!("{{value_negative,{number}}}"))),
+        None => Err(invalid(name, queue, vhost, &format_args!("\"expected integer, got {}\"", type_name(value)))),
+    }
+}
+
 fn expect_string<'a>(
     name: &str,
     value: &'a AMQPValue,
     queue: &str,
     vhost: &str,
 ) -> Result<std::borrow::Cow<'a, str>, AmqpError> {
-    string(value)
-        .ok_or_else(|| invalid(name, queue, vhost, &format_args!("{{unacceptable_type,{}}}", type_name(value))))
+    string(value).ok_or_else(|| unacceptable_type(name, value, queue, vhost))
+}
+
+fn unacceptable_type(name: &str, value: &AMQPValue, queue: &str, vhost: &str) -> AmqpError {
+    invalid(name, queue, vhost, &format_args!("{{unacceptable_type,{}}}", type_name(value)))
 }
 
 #[cfg(test)]
@@ -159,6 +212,11 @@ mod tests {
             (QUEUE_VERSION, AMQPValue::LongInt(1), "\"unsupported queue version '1'\""),
             (QUEUE_VERSION, text("2"), "\"expected integer, got longstr\""),
             (LEADER_LOCATOR, text("here"), "invalid_queue_locator_arg"),
+            (MAX_PRIORITY, AMQPValue::LongInt(-1), "{value_negative,-1}"),
+            (MAX_PRIORITY, AMQPValue::LongInt(256), "{max_value_exceeded,256}"),
+            (MAX_PRIORITY, text("5"), "\"expected integer, got longstr\""),
+            (SINGLE_ACTIVE_CONSUMER, text("true"), "{unacceptable_type,longstr}"),
+            (CONSUMER_TIMEOUT, AMQPValue::LongInt(-1), "{value_negative,-1}"),
         ] {
             assert_eq!(refusal(name, value), Some(format!("{prefix} '{name}' for queue 'q' in vhost '/': {reason}")));
         }

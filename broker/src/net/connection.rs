@@ -55,8 +55,14 @@ enum End {
 }
 
 /// Serves one client until it is gone.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>, socket: S, peer: SocketAddr) {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    broker: Arc<Broker>,
+    socket: S,
+    peer: SocketAddr,
+    local: Option<SocketAddr>,
+) {
     let mut connection = Connection::new(broker, socket, peer);
+    connection.local = local;
     let end = std::future::poll_fn(|context| connection.poll(context)).await;
     let had_session = connection.session.is_some();
     let was_refused = connection.session.as_ref().is_some_and(|session| session.phase() == Phase::Refused);
@@ -75,6 +81,8 @@ struct Connection<S> {
     broker: Arc<Broker>,
     socket: S,
     peer: SocketAddr,
+    /// Our own address, if the socket told it.
+    local: Option<SocketAddr>,
     /// There once the client has sent a protocol header that we speak.
     session: Option<Session>,
     input: Input,
@@ -162,6 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             broker,
             socket,
             peer,
+            local: None,
             session: None,
             input: Input::default(),
             output: Vec::new(),
@@ -327,6 +336,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.input.start += header.len();
                 let id = self.broker.new_connection_id();
                 let session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
+                self.broker.note_connection(id, |facts| {
+                    facts.addresses = self.local.map(|local| (self.peer, local));
+                    facts.connected_at_ms = self.broker.clock().now_ms();
+                });
                 self.session = Some(session);
                 true
             }

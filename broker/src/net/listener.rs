@@ -78,7 +78,8 @@ pub async fn accept(broker: Arc<Broker>, listener: std::net::TcpListener) -> io:
                     tracing::debug!(%peer, %error, "the socket went away at once");
                     continue;
                 }
-                tokio::spawn(connection::serve(Arc::clone(&broker), socket, canonical(peer)));
+                let local = socket.local_addr().ok().map(canonical);
+                tokio::spawn(connection::serve(Arc::clone(&broker), socket, canonical(peer), local));
             }
             Err(error) if descriptors::is_shortage(&error) => {
                 if !descriptors.refuse_one(&listener).await {

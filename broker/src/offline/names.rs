@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use storage::{QueueId, TopologyChange};
 
+use crate::queue::lanes::owner_of;
 use crate::vhost::{Described, describe};
 
 /// Virtual host and name of every queue that was heard of.
@@ -36,7 +37,7 @@ impl Names {
 
     /// Virtual host and name.
     pub(super) fn get(&self, id: QueueId) -> Option<(&str, &str)> {
-        self.queues.get(&id).map(|(vhost, name)| (vhost.as_str(), name.as_str()))
+        self.queues.get(&owner_of(id).0).map(|(vhost, name)| (vhost.as_str(), name.as_str()))
     }
 
     /// The queue in a sentence.

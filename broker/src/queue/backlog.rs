@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use storage::{ReadBatch, Seq, SeqRange, SpillBatch};
+use storage::{QueueId, ReadBatch, Seq, SeqRange, SpillBatch};
 
-use super::classic::{Queue, State};
+use super::classic::{Queue, Reading, State};
 use super::discard::Discarded;
+use super::lanes;
 use super::ready::{Entry, Wanted};
 use super::signal::WakeList;
 use crate::model::death::Reason;
@@ -28,7 +29,8 @@ impl Queue {
         let short = services.memory.queues_are_full();
         let max = if short { services.resident_max_bytes.min(SHORT_BYTES) } else { services.resident_max_bytes };
         if let Some(Entry { seq, message, redelivered }) = state.ready.push(entry, stored, max) {
-            services.store.spill().push(self.id(), seq, message.meta(), redelivered, message);
+            let (id, at) = self.in_store(seq);
+            services.store.spill().push(id, at, message.meta(), redelivered, message);
         }
     }
 
@@ -40,42 +42,46 @@ impl Queue {
         if state.reading.is_some() || !(wanted || has_dead || self.is_over_full(state)) {
             return;
         }
-        let Some(wanted) = state.ready.wants(READ_AHEAD_MESSAGES, self.services.resident_max_bytes / 2) else {
+        let resident_max_bytes = self.services.resident_max_bytes;
+        let Some((level, wanted)) = state.ready.wants(READ_AHEAD_MESSAGES, resident_max_bytes / 2) else {
             return;
         };
+        // Messages of other levels may fill the memory, and stay there until it is their turn.
+        let max_bytes = if state.ready.bytes() < resident_max_bytes { READ_BYTES } else { SHORT_BYTES };
         state.reads += 1;
-        let number = state.reads;
-        state.reading = Some(number);
+        let reading = Reading { number: state.reads, level };
+        state.reading = Some(reading);
+        let id = lanes::id_of(self.id(), level);
         let queue = Arc::clone(self);
         let store = &self.services.store;
         match wanted {
             Wanted::Stored { next, end } => {
-                let done = move |batch| queue.loaded(number, batch, end);
-                store.read(self.id(), next, READ_MESSAGES, READ_BYTES, Box::new(done));
+                let done = move |batch| queue.loaded(id, reading, batch, end);
+                store.read(id, next, READ_MESSAGES, max_bytes, Box::new(done));
             }
             Wanted::Spilled { messages } => {
-                let done = move |batch| queue.loaded_spilled(number, batch, messages);
-                store.spill().take(self.id(), READ_MESSAGES, READ_BYTES, Box::new(done));
+                let done = move |batch| queue.loaded_spilled(reading, batch, messages);
+                store.spill().take(id, READ_MESSAGES, max_bytes, Box::new(done));
             }
         }
     }
 
     /// The answer of the store, on a thread of it.
-    fn loaded(self: &Arc<Self>, number: u64, batch: ReadBatch, end: Seq) {
+    fn loaded(self: &Arc<Self>, id: QueueId, reading: Reading, batch: ReadBatch, end: Seq) {
         let damaged = batch.damaged.clone();
-        let lost = self.take_over(number, |state| state.ready.loaded(batch, end));
+        let lost = self.take_over(reading, |state| state.ready.loaded(reading.level, batch, end));
         if lost > 0 {
             for seq in damaged {
-                self.services.store.settle(self.id(), SeqRange::one(seq));
+                self.services.store.settle(id, SeqRange::one(seq));
             }
         }
     }
 
     /// The answer of the spill, on its thread, which had at least `messages` when it was asked.
-    fn loaded_spilled(self: &Arc<Self>, number: u64, batch: SpillBatch, messages: u64) {
-        self.take_over(number, |state| {
+    fn loaded_spilled(self: &Arc<Self>, reading: Reading, batch: SpillBatch, messages: u64) {
+        self.take_over(reading, |state| {
             let mut expired = Vec::new();
-            let lost = state.ready.loaded_spilled(batch, messages, &mut expired);
+            let lost = state.ready.loaded_spilled(reading.level, batch, messages, &mut expired);
             if state.dead.is_wanted() && !expired.is_empty() {
                 self.discard(state, Discarded::Held(expired), Reason::Expired);
             }
@@ -84,10 +90,10 @@ impl Queue {
     }
 
     /// Takes over what was read, unless a purge has made it worthless; returns the messages that are lost.
-    fn take_over(self: &Arc<Self>, number: u64, take: impl FnOnce(&mut State) -> u64) -> u64 {
+    fn take_over(self: &Arc<Self>, reading: Reading, take: impl FnOnce(&mut State) -> u64) -> u64 {
         let mut wakes = WakeList::default();
         let mut state = self.lock();
-        if state.reading != Some(number) {
+        if state.reading != Some(reading) {
             return 0;
         }
         state.reading = None;

@@ -9,16 +9,17 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
-use storage::{Lsn, QueueId, RecoveredQueue, Seq, SeqRange};
+use storage::{Lsn, QueueId, RecoveredQueue, Seq};
 
 use super::consumers::{Consumer, ConsumerId, Consumers};
 use super::dead_letter::Dead;
 use super::discard::Discarded;
+use super::dispatch::Getter;
+use super::lanes::Lanes;
 use super::lifetime::Lifetime;
-use super::limits;
-use super::outbox::{Outbox, Push};
-use super::outcome::{Attach, Get, NotDeleted, Published};
-use super::ready::{Entry, Ready};
+use super::limits::{self, Reserved};
+use super::outcome::{Attach, NotDeleted, Published};
+use super::ready::Entry;
 use super::settings::QueueSettings;
 use super::signal::WakeList;
 use super::timers::Timer;
@@ -26,9 +27,7 @@ use super::{QueueSpec, Services};
 use crate::model::death::Reason;
 use crate::model::memory::{Owner, Share};
 use crate::model::message::Message;
-
-/// Messages handed to one consumer under one hold of its outbox's lock.
-const PUSH_BATCH: isize = 128;
+use crate::model::queue_arguments;
 
 /// See the module's documentation.
 pub struct Queue {
@@ -39,19 +38,20 @@ pub struct Queue {
     state: Mutex<State>,
     closed: AtomicBool,
     crashed: AtomicBool,
+    /// Time for an acknowledgement, in milliseconds; 0 is for ever.
+    ack_timeout_ms: AtomicU64,
     /// Signed: a delivery can be settled before the thread that made it has counted it.
-    unacked: AtomicIsize,
+    pub(super) unacked: AtomicIsize,
     /// Of the settings, for those who do not hold the lock.
     pub(super) message_ttl_ms: AtomicU64,
 }
 
 pub(super) struct State {
-    next_seq: Seq,
-    pub(super) ready: Ready,
+    pub(super) ready: Lanes,
     pub(super) consumers: Consumers,
     pub(super) getters: VecDeque<Getter>,
-    /// A read of the backlog is under way; the number tells an answer that a purge has made worthless.
-    pub(super) reading: Option<u64>,
+    /// A read of the backlog of a level is under way.
+    pub(super) reading: Option<Reading>,
     pub(super) reads: u64,
     /// What its messages in memory account for.
     share: Share,
@@ -60,18 +60,18 @@ pub(super) struct State {
     /// What holds for it.
     pub(super) settings: QueueSettings,
     pub(super) lifetime: Lifetime,
-    /// Octets of the bodies that transactions are about to put into it.
-    pub(super) reserved_bytes: u64,
+    /// What transactions are about to put into it.
+    pub(super) reserved: Reserved,
     /// For the earliest deadline in memory; made when there is one for the first time.
     pub(super) timer: Option<Timer>,
 }
 
-/// A `basic.get` that waits for the backlog.
-pub(super) struct Getter {
-    outbox: Arc<Outbox>,
-    channel_slot: u32,
-    id: u64,
-    no_ack: bool,
+/// A read of the backlog.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// Tells an answer that a purge has made worthless.
+    pub(super) number: u64,
+    pub(super) level: u8,
 }
 
 /// The state under its lock. A panic while it is held leaves the queue in an unknown state: it is marked, and nothing more
@@ -113,16 +113,13 @@ impl std::fmt::Debug for Queue {
 impl Queue {
     /// A new, empty queue.
     pub fn new(id: QueueId, spec: QueueSpec, services: Services) -> Arc<Self> {
-        Self::with(id, spec, services, 1, Ready::default())
+        Self::recovered(id, spec, services, &[])
     }
 
-    /// A queue found at start, with its backlog on disk.
-    pub fn recovered(id: QueueId, spec: QueueSpec, services: Services, found: &RecoveredQueue) -> Arc<Self> {
-        let ready = Ready::recovered(found.first, found.next_seq, found.messages, found.bytes);
-        Self::with(id, spec, services, found.next_seq.max(1), ready)
-    }
-
-    fn with(id: QueueId, spec: QueueSpec, services: Services, next_seq: Seq, ready: Ready) -> Arc<Self> {
+    /// A queue found at start, with its backlog on disk: `found` is what the store has of each of its levels.
+    pub fn recovered(id: QueueId, spec: QueueSpec, services: Services, found: &[RecoveredQueue]) -> Arc<Self> {
+        let ready = Lanes::recovered(queue_arguments::max_priority(&spec.arguments), found);
+        let consumers = Consumers::new(queue_arguments::is_single_active_consumer(&spec.arguments));
         let share = Share::new(Arc::clone(&services.memory), Owner::Queues);
         let queue = Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
@@ -130,9 +127,8 @@ impl Queue {
             spec,
             services,
             state: Mutex::new(State {
-                next_seq,
                 ready,
-                consumers: Consumers::default(),
+                consumers,
                 getters: VecDeque::new(),
                 reading: None,
                 reads: 0,
@@ -140,14 +136,16 @@ impl Queue {
                 share,
                 settings: QueueSettings::default(),
                 lifetime: Lifetime::default(),
-                reserved_bytes: 0,
+                reserved: Reserved::default(),
                 timer: None,
             }),
             closed: AtomicBool::new(false),
             crashed: AtomicBool::new(false),
+            ack_timeout_ms: AtomicU64::new(0),
             unacked: AtomicIsize::new(0),
             message_ttl_ms: AtomicU64::new(limits::NO_TTL),
         });
+        queue.limit_ack_time(None);
         if queue.spec.durable {
             queue.services.directory.insert(&queue);
         }
@@ -188,6 +186,18 @@ impl Queue {
     /// Deliveries that wait for an acknowledgement.
     pub fn unacked_count(&self) -> usize {
         usize::try_from(self.unacked.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Time for an acknowledgement unless the consumer has one of its own, in milliseconds; 0 is for ever.
+    pub fn ack_timeout_ms(&self) -> u64 {
+        self.ack_timeout_ms.load(Ordering::Relaxed)
+    }
+
+    /// Lets deliveries from now on take as long to be acknowledged as a policy says, unless the queue's arguments say
+    /// something else.
+    pub fn limit_ack_time(&self, policy_ms: Option<u64>) {
+        let timeout_ms = queue_arguments::consumer_timeout_ms(&self.spec.arguments).or(policy_ms);
+        self.ack_timeout_ms.store(timeout_ms.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Whether it has been deleted.
@@ -232,12 +242,15 @@ impl Queue {
             return Published::Refused;
         }
         let message = &self.with_own_deadline(message);
-        let seq = state.next_seq;
-        state.next_seq += 1;
+        let level = state.ready.level_for(message);
+        let seq = state.ready.next_seq(level);
         let stored = self.stores(message);
         let lsn = match from {
             _ if !stored => Lsn(0),
-            None => self.services.store.enqueue(self.id, seq, message.meta(), Arc::clone(message) as _),
+            None => {
+                let (id, at) = self.in_store(seq);
+                self.services.store.enqueue(id, at, message.meta(), Arc::clone(message) as _)
+            }
             Some(from) => self.log_moved(seq, message, from),
         };
         let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
@@ -253,136 +266,18 @@ impl Queue {
             }
             Some(entry) => {
                 self.keep(&mut state, entry, stored);
-                if self.is_over_full(&state) {
-                    self.drop_head(&mut state);
-                    self.read_ahead(&mut state);
+                // Those before it wait for the disk; it may be due before them.
+                let may_overtake =
+                    state.ready.has_levels() && (state.consumers.ready() > 0 || !state.getters.is_empty());
+                if may_overtake || self.is_over_full(&state) {
+                    self.pump(&mut state, wakes);
+                } else {
+                    self.arm(&mut state);
                 }
-                self.arm(&mut state);
             }
             None => {}
         }
         Published::Taken(lsn)
-    }
-
-    /// Offers one message to the consumers in turn; gives it back when none has credit.
-    fn deliver(&self, state: &mut State, entry: Entry, wakes: &mut WakeList) -> Option<Entry> {
-        let mut entry = Some(entry);
-        while let Some(consumer) = state.consumers.next() {
-            let push = consumer.outbox.lock().deliver(consumer, &mut entry);
-            match push {
-                Push::Refused => state.consumers.park(),
-                sent => {
-                    if sent == Push::SentWake {
-                        wakes.push(consumer.outbox.signal());
-                    }
-                    self.unacked.fetch_add(1, Ordering::Relaxed);
-                    state.consumers.rotate();
-                    return None;
-                }
-            }
-        }
-        entry
-    }
-
-    /// Hands out what is ready, and reads ahead when memory runs low.
-    pub(super) fn pump(self: &Arc<Self>, state: &mut State, wakes: &mut WakeList) {
-        if self.is_crashed() {
-            Self::answer_empty(state);
-            return;
-        }
-        self.drop_expired(state);
-        while state.ready.has_front() && !state.getters.is_empty() {
-            self.answer_getter(state);
-        }
-        while state.ready.has_front()
-            && let Some(consumer) = state.consumers.next().cloned()
-        {
-            let most = if state.consumers.ready() == 1 { PUSH_BATCH } else { 1 };
-            match self.push(state, &consumer, most, wakes) {
-                Push::Refused => state.consumers.park(),
-                _ => state.consumers.rotate(),
-            }
-        }
-        self.drop_head(state);
-        self.read_ahead(state);
-        if state.ready.is_empty() {
-            Self::answer_empty(state);
-        }
-        self.arm(state);
-    }
-
-    /// Hands up to `most` messages to one consumer under one hold of its outbox.
-    fn push(&self, state: &mut State, consumer: &Consumer, most: isize, wakes: &mut WakeList) -> Push {
-        let mut outbox = consumer.outbox.lock();
-        let mut sent = 0;
-        let mut last = Push::Sent;
-        while sent < most {
-            let mut entry = state.ready.pop();
-            if entry.is_none() {
-                break;
-            }
-            last = outbox.deliver(consumer, &mut entry);
-            match last {
-                Push::Refused => {
-                    if let Some(entry) = entry {
-                        state.ready.insert(entry);
-                    }
-                    break;
-                }
-                Push::SentWake => wakes.push(consumer.outbox.signal()),
-                Push::Sent => {}
-            }
-            sent += 1;
-        }
-        drop(outbox);
-        self.unacked.fetch_add(sent, Ordering::Relaxed);
-        last
-    }
-
-    fn answer_empty(state: &mut State) {
-        for getter in state.getters.drain(..) {
-            getter.outbox.resolve_empty(getter.channel_slot, getter.id);
-        }
-    }
-
-    fn answer_getter(self: &Arc<Self>, state: &mut State) {
-        let Some(getter) = state.getters.pop_front() else {
-            return;
-        };
-        let Some(entry) = state.ready.pop() else {
-            state.getters.push_front(getter);
-            return;
-        };
-        let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
-        let refused = getter.outbox.resolve_get(getter.channel_slot, getter.id, self, entry, remaining, getter.no_ack);
-        match refused {
-            Some(entry) => state.ready.insert(entry),
-            None => {
-                self.unacked.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Takes the next message for a client that asks for it.
-    pub fn get(self: &Arc<Self>, outbox: &Arc<Outbox>, channel_slot: u32, no_ack: bool) -> Get {
-        let mut state = self.lock();
-        self.used(&mut state);
-        self.drop_expired(&mut state);
-        if state.ready.is_empty() || self.is_closed() || self.is_crashed() {
-            return Get::Empty;
-        }
-        if let Some(entry) = state.ready.pop() {
-            let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
-            self.unacked.fetch_add(1, Ordering::Relaxed);
-            outbox.push_got(channel_slot, self, entry, remaining, no_ack);
-            return Get::Answered;
-        }
-        let Some(id) = outbox.reserve_get(channel_slot) else {
-            return Get::Empty;
-        };
-        state.getters.push_back(Getter { outbox: Arc::clone(outbox), channel_slot, id, no_ack });
-        self.read_ahead(&mut state);
-        Get::Answered
     }
 
     /// Adds a consumer. `announce` is called once it is clear that the consumer is taken and before anything is pushed to
@@ -392,8 +287,7 @@ impl Queue {
         if self.is_closed() {
             return Attach::Gone;
         }
-        let alone = state.consumers.is_empty();
-        if state.consumers.has_exclusive() || (consumer.exclusive && !alone) {
+        if state.consumers.forbid(consumer.exclusive) {
             return Attach::ExclusiveUse;
         }
         announce();
@@ -402,7 +296,8 @@ impl Queue {
         Attach::Attached
     }
 
-    /// Removes a consumer; true when it was the last one, which ends an auto-delete queue.
+    /// Removes a consumer; true when it was the last one, which ends an auto-delete queue. If it was the only active one,
+    /// no other takes its place before [`Queue::hand_over`]: what the first has to give back comes before.
     pub fn detach(&self, id: ConsumerId) -> bool {
         let mut state = self.lock();
         let was_last = state.consumers.remove(id).is_some() && state.consumers.is_empty();
@@ -412,11 +307,27 @@ impl Queue {
         was_last
     }
 
+    /// Lets another consumer take the place of the active one that was removed, where there can only be one.
+    pub fn hand_over(self: &Arc<Self>, gone: ConsumerId, wakes: &mut WakeList) {
+        if !queue_arguments::is_single_active_consumer(&self.spec.arguments) {
+            return;
+        }
+        let mut state = self.lock();
+        if state.consumers.replace(gone) && !self.is_closed() {
+            self.pump(&mut state, wakes);
+        }
+    }
+
     /// A consumer that was refused has credit again.
     pub fn resume(self: &Arc<Self>, id: ConsumerId, wakes: &mut WakeList) {
         let mut state = self.lock();
         state.consumers.resume(id);
         self.pump(&mut state, wakes);
+    }
+
+    /// A consumer has to wait until all others of its priority had their turn.
+    pub fn defer(&self, id: ConsumerId) {
+        self.lock().consumers.defer(id);
     }
 
     /// Puts messages back at their positions; `entries` ascend. All of them under one hold of the lock: a message that went
@@ -437,60 +348,15 @@ impl Queue {
         self.unacked.fetch_sub(messages as isize, Ordering::Relaxed);
     }
 
-    /// Tells the store that these messages are settled for good.
-    pub fn store_settled(&self, ranges: &[SeqRange]) {
-        if self.spec.durable {
-            for range in ranges {
-                self.services.store.settle(self.id, *range);
-            }
-        }
-    }
-
     /// Drops the ready messages; returns how many, and the position at which that is durable.
     pub fn purge(&self) -> (u32, Lsn) {
         let mut state = self.lock();
         state.reading = None;
         let (count, ranges) = state.ready.clear();
-        self.services.store.spill().forget(self.id);
-        let mut lsn = Lsn(0);
-        if self.spec.durable {
-            for range in ranges {
-                lsn = self.services.store.settle(self.id, range);
-            }
-        }
+        self.forget_spilled(&state);
+        let lsn = self.store_settled(&ranges);
         Self::answer_empty(&mut state);
         (u32::try_from(count).unwrap_or(u32::MAX), lsn)
-    }
-
-    /// Sets a sequence number aside for a message of a transaction; `None` when the queue is gone or has no room.
-    pub fn reserve(&self, message: &Arc<Message>) -> Option<Seq> {
-        let mut state = self.lock();
-        if self.is_closed() {
-            return None;
-        }
-        self.drop_expired(&mut state);
-        if self.has_no_room(&state, message) {
-            let overflow = state.settings.overflow;
-            drop(state);
-            self.refuse(message, overflow);
-            return None;
-        }
-        let seq = state.next_seq;
-        state.next_seq += 1;
-        state.reserved_bytes += message.body_len() as u64;
-        state.ready.reserve(seq);
-        Some(seq)
-    }
-
-    /// Makes a message of a committed transaction visible at its reserved position.
-    pub fn publish_reserved(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
-        let mut state = self.lock();
-        state.unreserve(seq, message);
-        if self.is_closed() {
-            return;
-        }
-        state.ready.insert(Entry { seq, message: Arc::clone(message), redelivered: false });
-        self.pump(&mut state, wakes);
     }
 
     /// Deletes it unless a condition forbids it: publishes after that are [`Published::Gone`], its messages are dropped and
@@ -512,7 +378,7 @@ impl Queue {
         state.timer = None;
         state.lifetime.end();
         let (count, _) = state.ready.clear();
-        self.services.store.spill().forget(self.id);
+        self.forget_spilled(&state);
         let consumers = state.consumers.take();
         Self::answer_empty(&mut state);
         drop(state);
@@ -520,11 +386,6 @@ impl Queue {
             consumer.outbox.cancel_by_server(consumer.slot, consumer.id);
         }
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
-    }
-
-    /// Ranges of ready messages that were delivered before: what a clean stop writes down.
-    pub fn redelivered(&self) -> Vec<SeqRange> {
-        self.lock().ready.redelivered()
     }
 
     pub(super) fn lock(&self) -> Guard<'_> {

@@ -1,5 +1,6 @@
 //! Who may get more: the prefetch limits of one connection's channels and consumers, and the consumers that were refused.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -7,12 +8,16 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::Queue;
+use super::ack_timeouts::AckTimeouts;
 use super::consumers::ConsumerId;
 use super::item::{Got, held_bytes};
 use super::unacked::{Origin, Unacked, UnackedSet};
 
 /// Consumers whose credit one settlement gave back; beyond this many all that wait are looked at.
 const TOUCHED_MAX: usize = 8;
+
+/// Tags of a channel that are remembered after their time was over: a late acknowledgement of one of them is no error.
+const LAPSED_MAX: usize = 1024;
 
 /// The delivery side of a channel.
 pub(super) struct ChannelCredit {
@@ -25,6 +30,8 @@ pub(super) struct ChannelCredit {
     pub unacked: UnackedSet,
     /// Gets that wait for a read: their ids, and the tags set aside for them.
     pub pending_gets: Vec<(u64, u64)>,
+    /// The last tags whose messages went back because nobody acknowledged them in time.
+    lapsed: BTreeSet<u64>,
 }
 
 impl ChannelCredit {
@@ -36,7 +43,27 @@ impl ChannelCredit {
             in_flight: 0,
             unacked: UnackedSet::default(),
             pending_gets: Vec::new(),
+            lapsed: BTreeSet::new(),
         }
+    }
+
+    /// The message with this tag went back because nobody acknowledged it in time.
+    pub(super) fn note_lapsed(&mut self, tag: u64) {
+        self.lapsed.insert(tag);
+        if self.lapsed.len() > LAPSED_MAX {
+            self.lapsed.pop_first();
+        }
+    }
+
+    /// Whether this tag stands for a message that went back in this way.
+    pub(super) fn has_lapsed(&self, tag: u64) -> bool {
+        !self.lapsed.is_empty() && self.lapsed.contains(&tag)
+    }
+
+    /// Takes unacknowledged deliveries. False when the tag is not known.
+    pub(super) fn take(&mut self, tag: u64, multiple: bool, each: impl FnMut(Unacked)) -> bool {
+        let lapsed = self.has_lapsed(tag);
+        self.unacked.settle(tag, multiple, lapsed, each)
     }
 
     /// Answers the gets that wait for a read with "empty": because the channel ends, and what follows on it must not wait for
@@ -63,6 +90,8 @@ pub(super) struct ConsumerCredit {
     pub prefetch: u32,
     pub in_flight: u32,
     pub no_ack: bool,
+    /// Time for an acknowledgement, in milliseconds, where the consumer asked for one itself; 0 is for ever.
+    timeout_ms: Option<u64>,
     /// Refused since it last had credit.
     waiting: bool,
     /// In the list of those that wait; stays there until the list is gone through.
@@ -70,6 +99,24 @@ pub(super) struct ConsumerCredit {
     /// Detached from its queue; the slot lives on until its deliveries are written and settled.
     pub detached: bool,
     pub written: bool,
+}
+
+impl ConsumerCredit {
+    /// How long a delivery may take to be acknowledged, in milliseconds; 0 is for ever.
+    pub(super) fn timeout_ms(&self) -> u64 {
+        self.timeout_ms.unwrap_or_else(|| self.queue.ack_timeout_ms())
+    }
+}
+
+/// On what terms a consumer gets messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// Deliveries that it may have unacknowledged, 0 = any number.
+    pub prefetch: u32,
+    /// Deliveries are settled as they are written.
+    pub no_ack: bool,
+    /// Time for an acknowledgement, in milliseconds, in place of the queue's; 0 is for ever.
+    pub timeout_ms: Option<u64>,
 }
 
 /// A queue's consumer that was refused and may have credit again.
@@ -92,17 +139,12 @@ pub(super) struct Credits {
     needs_room: bool,
     /// What deliveries that are not settled account for, those of open transactions included.
     pub unacked_bytes: usize,
+    pub timeouts: AckTimeouts,
 }
 
 impl Credits {
-    pub(super) fn add_consumer(
-        &mut self,
-        id: ConsumerId,
-        queue: Arc<Queue>,
-        channel_slot: u32,
-        prefetch: u32,
-        no_ack: bool,
-    ) -> u32 {
+    pub(super) fn add_consumer(&mut self, id: ConsumerId, queue: Arc<Queue>, channel_slot: u32, terms: Terms) -> u32 {
+        let Terms { prefetch, no_ack, timeout_ms } = terms;
         self.consumers.insert(ConsumerCredit {
             id,
             queue,
@@ -110,6 +152,7 @@ impl Credits {
             prefetch,
             in_flight: 0,
             no_ack,
+            timeout_ms,
             waiting: false,
             listed: false,
             detached: false,
@@ -144,8 +187,11 @@ impl Credits {
         touched: &mut Touched,
     ) -> Option<Arc<Queue>> {
         self.unacked_bytes = self.unacked_bytes.saturating_sub(held_bytes(&unacked.message));
-        if let Some(channel) = channel_slot.and_then(|slot| self.channels.get_mut(slot as usize)) {
+        if let Some(slot) = channel_slot
+            && let Some(channel) = self.channels.get_mut(slot as usize)
+        {
             channel.in_flight = channel.in_flight.saturating_sub(1);
+            self.timeouts.remove((slot, unacked.tag));
         }
         match &unacked.origin {
             Origin::Get(queue) => Some(Arc::clone(queue)),

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::classic::{Queue, State};
 use super::discard::Discarded;
+use super::lanes;
 use super::ready::ranges;
 use super::timers::{Timed, Timer};
 use crate::model::death::Reason;
@@ -132,7 +133,7 @@ impl Queue {
     }
 
     /// Puts messages into the line.
-    pub(super) fn hand_over(&self, state: &mut State, discarded: Discarded, reason: Reason) {
+    pub(super) fn line_up(&self, state: &mut State, discarded: Discarded, reason: Reason) {
         let line = state.dead.line.get_or_insert_default();
         match discarded {
             Discarded::Held(entries) => {
@@ -197,13 +198,15 @@ impl Queue {
         }
         let queue = Arc::clone(self);
         let messages = (now.last - now.first + 1) as usize;
+        let (id, first) = self.in_store(now.first);
         let done = move |batch| queue.read_dead(batch, now, reason);
-        self.services.store.read(self.id(), now.first, messages, READ_BYTES, Box::new(done));
+        self.services.store.read(id, first, messages, READ_BYTES, Box::new(done));
         Taken::Reading
     }
 
     /// The answer of the store, on a thread of it.
-    fn read_dead(&self, batch: ReadBatch, range: SeqRange, reason: Reason) {
+    fn read_dead(&self, mut batch: ReadBatch, range: SeqRange, reason: Reason) {
+        lanes::as_positions(range.first, &mut batch);
         let mut state = self.lock();
         let Some(line) = &mut state.dead.line else {
             return;

@@ -19,7 +19,7 @@ impl Queue {
     /// queue's lock.
     pub(super) fn discard(&self, state: &mut State, discarded: Discarded, reason: Reason) {
         if state.dead.is_wanted() {
-            self.hand_over(state, discarded, reason);
+            self.line_up(state, discarded, reason);
             return;
         }
         if !self.spec().durable {

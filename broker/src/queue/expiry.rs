@@ -40,17 +40,17 @@ impl Queue {
         timer.arm(deadline_ms);
     }
 
-    /// The store names messages of this queue whose deadline has come; positions ascend. Those in memory are left to the
-    /// queue's own timer, and those that have left the queue to whoever has them.
-    pub fn expire_stored(self: &Arc<Self>, named: &[Seq]) {
+    /// The store names messages of a level of this queue whose deadline has come; their numbers there ascend. Those in memory
+    /// are left to the queue's own timer, and those that have left the queue to whoever has them.
+    pub fn expire_stored(self: &Arc<Self>, level: u8, named: &[Seq]) {
         let mut wakes = WakeList::default();
         let mut state = self.lock();
         if self.is_closed() || self.is_crashed() {
             return;
         }
         // They stay in the store until they are moved, and a read may bring them.
-        let readable = state.reading.is_some() || state.dead.is_wanted();
-        let taken = state.ready.take_stored(named, readable);
+        let readable = state.reading.is_some_and(|reading| reading.level == level) || state.dead.is_wanted();
+        let taken = state.ready.take_stored(level, named, readable);
         state.forget_read();
         if !taken.is_empty() {
             self.discard(&mut state, Discarded::Stored(taken), Reason::Expired);
@@ -62,7 +62,7 @@ impl Queue {
 impl State {
     /// What is being read is of no use any more when there is no backlog left.
     fn forget_read(&mut self) {
-        if !self.ready.has_backlog() {
+        if self.reading.is_some_and(|reading| !self.ready.has_backlog(reading.level)) {
             self.reading = None;
         }
     }

@@ -19,10 +19,29 @@ use crate::model::message::Message;
 /// Stands for no time limit.
 pub(super) const NO_TTL: u64 = u64::MAX;
 
+/// Messages that transactions are about to put into a queue.
+#[derive(Default)]
+pub(super) struct Reserved {
+    messages: u64,
+    /// Octets of their bodies.
+    bytes: u64,
+}
+
 impl State {
-    /// The message of a transaction comes, or does not: its place is an ordinary one again.
+    /// A message of a transaction gets its place.
+    pub(super) fn reserve(&mut self, message: &Message) -> Seq {
+        let level = self.ready.level_for(message);
+        let seq = self.ready.next_seq(level);
+        self.reserved.messages += 1;
+        self.reserved.bytes += message.body_len() as u64;
+        self.ready.reserve(seq);
+        seq
+    }
+
+    /// It comes, or does not: its place is an ordinary one again.
     pub(super) fn unreserve(&mut self, seq: Seq, message: &Message) {
-        self.reserved_bytes = self.reserved_bytes.saturating_sub(message.body_len() as u64);
+        self.reserved.messages = self.reserved.messages.saturating_sub(1);
+        self.reserved.bytes = self.reserved.bytes.saturating_sub(message.body_len() as u64);
         self.ready.unreserve(seq);
     }
 }
@@ -80,8 +99,8 @@ impl Queue {
         let settings = &state.settings;
         settings.overflow != Overflow::DropHead
             && settings.is_too_much(
-                state.ready.len() as u64 + state.ready.reserved_messages() as u64 + 1,
-                state.ready.body_bytes() + state.reserved_bytes + message.body_len() as u64,
+                state.ready.len() as u64 + state.reserved.messages + 1,
+                state.ready.body_bytes() + state.reserved.bytes + message.body_len() as u64,
             )
     }
 

@@ -1,7 +1,8 @@
 //! Queues: synchronous state machines behind one lock each, and the outboxes they push to.
 //!
-//! Lock order: queue, then an outbox, the store's pending buffer or the timers; never two queues.
+//! Lock order: queue, then an outbox, then the store's pending buffer or the timers; never two queues.
 
+mod ack_timeouts;
 mod backlog;
 mod classic;
 pub mod consumers;
@@ -9,13 +10,16 @@ pub mod credit;
 pub mod dead_letter;
 pub mod directory;
 mod discard;
+mod dispatch;
 mod expiry;
 pub mod item;
+pub mod lanes;
 pub mod lifetime;
 mod limits;
 mod moved;
 pub mod outbox;
 mod outcome;
+mod positions;
 pub mod ready;
 mod sequence;
 pub mod settings;

@@ -19,7 +19,7 @@ impl Queue {
         from: Option<(&Queue, Seq)>,
         wakes: &mut WakeList,
     ) -> Published {
-        let taken = self.take(message, from.map(|(queue, seq)| (queue.id(), seq)), wakes);
+        let taken = self.take(message, from.map(|(queue, seq)| queue.in_store(seq)), wakes);
         if let Published::Taken(_) = taken
             && let Some((queue, seq)) = from
             && !self.stores(message)
@@ -29,10 +29,11 @@ impl Queue {
         taken
     }
 
-    /// The entry of the log for a message at its new place that takes it away from the old one.
+    /// The entry of the log for a message at its new place that takes it away from the old one, as the store calls it.
     pub(super) fn log_moved(&self, seq: Seq, message: &Arc<Message>, (queue, old): (QueueId, Seq)) -> Lsn {
+        let (id, at) = self.in_store(seq);
         self.services.store.transaction(vec![
-            TxOp::Enqueue { queue: self.id(), seq, meta: message.meta(), payload: Arc::clone(message) as _ },
+            TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(message) as _ },
             TxOp::Settle { queue, range: SeqRange::one(old) },
         ])
     }
@@ -52,13 +53,15 @@ impl Queue {
             let message = queue.with_own_deadline(message);
             let Some(seq) = queue.reserve(&message) else { continue };
             let payload = Arc::clone(&message) as _;
-            ops.push(TxOp::Enqueue { queue: queue.id(), seq, meta: message.meta(), payload });
+            let (id, at) = queue.in_store(seq);
+            ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload });
             places.push((queue, seq, message));
         }
         if places.is_empty() {
             return 0;
         }
-        ops.push(TxOp::Settle { queue: from.id(), range: SeqRange::one(old) });
+        let (queue, range) = from.range_in_store(SeqRange::one(old));
+        ops.push(TxOp::Settle { queue, range });
         from.services.store.transaction(ops);
         for (queue, seq, message) in &places {
             queue.publish_placed(*seq, message, wakes);

@@ -5,6 +5,7 @@
 //! is ever exceeded. A refusal registers the consumer as waiting in that same section, so that no wake-up is lost.
 
 mod get;
+mod timeout;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Queue;
 use super::consumers::{Consumer, ConsumerId};
-use super::credit::{ChannelCredit, Credits, Resume, Touched};
+use super::credit::{ChannelCredit, Credits, Resume, Terms, Touched};
 use super::item::{Delivery, Got, ITEM_BYTES, OutItem, Written, held_bytes, item_bytes, loose_bytes};
 use super::ready::Entry;
 use super::settle::Requeue;
@@ -100,6 +101,11 @@ impl OutboxGuard<'_> {
                 message: Arc::clone(&message),
                 origin: Origin::Consumer(consumer.slot),
             });
+            let timeout_ms = credit.timeout_ms();
+            if timeout_ms > 0 {
+                let (at, timers) = ((credit.channel_slot, tag), Arc::clone(&credit.queue.services.timers));
+                state.credits.timeouts.add(at, timeout_ms, &timers, &consumer.outbox);
+            }
         }
         state.bytes += ITEM_BYTES + message.resident_bytes();
         if no_ack {
@@ -195,6 +201,7 @@ impl Outbox {
             return requeue;
         };
         channel.give_up_gets(&mut state.resolved);
+        state.credits.timeouts.remove_channel(channel_slot);
         channel.unacked.take_up_to(0, |unacked| {
             if let Some(queue) = state.credits.release(&unacked, None, &mut Touched::new()) {
                 requeue.add(queue, unacked);
@@ -214,15 +221,8 @@ impl Outbox {
     }
 
     /// Registers a consumer and returns its slot.
-    pub fn add_consumer(
-        &self,
-        id: ConsumerId,
-        queue: Arc<Queue>,
-        channel_slot: u32,
-        prefetch: u32,
-        no_ack: bool,
-    ) -> u32 {
-        self.state.lock().credits.add_consumer(id, queue, channel_slot, prefetch, no_ack)
+    pub fn add_consumer(&self, id: ConsumerId, queue: Arc<Queue>, channel_slot: u32, terms: Terms) -> u32 {
+        self.state.lock().credits.add_consumer(id, queue, channel_slot, terms)
     }
 
     /// Marks a consumer as detached and queues the marker that frees its slot behind everything already pushed to it.
@@ -294,15 +294,16 @@ impl Outbox {
             channel.give_up_gets(&mut state.resolved);
         }
         let shared = channel.prefetch != 0;
+        let lapsed = channel.has_lapsed(tag);
         let mut set = std::mem::take(&mut channel.unacked);
         let mut touched = Touched::new();
         let credits = &mut state.credits;
-        let mut settle = |unacked: Unacked| {
+        let settle = |unacked: Unacked| {
             if let Some(queue) = credits.release(&unacked, Some(channel_slot), &mut touched) {
                 each(queue, unacked);
             }
         };
-        let found = if multiple { set.take_up_to(tag, settle) } else { set.take(tag).map(&mut settle).is_some() };
+        let found = set.settle(tag, multiple, lapsed, settle);
         if let Some(channel) = state.credits.channels.get_mut(channel_slot as usize) {
             channel.unacked = set;
         }
@@ -314,13 +315,7 @@ impl Outbox {
 
     /// Takes deliveries out of the unacknowledged set without returning their credit: acknowledgements inside a
     /// transaction, which count against the prefetch until the commit.
-    pub fn take_for_transaction(
-        &self,
-        channel_slot: u32,
-        tag: u64,
-        multiple: bool,
-        mut each: impl FnMut(Unacked),
-    ) -> bool {
+    pub fn take_for_transaction(&self, channel_slot: u32, tag: u64, multiple: bool, each: impl FnMut(Unacked)) -> bool {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let Some(channel) = state.credits.channels.get_mut(channel_slot as usize) else {
@@ -329,11 +324,7 @@ impl Outbox {
         if multiple && tag == 0 {
             channel.give_up_gets(&mut state.resolved);
         }
-        if multiple {
-            channel.unacked.take_up_to(tag, each)
-        } else {
-            channel.unacked.take(tag).map(&mut each).is_some()
-        }
+        channel.take(tag, multiple, each)
     }
 
     /// Commits what [`Outbox::take_for_transaction`] took: credit comes back. `channel_slot` is `None` when the channel

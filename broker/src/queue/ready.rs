@@ -122,8 +122,7 @@ impl Backlog {
 }
 
 impl Ready {
-    /// A backlog found at start.
-    /// `bytes`: of what the store has of them.
+    /// A backlog found at start, of which the store has so many `bytes`.
     pub fn recovered(first: Seq, end: Seq, messages: u64, bytes: u64) -> Self {
         let backlog = || Box::new(Backlog { disk_bytes: bytes, ..Backlog::new(first, end, messages) });
         Self { backlog: (messages > 0).then(backlog), ..Self::default() }
@@ -132,6 +131,11 @@ impl Ready {
     /// Ready messages, in memory and on disk.
     pub fn len(&self) -> usize {
         self.front.len() + self.backlog.as_ref().map_or(0, |b| b.on_disk() + b.resident.len())
+    }
+
+    /// Octets of its messages in memory.
+    pub fn bytes(&self) -> usize {
+        self.front.bytes() + self.backlog.as_ref().map_or(0, |b| b.resident.bytes())
     }
 
     /// What its messages in memory account for.
@@ -143,11 +147,6 @@ impl Ready {
     pub fn body_bytes(&self) -> u64 {
         let backlog = self.backlog.as_ref().map_or(0, |b| b.disk_bytes + b.resident.body_bytes());
         self.front.body_bytes() + backlog
-    }
-
-    /// Messages of transactions that are to come.
-    pub fn reserved_messages(&self) -> usize {
-        self.reserved.len()
     }
 
     /// Whether the next message is in memory.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use storage::SeqRange;
+use storage::{QueueId, SeqRange};
 
 use super::Queue;
 use super::ready::Entry;
@@ -52,12 +52,12 @@ impl Acked {
         }
     }
 
-    /// The messages of persistent deliveries in durable queues, for a transaction.
-    pub fn durable_ranges(&self) -> impl Iterator<Item = (&Arc<Queue>, SeqRange)> {
+    /// The messages of persistent deliveries in durable queues as the store calls them, for a transaction.
+    pub fn durable_ranges(&self) -> impl Iterator<Item = (QueueId, SeqRange)> {
         self.0
             .iter()
             .filter(|group| group.queue.spec().durable)
-            .flat_map(|group| group.ranges.iter().map(|range| (&group.queue, *range)))
+            .flat_map(|group| group.ranges.iter().map(|range| group.queue.range_in_store(*range)))
     }
 
     /// Tells the queues, and the store where it knows the messages. Nobody waits for the disk here: an acknowledgement

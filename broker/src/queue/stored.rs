@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use storage::{QueueId, Seq, Store};
 
 use super::directory::Directory;
+use super::lanes::owner_of;
 use super::timers::{Timed, Timer, Timers};
 
 /// Stored messages whose deadline has come.
@@ -101,8 +102,9 @@ impl StoredExpiry {
 
     fn answered(self: &Arc<Self>, due: Due) {
         for (queue, seqs) in due.messages {
+            let (queue, level) = owner_of(queue);
             if let Some(queue) = self.directory.get(queue) {
-                queue.expire_stored(&seqs);
+                queue.expire_stored(level, &seqs);
             }
         }
         let mut state = self.state.lock();

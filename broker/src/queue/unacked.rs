@@ -87,9 +87,22 @@ impl UnackedSet {
         Some(taken)
     }
 
+    /// Takes the delivery with this tag, or with `multiple` all up to it. `lapsed`: it was outstanding and has been taken
+    /// back. False when the tag is not known.
+    pub fn settle(&mut self, tag: u64, multiple: bool, lapsed: bool, mut each: impl FnMut(Unacked)) -> bool {
+        if !multiple {
+            return self.take(tag).map(&mut each).is_some() || lapsed;
+        }
+        if lapsed {
+            self.take_through(tag, each);
+            return true;
+        }
+        self.take_up_to(tag, each)
+    }
+
     /// Takes every delivery up to and including `tag`, which itself must be outstanding (RabbitMQ answers 406 otherwise);
     /// tag 0 means all there are, and is never an error.
-    pub fn take_up_to(&mut self, tag: u64, mut each: impl FnMut(Unacked)) -> bool {
+    pub fn take_up_to(&mut self, tag: u64, each: impl FnMut(Unacked)) -> bool {
         if tag != 0 {
             let outstanding =
                 self.position(tag).and_then(|at| self.entries.get(at)).is_some_and(|slot| slot.entry.is_some());
@@ -97,17 +110,19 @@ impl UnackedSet {
                 return false;
             }
         }
-        while let Some(front) = self.entries.front() {
-            if tag != 0 && front.tag > tag {
-                break;
-            }
+        self.take_through(if tag == 0 { u64::MAX } else { tag }, each);
+        true
+    }
+
+    /// Takes every delivery up to and including `tag`.
+    pub fn take_through(&mut self, tag: u64, mut each: impl FnMut(Unacked)) {
+        while self.entries.front().is_some_and(|front| front.tag <= tag) {
             if let Some(Slot { entry: Some(entry), .. }) = self.entries.pop_front() {
                 self.live -= 1;
                 each(entry);
             }
         }
         self.trim();
-        true
     }
 
     fn position(&self, tag: u64) -> Option<usize> {

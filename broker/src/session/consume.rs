@@ -14,6 +14,7 @@ use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::Arguments;
 use crate::model::consumer_arguments;
 use crate::queue::consumers::{Consumer, ConsumerId};
+use crate::queue::credit::Terms;
 use crate::queue::item::OutItem;
 use crate::queue::{Attach, Get, Queue};
 
@@ -59,11 +60,14 @@ impl Session {
         self.grants()?.check(Permission::Read, Resource::Queue(&name))?;
         let vhost = Arc::clone(self.vhost()?);
         let queue = vhost.queue_for(&name, self.id)?;
-        consumer_arguments::validate(&Arguments::from(consume.arguments), &name, vhost.name())?;
+        let arguments = Arguments::from(consume.arguments);
+        consumer_arguments::validate(&arguments, &name, vhost.name())?;
 
         self.consumes = true;
         let id = self.broker.new_consumer_id();
-        let slot = self.outbox.add_consumer(id, Arc::clone(&queue), channel.slot, channel.prefetch, consume.no_ack);
+        let timeout_ms = consumer_arguments::timeout_ms(&arguments);
+        let terms = Terms { prefetch: channel.prefetch, no_ack: consume.no_ack, timeout_ms };
+        let slot = self.outbox.add_consumer(id, Arc::clone(&queue), channel.slot, terms);
         // Filled before the queue can push anything: the writer looks the tag up here.
         self.set_slot(slot, SlotInfo { channel: channel.number, tag: Arc::clone(&tag), queue: Arc::clone(&queue) });
         let mut frames = Vec::new();
@@ -71,7 +75,8 @@ impl Session {
             let ok = basic::ConsumeOk { consumer_tag: short_cut(&tag) };
             protocol::put_method(&mut frames, channel.number, &AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok)));
         }
-        let consumer = Consumer { id, outbox: Arc::clone(&self.outbox), slot, exclusive: consume.exclusive };
+        let priority = consumer_arguments::priority(&arguments);
+        let consumer = Consumer { id, outbox: Arc::clone(&self.outbox), slot, exclusive: consume.exclusive, priority };
         let number = channel.number;
         let outbox = Arc::clone(&self.outbox);
         let attached = queue.attach(
@@ -103,6 +108,7 @@ impl Session {
     pub(super) fn cancel(&mut self, channel: &mut Channel, cancel: basic::Cancel) {
         if let Some(consumer) = channel.consumers.remove(cancel.consumer_tag.as_str()) {
             self.end_consumer(channel.number, &consumer);
+            consumer.queue.hand_over(consumer.id, &mut self.wakes);
         }
         if !cancel.nowait {
             let ok = basic::CancelOk { consumer_tag: cancel.consumer_tag };

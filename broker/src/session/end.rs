@@ -1,5 +1,7 @@
 //! How channels and connections end.
 
+use std::sync::Arc;
+
 use super::channel::{Channel, Mode, Publisher};
 use super::{Phase, Session};
 use crate::queue::outbox::Undelivered;
@@ -21,6 +23,9 @@ impl Session {
         self.unconfirmed.retain(|other| *other != number);
         let requeue: Requeue = self.outbox.close_channel(channel.slot);
         requeue.commit(&mut self.wakes);
+        for consumer in consumers.values() {
+            consumer.queue.hand_over(consumer.id, &mut self.wakes);
+        }
         self.release_channels(1);
     }
 
@@ -58,12 +63,15 @@ impl Session {
         }
         let Undelivered { requeue, consumers } = self.outbox.close(self.writer.unwritten());
         let mut unused = Vec::new();
-        for resume in consumers {
+        for resume in &consumers {
             if resume.queue.detach(resume.consumer) && resume.queue.spec().auto_delete {
-                unused.push(resume.queue);
+                unused.push(Arc::clone(&resume.queue));
             }
         }
         requeue.commit(&mut self.wakes);
+        for resume in &consumers {
+            resume.queue.hand_over(resume.consumer, &mut self.wakes);
+        }
         if let Some(vhost) = self.vhost.take() {
             for queue in &unused {
                 vhost.delete_queue_object(queue, true);

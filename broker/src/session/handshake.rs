@@ -10,6 +10,7 @@ use protocol::{AmqpError, FRAME_MIN_SIZE, ReplyCode, parse_amqplain, parse_plain
 use super::{Phase, Session};
 use crate::auth::{AuthFailure, Grants, LogLine, UserInfo};
 use crate::broker::ConnectionLimit;
+use crate::model::arguments::Arguments;
 
 /// Announced in this order, as RabbitMQ does.
 const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
@@ -20,7 +21,7 @@ const CAPABILITIES: [(&str, bool); 9] = [
     ("basic.nack", true),
     ("connection.blocked", true),
     ("consumer_cancel_notify", true),
-    ("consumer_priorities", false),
+    ("consumer_priorities", true),
     ("direct_reply_to", false),
     ("exchange_exchange_bindings", true),
     ("per_consumer_qos", true),
@@ -68,6 +69,10 @@ impl Session {
             self.client.name = Some(String::from_utf8_lossy(name.as_bytes()).into_owned());
         }
         let mechanism = start_ok.mechanism.as_str();
+        self.broker.note_connection(self.id, |facts| {
+            facts.client_properties = Arguments::from(properties.clone());
+            facts.mechanism = mechanism.to_owned();
+        });
         match self.log_in(mechanism, start_ok.response.as_bytes()) {
             Ok(user) => {
                 tracing::debug!(connection = self.id.0, user = %user.name, "logged in");

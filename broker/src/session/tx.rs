@@ -176,7 +176,7 @@ impl Session {
             }
             acked.add(queue, unacked);
         }
-        ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle { queue: queue.id(), range }));
+        ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle { queue, range }));
         let lsn = if ops.is_empty() { Lsn(0) } else { self.broker.store.transaction(ops) };
         transaction.committing = true;
         self.commits.push_back(PendingCommit {
@@ -277,10 +277,10 @@ fn enter(
     publishes: &mut Vec<(Arc<Queue>, Seq, Arc<Message>)>,
 ) {
     let message = queue.with_own_deadline(message);
-    // A queue that was deleted meanwhile or has no room takes nothing, which is no error.
     let Some(seq) = queue.reserve(&message) else { return };
     if queue.stores(&message) {
-        ops.push(TxOp::Enqueue { queue: queue.id(), seq, meta: message.meta(), payload: Arc::clone(&message) as _ });
+        let (id, at) = queue.in_store(seq);
+        ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(&message) as _ });
     }
     publishes.push((queue, seq, message));
 }

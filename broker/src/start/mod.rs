@@ -1,5 +1,6 @@
 //! From the command line to a broker that is ready, and down again.
 
+mod application;
 mod checks;
 mod declared;
 mod durable;
@@ -15,9 +16,10 @@ use clap::Parser;
 use storage::{Lsn, OpenError, Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
-use crate::admin::ControlSocket;
+use crate::admin::{self, ControlSocket};
 use crate::auth::{self, AuthStore};
 use crate::bench;
 use crate::broker::{Broker, Recovery};
@@ -39,11 +41,14 @@ const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// Runs the broker, or the subcommand that was asked for: the whole of `main`. Every mistake of the person who starts it ends in one line on standard error and
 /// exit code 1.
 pub fn run() -> ExitCode {
+    if let Some(code) = ctl::run_as_rabbitmqctl(std::env::args_os()) {
+        return code;
+    }
     let Cli { command, flags } = Cli::parse();
     let result = match command {
         None => start(&flags),
         Some(Command::Bench(options)) => bench::run(&options),
-        Some(Command::Ctl(options)) => ctl::run(&options),
+        Some(Command::Ctl(options)) => return ctl::run(options.words),
         Some(Command::Backup(options)) => ctl::backup(&options),
         Some(Command::Log(options)) => return offline::run(&options),
     };
@@ -88,10 +93,8 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     // Before the ready line: whoever reads it may stop the broker at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listeners = listener::bind(&broker.settings.listeners.amqp).map_err(|(address, error)| {
-        let key = broker.settings.describe("listeners.amqp");
-        anyhow::anyhow!("cannot listen on {address}: {error} ({key})")
-    })?;
+    let mut application = application::Serving::start(Arc::clone(&broker))?;
+    let management = management(&broker, started)?;
     let control = match ControlSocket::serve(Arc::clone(&broker), started) {
         Ok(control) => Some(control),
         Err(error) => {
@@ -99,19 +102,14 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
             None
         }
     };
-    let mut addresses = Vec::new();
+    let addresses: Vec<String> = application.addresses().iter().map(|address| format!("amqp://{address}")).collect();
     let timers = tokio::spawn(timers::run(Arc::clone(&broker.services.timers)));
     let moving = Arc::clone(&broker);
     let dead_letters = tokio::spawn(async move { moving.watch_dead_letters().await });
     let deleting = Arc::clone(&broker);
     let unused = tokio::spawn(async move { deleting.watch_unused().await });
-    let mut tasks = Vec::new();
     let watched = Arc::clone(&broker);
     let watch = tokio::spawn(async move { watched.watch_memory().await });
-    for listener in listeners {
-        addresses.push(format!("amqp://{}", listener.local_addr()?));
-        tasks.push(tokio::spawn(listener::accept(Arc::clone(&broker), listener)));
-    }
     let ready = format!(
         "warren {} ready in {} ms: {}; data in {}; recovered {} queues, {} messages",
         env!("CARGO_PKG_VERSION"),
@@ -131,9 +129,11 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
         _ = terminate.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
         reason = failed.recv() => Err(reason.unwrap_or_default()),
+        never = application.run() => match never {},
     };
-    for task in &tasks {
-        task.abort();
+    application.close();
+    if let Some(management) = management {
+        management.abort();
     }
     watch.abort();
     timers.abort();
@@ -153,6 +153,31 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
         Ok(_) => close(&broker),
         Err(reason) => anyhow::bail!("the store has failed, nothing more can be made durable: {reason}"),
     }
+}
+
+/// The management API on TCP, if it is configured.
+fn management(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<Option<JoinHandle<std::io::Result<()>>>> {
+    let Some(address) = &broker.settings.management.listen else {
+        return Ok(None);
+    };
+    let listeners = listener::bind(std::slice::from_ref(address)).map_err(|(address, error)| {
+        let key = broker.settings.describe("management.listen");
+        anyhow::anyhow!("cannot listen on {address}: {error} ({key})")
+    })?;
+    let mut serving = tokio::task::JoinSet::new();
+    for listener in listeners {
+        let local = listener.local_addr()?;
+        tracing::info!("the management API listens on {local}");
+        broker.application.add_listener("http", local);
+        serving.spawn(admin::serve(Arc::clone(broker), listener, started));
+    }
+    // Aborting this task drops the set, which aborts the others.
+    Ok(Some(tokio::spawn(async move {
+        while let Some(ended) = serving.join_next().await {
+            ended.map_err(std::io::Error::other)??;
+        }
+        Ok(())
+    })))
 }
 
 fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
@@ -176,7 +201,8 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     let stored_messages = found.queues.iter().map(|queue| queue.messages).sum();
     let services = Services::new(Arc::clone(&store), Clock::system());
     let recovery = vhost::recover(&services, found.topology, found.queues);
-    for line in &recovery.damage {
+    let losses = vhost::name_losses(&recovery.vhosts, &found.lost);
+    for line in losses.iter().chain(&recovery.damage) {
         tracing::error!("{line}");
     }
     let pairs = recovery.other.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
@@ -188,7 +214,7 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
         queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),
         messages: stored_messages,
         replayed_entries: found.replayed_entries,
-        damage: [found.damage, recovery.damage].concat(),
+        damage: [found.damage, losses, recovery.damage].concat(),
     };
     let lsn = prepare(&broker)?;
     durable::wait(&broker.store, lsn)?;
@@ -223,8 +249,7 @@ fn close(broker: &Broker) -> anyhow::Result<()> {
         .iter()
         .flat_map(|vhost| vhost.queues())
         .filter(|queue| queue.spec().durable)
-        .map(|queue| (queue.id(), queue.redelivered()))
-        .filter(|(_, ranges)| !ranges.is_empty())
+        .flat_map(|queue| queue.redelivered())
         .collect();
     broker.store.close(redelivered)?;
     tracing::info!("stopped");

@@ -156,7 +156,7 @@ impl Exchange {
         table.iter().map(|(destination, binding)| (destination.clone(), binding.clone())).collect()
     }
 
-    pub(super) fn table(&self) -> &RwLock<Table<Destination>> {
+    pub(crate) fn table(&self) -> &RwLock<Table<Destination>> {
         &self.table
     }
 

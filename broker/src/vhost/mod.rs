@@ -15,6 +15,7 @@ mod exchange;
 mod exchanges;
 mod names;
 mod policies;
+mod queue_settings;
 mod queues;
 mod records;
 mod recover;
@@ -38,7 +39,7 @@ pub use exchange::{ALTERNATE_EXCHANGE, Destination, Exchange, ExchangeSpec};
 pub use exchanges::ExchangeRequest;
 pub use policies::PolicyObserver;
 pub use queues::{Declared, QueueRequest};
-pub use recover::{Recovery, recover};
+pub use recover::{Recovery, name_losses, recover};
 pub use route::RouteInfo;
 pub use settings::{Metadata, MetadataChange, NodeQueues};
 

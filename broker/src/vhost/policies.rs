@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde_json::Value;
 use storage::{Lsn, TopologyChange};
 
+use super::queue_settings::queue_settings;
 use super::{Exchange, Vhost};
 use crate::model::arguments::string;
 use crate::model::operation::{OperationError, check_name};
 use crate::model::queue_arguments::QUEUE_TYPE;
 use crate::policy::{self, Effective, ObjectKind, Parameters, Policies, Policy, PolicyKind};
 use crate::queue::Queue;
-use crate::queue::settings::QueueSettings;
 
 /// Who wants to know when another policy holds for something. Called in the order of the changes and before the operation
 /// returns, with the topology locked: an observer may take the lock of a queue or of an outbox, and nothing above.
@@ -144,6 +144,19 @@ impl Vhost {
         exchange.set_policy(Arc::new(effective));
     }
 
+    /// A queue gets what holds for its name.
+    pub(super) fn give_queue_policy(&self, queue: &Arc<Queue>) {
+        self.apply_to_queue(queue, &self.queue_policy(queue));
+    }
+
+    /// What of a policy a queue itself acts upon.
+    fn apply_to_queue(&self, queue: &Arc<Queue>, policy: &Effective) {
+        self.give_dead_letters(queue, policy);
+        let timeout_ms = policy.definition.integer("consumer-timeout");
+        queue.limit_ack_time(timeout_ms.and_then(|timeout_ms| u64::try_from(timeout_ms).ok()));
+        queue.set_settings(queue_settings(queue.spec(), policy));
+    }
+
     /// All exchanges and queues get what holds for their names: after a start.
     pub(super) fn give_policies(&self) {
         let policies = self.policies();
@@ -156,9 +169,7 @@ impl Vhost {
             }
         }
         for queue in self.queues() {
-            let policy = policies.effective(kind_of(&queue), &queue.spec().name);
-            self.give_dead_letters(&queue, &policy);
-            queue.set_settings(QueueSettings::new(queue.spec(), &policy));
+            self.apply_to_queue(&queue, &policies.effective(kind_of(&queue), &queue.spec().name));
         }
     }
 
@@ -195,8 +206,7 @@ impl Vhost {
         }
         for queue in self.queues() {
             if let Some(effective) = changed(kind_of(&queue), &queue.spec().name) {
-                self.give_dead_letters(&queue, &effective);
-                queue.set_settings(QueueSettings::new(queue.spec(), &effective));
+                self.apply_to_queue(&queue, &effective);
                 for observer in &observers {
                     observer.queue_changed(&queue, &effective);
                 }

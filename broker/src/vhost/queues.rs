@@ -14,7 +14,6 @@ use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::{Arguments, inequivalent};
 use crate::model::dead_letter_arguments::dead_letter_exchange;
 use crate::model::queue_arguments;
-use crate::queue::settings::QueueSettings;
 use crate::queue::{NotDeleted, Queue, QueueSpec};
 
 /// A queue.declare that is not passive.
@@ -105,9 +104,7 @@ impl Vhost {
         self.check_queue_limits(&name)?;
         spec.arguments = topology.share_arguments(&spec.arguments);
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
-        let policy = self.queue_policy(&queue);
-        self.give_dead_letters(&queue, &policy);
-        queue.set_settings(QueueSettings::new(queue.spec(), &policy));
+        self.give_queue_policy(&queue);
         let mut lsn = Lsn(0);
         if queue.spec().durable {
             lsn = self.log(vec![records::put_queue(&queue)]);

@@ -125,12 +125,11 @@ pub(super) fn put_queue(queue: &Queue) -> TopologyChange {
     )
 }
 
-pub(super) fn delete_queue(queue: &Queue) -> [TopologyChange; 2] {
+/// The queue must be closed: what it held goes with it.
+pub(super) fn delete_queue(queue: &Queue) -> impl Iterator<Item = TopologyChange> {
     let spec = queue.spec();
-    [
-        TopologyChange::Delete { key: named_key(QUEUE_PREFIX, &spec.vhost, &spec.name) },
-        TopologyChange::DropQueue(queue.id()),
-    ]
+    let record = TopologyChange::Delete { key: named_key(QUEUE_PREFIX, &spec.vhost, &spec.name) };
+    std::iter::once(record).chain(queue.store_ids().into_iter().map(TopologyChange::DropQueue))
 }
 
 pub(super) fn put_binding(

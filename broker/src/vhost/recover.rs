@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::{QueueId, RecoveredQueue};
+use storage::{LostMessages, QueueId, RecoveredQueue};
 
 use super::Vhost;
 use super::exchange::{Destination, Exchange, ExchangeSpec};
@@ -11,7 +11,9 @@ use super::records::{self, BindingRecord, DestinationType, ExchangeRecord, Queue
 use super::settings::Settings;
 use crate::model::arguments::Arguments;
 use crate::model::collections::Map;
+use crate::model::queue_arguments::max_priority;
 use crate::policy::{self, GlobalParameters};
+use crate::queue::lanes::{id_of, owner_of};
 use crate::queue::{Queue, QueueSpec, Services};
 use crate::routing::kind::ExchangeKind;
 
@@ -69,6 +71,25 @@ pub fn recover(services: &Services, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: V
     let mut vhosts: Vec<_> = rebuild.vhosts.into_values().map(Arc::new).collect();
     vhosts.sort_by(|a, b| a.name.cmp(&b.name));
     Recovery { vhosts, global_parameters: rebuild.global_parameters, other, damage: rebuild.damage }
+}
+
+/// One line for the lost messages of each queue, with the name that operators know it by.
+pub fn name_losses(vhosts: &[Arc<Vhost>], lost: &[LostMessages]) -> Vec<String> {
+    if lost.is_empty() {
+        return Vec::new();
+    }
+    let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
+    let names: Map<QueueId, Arc<Queue>> = queues.map(|queue| (queue.id(), queue)).collect();
+    let line = |LostMessages { queue, messages, why }: &LostMessages| {
+        let whose = match names.get(&owner_of(*queue).0).map(|queue| queue.spec()) {
+            Some(QueueSpec { vhost, name, .. }) => format!("queue {name:?} in vhost {vhost:?}"),
+            None => format!("queue id {queue:x}, which no queue has"),
+        };
+        let count =
+            if *messages == 1 { "1 message is lost".to_owned() } else { format!("{messages} messages are lost") };
+        format!("{whose}: {count}: {why}")
+    };
+    lost.iter().map(line).collect()
 }
 
 struct Rebuild<'s> {
@@ -154,13 +175,14 @@ impl Rebuild<'_> {
             auto_delete: record.auto_delete,
             arguments,
         };
-        let services = self.services.clone();
-        let queue = match self.messages.get(&record.id) {
-            Some(state) => Queue::recovered(record.id, spec, services, state),
-            None => Queue::new(record.id, spec, services),
-        };
+        let ids = (0..=max_priority(&spec.arguments)).map(|level| id_of(record.id, level));
+        let ids: Vec<QueueId> = ids.filter(|id| self.messages.contains_key(id)).collect();
+        let found: Vec<RecoveredQueue> = ids.iter().filter_map(|id| self.messages.get(id).copied()).collect();
+        let queue = Queue::recovered(record.id, spec, self.services.clone(), &found);
         vhost.add_queue(&mut vhost.topology.lock(), &queue);
-        self.messages.remove(&record.id);
+        for id in ids {
+            self.messages.remove(&id);
+        }
         Ok(())
     }
 

@@ -150,7 +150,7 @@ fn a_restart_knows_what_was_delivered() {
     let stopped = world.stop();
     let (disk, found) = disk.reopen(stopped.redelivered.clone());
     assert_eq!(found.queues.len(), 1);
-    let mut world = World::restarted(&disk, &found.queues[0], stopped, 0);
+    let mut world = World::restarted(&disk, &found.queues, stopped, 0);
     world.publish(true, 8);
     world.attach(1, 0, 2, false, false);
     finish(world);

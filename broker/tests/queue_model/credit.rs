@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use broker::model::clock::Clock;
 use broker::queue::consumers::{Consumer, ConsumerId};
+use broker::queue::credit::Terms;
 use broker::queue::item::{OutItem, Written};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::Acked;
@@ -29,8 +30,8 @@ impl One {
         let channel = outbox.open_channel(1);
         outbox.set_channel_prefetch(channel, channel_prefetch, &mut Vec::new());
         let id = ConsumerId(1);
-        let slot = outbox.add_consumer(id, Arc::clone(&queue), channel, 0, false);
-        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive: false };
+        let slot = outbox.add_consumer(id, Arc::clone(&queue), channel, Terms::default());
+        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive: false, priority: 0 };
         assert_eq!(queue.attach(consumer, || {}, &mut WakeList::default()), Attach::Attached);
         let one = Self { queue, outbox, channel };
         for id in 0..messages {

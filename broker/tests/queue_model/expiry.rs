@@ -88,7 +88,7 @@ fn a_deadline_is_wall_time_over_a_restart() {
     world.publish(true, 8);
     let stopped = world.stop();
     let (disk, found) = disk.reopen(stopped.redelivered.clone());
-    let mut world = World::restarted(&disk, &found.queues[0], stopped, 2 * HOUR_MS);
+    let mut world = World::restarted(&disk, &found.queues, stopped, 2 * HOUR_MS);
     assert_eq!(world.ready_len(), 5);
     world.pass(0, true);
     assert_eq!(world.ready_len(), 3);

@@ -5,6 +5,7 @@
 //! - `cold`: what happens while a read of the backlog is under way, step by step.
 //! - `expiry`: messages whose time is over, in memory, on disk and on the way between them.
 //! - `spilled`: transient messages that memory has no room for, with a real store below.
+//! - `priorities`: a backlog of all priorities, in memory, in the spill and in the store.
 //! - `stored`: messages that the store names when their time is over.
 //! - `credit`: credit and unacknowledged sets, case by case.
 //! - `manual_time`: a clock in a test's hands.
@@ -17,6 +18,7 @@ mod cold;
 mod credit;
 mod expiry;
 mod manual_time;
+mod priorities;
 mod random;
 mod spilled;
 mod stored;

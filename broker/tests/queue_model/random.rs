@@ -2,10 +2,11 @@
 
 use std::sync::LazyLock;
 
+use broker::queue::credit::Terms;
 use proptest::prelude::*;
 
 use crate::support::Disk;
-use crate::world::{START_MS, Settle, World};
+use crate::world::{Features, START_MS, Settle, World};
 
 /// One disk for the cases of a test: opening a store takes longer than a case.
 static MEMORY: LazyLock<Disk> = LazyLock::new(Disk::new);
@@ -17,7 +18,7 @@ enum Op {
     LogReserved,
     PublishReserved(usize),
     Sync,
-    Attach { connection: usize, channel: usize, prefetch: u32, no_ack: bool, exclusive: bool },
+    Attach { connection: usize, channel: usize, terms: Terms, exclusive: bool, priority: i64 },
     Detach(usize),
     LimitChannel { connection: usize, channel: usize, prefetch: u32 },
     Write(usize),
@@ -36,6 +37,21 @@ fn ttl() -> impl Strategy<Value = Option<u64>> {
     prop_oneof![4 => Just(None), 1 => Just(Some(0)), 3 => (1..500u64).prop_map(Some)]
 }
 
+fn terms() -> impl Strategy<Value = Terms> {
+    let timeout_ms = prop_oneof![4 => Just(None), 1 => Just(Some(0)), 2 => (1..300u64).prop_map(Some)];
+    (0..4u32, prop::bool::weighted(0.2), timeout_ms).prop_map(|(prefetch, no_ack, timeout_ms)| Terms {
+        prefetch,
+        no_ack,
+        timeout_ms,
+    })
+}
+
+fn features() -> impl Strategy<Value = Features> {
+    let max_priority = prop_oneof![3 => Just(0u8), 2 => Just(3), 1 => Just(255)];
+    (max_priority, prop::bool::weighted(0.3))
+        .prop_map(|(max_priority, single_active)| Features { max_priority, single_active })
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let connection = 0..3usize;
     let at = (connection.clone(), 0..2usize);
@@ -46,13 +62,13 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::LogReserved),
         4 => any::<usize>().prop_map(Op::PublishReserved),
         2 => Just(Op::Sync),
-        5 => (at.clone(), 0..4u32, prop::bool::weighted(0.2), prop::bool::weighted(0.05)).prop_map(
-            |((connection, channel), prefetch, no_ack, exclusive)| Op::Attach {
+        5 => (at.clone(), terms(), prop::bool::weighted(0.05), prop_oneof![3 => Just(0), 1 => -2..2i64]).prop_map(
+            |((connection, channel), terms, exclusive, priority)| Op::Attach {
                 connection,
                 channel,
-                prefetch,
-                no_ack,
-                exclusive
+                terms,
+                exclusive,
+                priority
             }
         ),
         2 => any::<usize>().prop_map(Op::Detach),
@@ -100,8 +116,8 @@ fn apply(world: &mut World<'_>, op: Op, cold: bool) {
         Op::LogReserved => world.log_reserved(),
         Op::Sync => world.sync(),
         Op::PublishReserved(pick) => world.publish_reserved(pick),
-        Op::Attach { connection, channel, prefetch, no_ack, exclusive } => {
-            world.attach(connection, channel, prefetch, no_ack, exclusive);
+        Op::Attach { connection, channel, terms, exclusive, priority } => {
+            world.attach_with(connection, channel, terms, exclusive, priority);
         }
         Op::Detach(pick) => world.detach(pick),
         Op::LimitChannel { connection, channel, prefetch } => world.limit_channel(connection, channel, prefetch),
@@ -135,8 +151,9 @@ proptest! {
         ops in ops(),
         durable in any::<bool>(),
         high_water in prop_oneof![Just(usize::MAX), Just(2_000usize)],
+        features in features(),
     ) {
-        let mut world = World::new(&MEMORY, durable, high_water);
+        let mut world = World::with(&MEMORY, durable, high_water, features);
         for op in ops {
             apply(&mut world, op, false);
         }
@@ -153,9 +170,10 @@ proptest! {
         ops in ops(),
         messages in prop_oneof![4 => 1..30u64, 1 => 2_040..2_060u64],
         high_water in prop_oneof![Just(usize::MAX), Just(2_000usize)],
+        features in features(),
     ) {
         static COLD: LazyLock<Disk> = LazyLock::new(Disk::new);
-        let mut world = World::cold(&COLD, messages, high_water);
+        let mut world = World::cold_with(&COLD, messages, high_water, features);
         world.stop_reader();
         for op in ops {
             apply(&mut world, op, true);

@@ -7,6 +7,7 @@ use std::time::Instant;
 use broker::model::clock::Clock;
 use broker::model::memory::Owner;
 use broker::queue::consumers::{Consumer, ConsumerId};
+use broker::queue::credit::Terms;
 use broker::queue::item::{OutItem, Written};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::Acked;
@@ -21,24 +22,25 @@ use crate::world::{START_MS, id_of, message, message_until, spec};
 const RESIDENT_MAX: usize = 10_000;
 const BODY: usize = 1_000;
 
-struct Client {
+pub(crate) struct Client {
     outbox: Arc<Outbox>,
     channel: u32,
 }
 
 impl Client {
-    fn new(queue: &Arc<Queue>, prefetch: u32) -> Self {
+    pub(crate) fn new(queue: &Arc<Queue>, prefetch: u32) -> Self {
         let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default()));
         let channel = outbox.open_channel(1);
         let id = ConsumerId(1);
-        let slot = outbox.add_consumer(id, Arc::clone(queue), channel, prefetch, false);
-        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive: false };
+        let terms = Terms { prefetch, ..Terms::default() };
+        let slot = outbox.add_consumer(id, Arc::clone(queue), channel, terms);
+        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive: false, priority: 0 };
         assert_eq!(queue.attach(consumer, || {}, &mut WakeList::default()), Attach::Attached);
         Self { outbox, channel }
     }
 
     /// The next messages, as many as asked for: delivery tags and ids.
-    fn next(&self, count: usize) -> Vec<(u64, u64)> {
+    pub(crate) fn next(&self, count: usize) -> Vec<(u64, u64)> {
         let mut got = Vec::new();
         let begun = Instant::now();
         while got.len() < count {
@@ -58,7 +60,7 @@ impl Client {
         got
     }
 
-    fn settle(&self, tag: u64, requeue: bool) {
+    pub(crate) fn settle(&self, tag: u64, requeue: bool) {
         let mut resume = Vec::new();
         let mut back = broker::queue::settle::Requeue::default();
         let mut acked = Acked::default();
@@ -70,6 +72,15 @@ impl Client {
         for resume in resume {
             resume.queue.resume(resume.consumer, &mut WakeList::default());
         }
+    }
+
+    /// It leaves, and what it has not settled goes back.
+    pub(crate) fn close(&self) {
+        let undelivered = self.outbox.close(&mut VecDeque::new());
+        for resume in undelivered.consumers {
+            resume.queue.detach(resume.consumer);
+        }
+        undelivered.requeue.commit(&mut WakeList::default());
     }
 }
 

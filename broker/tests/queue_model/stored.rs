@@ -103,7 +103,7 @@ impl House {
         }
         self.disk.barrier();
         let found = RecoveredQueue { id, first: 1, next_seq: messages + 1, messages, bytes: 8 * messages };
-        Queue::recovered(id, spec(true), self.services.clone(), &found)
+        Queue::recovered(id, spec(true), self.services.clone(), &[found])
     }
 
     fn expiry(&self) -> Arc<StoredExpiry> {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use broker::model::clock::Clock;
 use broker::queue::consumers::{Consumer, ConsumerId};
-use broker::queue::credit::Resume;
+use broker::queue::credit::{Resume, Terms};
 use broker::queue::item::{OutItem, Written};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::{Acked, Requeue};
@@ -91,8 +91,9 @@ impl Client<'_> {
         for (index, queue) in self.queues.iter().enumerate() {
             let id = ConsumerId(self.ledger.next_consumer.fetch_add(1, Ordering::Relaxed));
             let prefetch = self.rng.random_range(0..20);
-            let slot = self.outbox.add_consumer(id, Arc::clone(queue), self.channel, prefetch, false);
-            let consumer = Consumer { id, outbox: Arc::clone(&self.outbox), slot, exclusive: false };
+            let terms = Terms { prefetch, ..Terms::default() };
+            let slot = self.outbox.add_consumer(id, Arc::clone(queue), self.channel, terms);
+            let consumer = Consumer { id, outbox: Arc::clone(&self.outbox), slot, exclusive: false, priority: 0 };
             self.consumers.push((index, id, slot));
             assert_eq!(queue.attach(consumer, || {}, &mut wakes), Attach::Attached);
         }

@@ -183,11 +183,14 @@ fn publishing_goes_on_when_consumers_have_made_room() {
     let mut publisher = confirming(&server);
     let mut consumer = server.channel();
     let queue = publisher.declare(1, &unique("queue"), 0).0;
+    consumer.consume(1, &queue, "", 0);
     let body = vec![b'x'; 100_000];
     let mut published = 0;
+    // Transient messages that were delivered and not acknowledged have no place but memory.
     loop {
         publisher.publish(1, ("", &queue), 0, NO_PROPERTIES, &body);
         published += 1;
+        assert_eq!(consumer.delivery(1).content.body.len(), body.len());
         let frame = publisher.read();
         if frame.id() == Some(id::CONNECTION_BLOCKED) {
             assert_eq!(Reader::new(frame.arguments()).shortstr(), "low on memory");
@@ -195,14 +198,11 @@ fn publishing_goes_on_when_consumers_have_made_room() {
             break;
         }
         assert_eq!(frame.id(), Some(id::BASIC_ACK), "{frame:?}");
-        assert!(published * body.len() < 20 * LIMIT, "no alarm");
+        assert!(published * body.len() < 2 * LIMIT, "no alarm");
     }
     publisher.publish(1, ("", &queue), 0, NO_PROPERTIES, b"parked");
-    assert_eq!(consumer.declare(1, &queue, 1).1 as usize, published);
-    consumer.consume(1, &queue, "", 2);
-    for _ in 0..published {
-        assert_eq!(consumer.delivery(1).content.body.len(), body.len());
-    }
+    // All of them.
+    consumer.method(1, id::BASIC_ACK, Bytes::new().longlong(0).octet(1).done());
     publisher.expect(0, id::CONNECTION_UNBLOCKED);
     publisher.expect(1, id::BASIC_ACK);
     assert_eq!(consumer.delivery(1).text(), "parked");

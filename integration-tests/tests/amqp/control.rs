@@ -143,7 +143,7 @@ fn errors_are_json() {
     };
     let (status, body) = ask("GET /api/nothing", "");
     assert_eq!(status, "HTTP/1.1 404 Not Found");
-    assert_eq!(body, r#"{"error":"not_found","reason":"there is nothing at this path"}"#);
+    assert_eq!(body, r#"{"error":"Object Not Found","reason":"Not Found"}"#);
     assert_eq!(ask("DELETE /api/warren/status", "").0, "HTTP/1.1 405 Method Not Allowed");
     for body in ["", "[]", "{\"directory\": 7}", "{\"directory\": \"/tmp/x\", \"else\": 1}"] {
         let (status, answer) = ask("POST /api/warren/backup", body);

@@ -360,3 +360,44 @@ fn a_second_launch_on_another_directory_knows_nothing() {
     let second = launch().start();
     assert!(!exists(&mut open(&second), "queue"));
 }
+
+#[test]
+fn priorities_survive_in_order() {
+    if peer_is_set("it restarts the broker") {
+        return;
+    }
+    for end in End::BOTH {
+        let broker = launch().start();
+        let mut raw = confirming(&broker);
+        raw.send_declare(1, "q", DURABLE, Bytes::new().field("x-max-priority", b'B').octet(200).as_ref());
+        raw.expect(1, id::QUEUE_DECLARE_OK);
+        let priority = |number: u64| (number * 77 % 256) as u8;
+        for number in 0..600 {
+            // Delivery-mode and priority.
+            let properties = Bytes::new().short(0x1800).octet(2).octet(priority(number)).done();
+            raw.publish(1, ("", "q"), 0, &properties, number.to_string().as_bytes());
+        }
+        wait_confirmed(&mut raw, 600);
+        let mut expected: Vec<u64> = (0..600).collect();
+        expected.sort_by_key(|number| (200 - priority(*number).min(200), *number));
+        let mut raw = open(&broker);
+        for number in &expected[..100] {
+            assert_eq!(raw.get(1, "q", true).expect("a message").text(), number.to_string());
+        }
+        // The settlements are as durable as what comes after them.
+        raw.send_declare(1, "later", DURABLE, &[]);
+        raw.expect(1, id::QUEUE_DECLARE_OK);
+        drop(raw);
+        let broker = end.restart(broker);
+        let mut raw = open(&broker);
+        let left = take_all(&mut raw, "q");
+        assert_eq!(bodies(&left), expected[100..].iter().map(u64::to_string).collect::<Vec<_>>(), "{end:?}");
+        assert!(left.iter().all(|(_, redelivered)| *redelivered == (end == End::Crash)), "{end:?}");
+        // Nothing of a deleted one comes back, in no level.
+        raw.publish(1, ("", "q"), 0, &[0x18, 0, 2, 9], b"x");
+        raw.call(1, id::QUEUE_DELETE, Bytes::new().short(0).shortstr("q").octet(0), id::QUEUE_DELETE_OK);
+        let broker = end.restart(broker);
+        let mut raw = open(&broker);
+        assert!(!exists(&mut raw, "q"));
+    }
+}

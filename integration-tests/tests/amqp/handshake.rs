@@ -69,7 +69,7 @@ fn start_says_what_the_server_can_do() {
         let name = capabilities.shortstr();
         let value = (capabilities.octet(), capabilities.octet());
         // Announced as absent until there is something behind them.
-        let absent = ["consumer_priorities", "direct_reply_to"];
+        let absent = ["direct_reply_to"];
         let available = server.is_peer() || !absent.contains(&name.as_str());
         assert_eq!(value, (b't', u8::from(available)), "{name}");
         seen.push(name);

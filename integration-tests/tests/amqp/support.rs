@@ -211,6 +211,16 @@ pub(crate) async fn consume_as(channel: &Channel, queue: &str, tag: &str, option
     channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default()).await.expect("basic.consume")
 }
 
+/// basic.consume with a tag from the server, and arguments.
+pub(crate) async fn consume_with(
+    channel: &Channel,
+    queue: &str,
+    options: BasicConsumeOptions,
+    arguments: FieldTable,
+) -> Consumer {
+    channel.basic_consume(queue.into(), "".into(), options, arguments).await.expect("basic.consume")
+}
+
 /// Options of a consumer whose messages need no acknowledgement.
 pub(crate) fn no_ack() -> BasicConsumeOptions {
     BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() }

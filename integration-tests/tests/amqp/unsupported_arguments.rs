@@ -22,14 +22,9 @@ fn known_arguments_without_their_feature_are_refused() {
         return;
     }
     let server = server();
-    let integer = |name: &str, value: u32| Bytes::new().field(name, b'I').long(value);
     let string = |name: &str, value: &str| Bytes::new().field(name, b'S').longstr(value);
-    let cases = [
-        ("x-max-priority", integer("x-max-priority", 5)),
-        ("x-single-active-consumer", Bytes::new().field("x-single-active-consumer", b't').octet(1)),
-        ("x-queue-type", string("x-queue-type", "quorum")),
-        ("x-queue-type", string("x-queue-type", "stream")),
-    ];
+    let cases =
+        [("x-queue-type", string("x-queue-type", "quorum")), ("x-queue-type", string("x-queue-type", "stream"))];
     let mut bystander = server.channel();
     for (name, arguments) in cases {
         let mut raw = server.channel();
@@ -42,24 +37,6 @@ fn known_arguments_without_their_feature_are_refused() {
         assert_eq!(close.code, 404, "{name}: {close:?}");
         bystander.open_channel(1);
     }
-}
-
-#[test]
-fn consumer_priorities_are_refused() {
-    if peer_is_set("RabbitMQ has consumer priorities") {
-        return;
-    }
-    let server = server();
-    let mut raw = server.channel();
-    let queue = raw.exclusive_queue(1);
-    let arguments = Bytes::new()
-        .short(0)
-        .shortstr(&queue)
-        .shortstr("")
-        .octet(0)
-        .table(Bytes::new().field("x-priority", b'I').long(5));
-    raw.method(1, id::BASIC_CONSUME, arguments);
-    assert_not_implemented(raw, "x-priority", id::BASIC_CONSUME);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! - `topology`: the queues, and which message goes where.
 //! - `clients`: publishers and consumers, and what each of them knows when its connection breaks.
 //! - `ledger`: the comparison.
+//! - `damage`: files that are not what they were when the broker starts.
 //! - `dead_letters`: messages on their way from queue to queue.
 //! - `backup`: the same load while backups are made, which are restored.
 //! - `expiry`: a kill in the middle of messages that expire.
@@ -15,6 +16,7 @@
 
 mod backup;
 mod clients;
+mod damage;
 mod dead_letters;
 mod expiry;
 mod failing_disk;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
 use rustix::io::Errno;
 
+use crate::recover::is_unreadable;
+
 use super::{DirEntry, File, Fs, OpenMode};
 
 static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
@@ -52,16 +54,16 @@ impl Fs for RealFs {
         let mut found = Vec::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            let metadata = match entry.metadata() {
-                Ok(metadata) => metadata,
+            let (is_file, len) = match entry.metadata() {
+                Ok(metadata) => (metadata.is_file(), metadata.len()),
                 // Removed between the two calls.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // The name is there; whoever opens it is told the same.
+                Err(error) if is_unreadable(&error) => (entry.file_type()?.is_file(), 0),
                 Err(error) => return Err(error),
             };
-            if metadata.is_file()
-                && let Ok(name) = entry.file_name().into_string()
-            {
-                found.push(DirEntry { name, len: metadata.len() });
+            if is_file && let Ok(name) = entry.file_name().into_string() {
+                found.push(DirEntry { name, len });
             }
         }
         found.sort_by(|a, b| a.name.cmp(&b.name));

@@ -71,7 +71,12 @@ impl Columns {
         }
     }
 
-    pub(crate) fn set_delivery_count(&mut self, slot: usize, count: u32) {
+    /// A count that is larger already stays.
+    pub(crate) fn raise_delivery_count(&mut self, slot: usize, count: u32) {
+        let known = self.meta.as_ref().and_then(|meta| meta.delivery_counts.get(slot)).copied().unwrap_or_default();
+        if count <= known {
+            return;
+        }
         set(&mut self.meta.get_or_insert_default().delivery_counts, slot, count);
     }
 
@@ -140,13 +145,13 @@ impl Overlay {
         self.entries.values().map(|late| (late.location, late.len)).chain(self.moved.values().copied())
     }
 
-    pub(crate) fn set_delivery_count(&mut self, slot: usize, count: u32) {
-        match self.entries.get_mut(&(slot as u16)) {
-            Some(late) => late.meta.delivery_count = count,
-            None => {
-                self.delivery_counts.insert(slot as u16, count);
-            }
-        }
+    /// A count that is larger already stays.
+    pub(crate) fn raise_delivery_count(&mut self, slot: usize, count: u32) {
+        let known = match self.entries.get_mut(&(slot as u16)) {
+            Some(late) => &mut late.meta.delivery_count,
+            None => self.delivery_counts.entry(slot as u16).or_default(),
+        };
+        *known = count.max(*known);
     }
 
     /// Makes the changes.
@@ -158,7 +163,7 @@ impl Overlay {
             columns.set_location(usize::from(slot), location, len);
         }
         for (&slot, &count) in &self.delivery_counts {
-            columns.set_delivery_count(usize::from(slot), count);
+            columns.raise_delivery_count(usize::from(slot), count);
         }
     }
 }

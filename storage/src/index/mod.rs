@@ -54,7 +54,8 @@ impl Hasher for IdHasher {
     }
 
     fn write_u64(&mut self, value: u64) {
-        let mixed = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        // Ids of one family may differ in the uppermost octet alone, which a multiplication does not carry down.
+        let mixed = (self.0 ^ value.rotate_left(8)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.0 = mixed ^ (mixed >> 32);
     }
 }
@@ -344,12 +345,12 @@ impl Index {
                     match &mut chunk.residence {
                         Residence::Hot(columns) => {
                             let memory = columns.memory();
-                            columns.set_delivery_count(slot, delivery_count);
+                            columns.raise_delivery_count(slot, delivery_count);
                             self.cache.resident += columns.memory() - memory;
                             chunk.columns_dirty = true;
                         }
                         Residence::Cold(cold) => {
-                            cold.overlay.get_or_insert_default().set_delivery_count(slot, delivery_count);
+                            cold.overlay.get_or_insert_default().raise_delivery_count(slot, delivery_count);
                         }
                     }
                 }

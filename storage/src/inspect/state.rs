@@ -84,7 +84,12 @@ impl Inspector {
     /// Replays what a base lacks; returns the newest checkpoint that the log names.
     fn replay(&self, groups: &[GroupRef], base: Base, index: &mut Index) -> Result<u64, OpenError> {
         let rest = since(groups, base);
+        let only_log = base == Base::default();
+        let link = (!only_log).then_some(base.resume.link);
+        let gaps = only_log || !scan::judge(rest, base.lsn, link, only_log).losses.is_empty();
+        index.partial_log = gaps.then(Default::default);
         let replayed = replay::replay(&self.fs, &self.dirs.log, &self.key, rest, base.lsn, index, |_| Ok(()))?;
+        index.partial_log = None;
         Ok(replayed.checkpoint_lsn)
     }
 

@@ -177,7 +177,7 @@ impl Inspector {
             |loss: &Loss| !losses.iter().any(|known| (known.segment, known.offset) == (loss.segment, loss.offset));
         let more: Vec<_> = since.into_iter().filter(is_new).collect();
         losses.extend(more);
-        for Loss { segment, offset, first_lsn, last_lsn, inside } in losses {
+        for Loss { segment, offset, first_lsn, last_lsn, inside, .. } in losses {
             let what =
                 if inside.is_some() { "log entries are damaged" } else { "log entries are missing before this place" };
             let finding = report.damage(self.segment_path(segment), what);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{OpenError, io_error};
 use crate::fs::{Fs, OpenMode};
-use crate::recover::of_header;
+use crate::recover::{is_unreadable, of_header};
 
 use super::group::VERSION;
 
@@ -52,14 +52,26 @@ pub(crate) struct Copies {
     pub(crate) key: Option<Key>,
     /// Where a copy is damaged or missing.
     bad: Vec<PathBuf>,
+    /// The disk could not read a copy.
+    pub(crate) unreadable: Option<OpenError>,
 }
 
 /// Looks for the key.
 pub(crate) fn find(fs: &dyn Fs, data_dir: &Path, damage: &mut Vec<String>) -> Result<Copies, OpenError> {
-    let mut copies = Copies { key: None, bad: Vec::new() };
+    let mut copies = Copies { key: None, bad: Vec::new(), unreadable: None };
     for dir in [data_dir.to_path_buf(), data_dir.join("log")] {
         let path = dir.join(NAME);
-        match read(fs, &path)? {
+        let stored = match again(|| read(fs, &path)) {
+            Err(OpenError::Io { action, path, source }) if is_unreadable(&source) => {
+                let error = OpenError::Io { action, path, source };
+                damage.push(error.to_string());
+                copies.bad.push(dir);
+                copies.unreadable = Some(error);
+                continue;
+            }
+            stored => stored?,
+        };
+        match stored {
             Stored::Good(key) => {
                 copies.key.get_or_insert(key);
             }
@@ -71,6 +83,19 @@ pub(crate) fn find(fs: &dyn Fs, data_dir: &Path, damage: &mut Vec<String>) -> Re
         }
     }
     Ok(copies)
+}
+
+/// Calls up to three times more when the disk does not read: it may be none of the file.
+fn again<T>(call: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    let unread =
+        |outcome: &Result<T, OpenError>| matches!(outcome, Err(OpenError::Io { source, .. }) if is_unreadable(source));
+    let mut outcome = call();
+    for _ in 0..3 {
+        if unread(&outcome) {
+            outcome = call();
+        }
+    }
+    outcome
 }
 
 /// The copy of the key in `dir` and the version of the format that wrote it; `None` when it is missing or damaged.

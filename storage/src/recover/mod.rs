@@ -1,8 +1,11 @@
 //! Opening a data directory: the rules are in README.md.
 
 pub(crate) mod progress;
+mod quarantine;
 mod relief;
 pub(crate) mod replay;
+mod report;
+mod salvage;
 pub(crate) mod scan;
 mod sources;
 mod version;
@@ -15,9 +18,8 @@ use crate::checkpoint::Mirrors;
 use crate::core::Start;
 use crate::error::{OpenError, io_error};
 use crate::fs::{File, Fs, OpenMode};
+use crate::index::Position;
 use crate::index::base::Base;
-use crate::index::{Index, Position};
-use crate::large;
 use crate::log::group::{GroupHeader, HEADER};
 use crate::log::key::{self, Key};
 use crate::log::record::{Body, Entry, Target};
@@ -27,7 +29,11 @@ use crate::space::{Depth, Space, Stock};
 use crate::state::State;
 use crate::types::Recovered;
 
-use scan::{GroupRef, Loss, Verdict};
+pub(crate) use quarantine::{keep_evidence, quarantine};
+use report::{Report, keep_damaged};
+use salvage::Holes;
+pub(crate) use salvage::is_unreadable;
+use scan::{GroupRef, Verdict};
 use sources::{Loaded, Sources};
 pub(crate) use version::of_header;
 
@@ -77,20 +83,31 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let lock = lock(fs, &dirs.data)?;
     version::check(fs, &dirs)?;
     let from_backup = is_backup(fs, &dirs)?;
-    let mut damage = Vec::new();
+    let mut report = Report::default();
+    let mut holes = Holes::default();
     let mut files = list_log(fs, &dirs.log, options.segment_bytes)?;
-    let key = load_key(options, &dirs, &mut files, &mut damage)?;
-    let mut sources = Sources { options, dirs: &dirs, key: &key, files: &files, from_backup, damage: &mut damage };
+    let key = load_key(options, &dirs, &mut files, &mut report.damage)?;
+    let mut sources = Sources {
+        options,
+        dirs: &dirs,
+        key: &key,
+        files: &mut files,
+        holes: &mut holes,
+        from_backup,
+        damage: &mut report.damage,
+    };
     let Loaded { mut index, base, groups, verdict, replayed, state, rebuilt, snapshot } = sources.load()?;
     // After a crash the names here may be in the page cache only: that of the snapshot, which decides what log may go, and
     // those of directories that were just created.
     fs.sync_dir(&dirs.data).map_err(io_error("sync", &dirs.data))?;
     let accepted = groups.get(..verdict.accepted).unwrap_or_default();
-    report_losses(&verdict, &groups, &mut damage);
-    damage.extend(replayed.damage);
-    seal(fs, &dirs, base.resume, &groups, &verdict, &mut files, &mut damage)?;
-    report_missing(&index, &files, &mut damage);
-    clean_large(fs, &dirs, &mut index, &mut damage)?;
+    report.losses(fs, &dirs, &verdict, &groups, &index);
+    report.damage.extend(replayed.damage);
+    keep_damaged(fs, &dirs, &files, base.resume, &verdict, &replayed.damaged);
+    let seal = Seal { fs, dirs: &dirs, from: base.resume, groups: &groups, verdict: &verdict };
+    seal.run(&mut files, &mut holes, &mut report.damage)?;
+    report.missing_segments(&index, &files);
+    report.clean_large(fs, &dirs, &mut index)?;
 
     if from_backup && !rebuilt {
         backup::restored(fs, &dirs.data).map_err(io_error("remove the mark of a backup from", &dirs.data))?;
@@ -118,10 +135,11 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     let mut queues: Vec<_> = index.queues.iter().map(|(&id, queue)| queue.summary(id)).collect();
     queues.sort_by_key(|queue| queue.id);
     let topology = index.topology.records.iter().map(|(key, record)| (key.clone(), record.value.clone())).collect();
+    let Report { damage, lost } = report;
     for line in &damage {
         tracing::warn!("{line}");
     }
-    let recovered = Recovered { topology, queues, clean, damage, replayed_entries: replayed.entries };
+    let recovered = Recovered { topology, queues, clean, damage, lost, replayed_entries: replayed.entries };
     let mirrors = Mirrors { checkpoint, snapshot, older_log };
     let start = Start { dirs, key, epoch, index, space, next_lsn: boot.lsn + 1 };
     Ok(Opened { lock, start, segment, at, state, mirrors, recovered })
@@ -158,12 +176,18 @@ fn is_backup(fs: &dyn Fs, dirs: &Dirs) -> Result<bool, OpenError> {
 /// nothing of the log can be read, and what it was written with is kept away from reuse.
 fn load_key(options: &Options, dirs: &Dirs, files: &mut Stock, damage: &mut Vec<String>) -> Result<Key, OpenError> {
     let fs = &*options.fs;
-    let copies = key::find(fs, &dirs.data, damage)?;
+    let mut copies = key::find(fs, &dirs.data, damage)?;
     let key = match copies.key {
         Some(key) => key,
-        None if files.segments.is_empty() => Key::from_bytes(rand::random()),
+        None if files.segments.is_empty() && copies.unreadable.is_none() => Key::from_bytes(rand::random()),
         None => {
             let spare = sources::spare_key(options, dirs);
+            // They may be good. A disk that reads none of these files is for the operator to see to.
+            if spare.is_none()
+                && let Some(error) = copies.unreadable.take()
+            {
+                return Err(error);
+            }
             damage.push(match spare {
                 Some(_) => "both copies of the key were lost; it was taken from elsewhere".to_owned(),
                 None => "both copies of the key are lost: the log can't be read and was moved to quarantine".to_owned(),
@@ -178,38 +202,6 @@ fn load_key(options: &Options, dirs: &Dirs, files: &mut Stock, damage: &mut Vec<
     };
     copies.complete(fs, key)?;
     Ok(key)
-}
-
-/// Names what the index says is in segments that are not there.
-fn report_missing(index: &Index, files: &Stock, damage: &mut Vec<String>) {
-    let missing = index.usage.segments.iter().filter(|(id, used)| used.live > 0 && !files.segments.contains_key(id));
-    for (id, used) in missing {
-        damage.push(format!("segment {id:016x} is missing: the bytes of {} messages are lost", used.live));
-    }
-}
-
-/// Removes the large files that no message names. After damage they go to quarantine: a lost entry may have named them.
-fn clean_large(fs: &dyn Fs, dirs: &Dirs, index: &mut Index, damage: &mut Vec<String>) -> Result<(), OpenError> {
-    index.usage.large_dead.clear();
-    let mut present = std::collections::HashSet::new();
-    let damaged = !damage.is_empty();
-    for entry in fs.list(&dirs.large).map_err(io_error("list", &dirs.large))? {
-        let path = dirs.large.join(&entry.name);
-        match large::parse_name(&entry.name) {
-            Some(id) if index.has_large(id) => {
-                present.insert(id);
-            }
-            _ if damaged => {
-                quarantine(fs, dirs, &path)?;
-                damage.push(format!("{} was moved to quarantine: no message names it", path.display()));
-            }
-            _ => fs.remove_file(&path).map_err(io_error("remove", &path))?,
-        }
-    }
-    for id in index.usage.large.keys().filter(|id| !present.contains(id)) {
-        damage.push(format!("{} is missing: a large message is lost", large::path(&dirs.large, *id).display()));
-    }
-    Ok(())
 }
 
 /// After a clean stop: cuts the last segment where the log ends, so that the next start need not look what is behind.
@@ -258,86 +250,66 @@ fn list_log(fs: &dyn Fs, log_dir: &Path, segment_bytes: u64) -> Result<Stock, Op
     Ok(files)
 }
 
-fn report_losses(verdict: &Verdict, groups: &[GroupRef], damage: &mut Vec<String>) {
-    for Loss { segment, offset, first_lsn, last_lsn, inside } in &verdict.losses {
-        let what = match inside {
-            Some(_) => "log entries are damaged",
-            None => "log entries are missing before this place",
-        };
-        damage.push(format!("segment {segment:016x}, offset {offset}: {what} (LSN {first_lsn} to {last_lsn})"));
-    }
-    let dropped = groups.len().saturating_sub(verdict.accepted);
-    if dropped > 1 {
-        damage.push(format!("{} groups behind the torn end of the log were left out", dropped - 1));
-    }
-}
-
 /// Ends the log where the last accepted group ends, and makes durable what was read of it: after a crash it may have come
 /// from the page cache. Groups that nobody saw synced are written again where they are, with the same bytes: when their sync
 /// failed before, the kernel takes their pages for written, and a sync alone would not write them. They were confirmed to
 /// nobody, but from here on others build on them.
-fn seal(
-    fs: &dyn Fs,
-    dirs: &Dirs,
+struct Seal<'a> {
+    fs: &'a dyn Fs,
+    dirs: &'a Dirs,
     from: Position,
-    groups: &[GroupRef],
-    verdict: &Verdict,
-    files: &mut Stock,
-    damage: &mut Vec<String>,
-) -> Result<(), OpenError> {
-    let end = match verdict.accepted.checked_sub(1).and_then(|last| groups.get(last)) {
-        Some(last) => (last.segment, last.offset + last.header.span()),
-        None => (from.segment, from.offset),
-    };
-    let synced = groups.iter().map(|group| group.header.synced_upto).max().unwrap_or_default();
-    let accepted = groups.get(..verdict.accepted).unwrap_or_default();
-    let ids: Vec<u64> = files.segments.range(from.segment..).map(|(&id, _)| id).collect();
-    for id in ids {
-        let path = segment::path(&dirs.log, id);
-        let dropped = groups.get(verdict.accepted..).unwrap_or_default();
-        // A single group is the torn end itself, which happened to be the first of its segment.
-        let torn = dropped.len() == 1 && dropped.iter().any(|group| group.segment == id);
-        if id > end.0 && !torn && dropped.iter().any(|group| group.segment == id) {
-            quarantine(fs, dirs, &path)?;
-            damage
-                .push(format!("{} was moved to quarantine: it stands behind the torn end of the log", path.display()));
-            files.segments.remove(&id);
-            continue;
-        }
-        let mut file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
-        let cut = match id {
-            _ if id == end.0 => Some(end.1),
-            _ if torn => Some(0),
-            _ => None,
-        };
-        if let Some(cut) = cut
-            && file.len().map_err(io_error("read", &path))? > cut
-        {
-            backup::cut(fs, &path, cut).map_err(io_error("truncate", &path))?;
-            files.segments.insert(id, cut);
-            // It may be another file now.
-            file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
-        }
-        for group in accepted.iter().filter(|group| group.segment == id && group.header.last_lsn() > synced) {
-            let bytes = scan::read_group(&*file, &path, group.offset, &group.header)?;
-            file.write_all_at(&bytes, group.offset).map_err(io_error("write", &path))?;
-        }
-        file.sync_data().map_err(io_error("sync", &path))?;
-    }
-    Ok(())
+    groups: &'a [GroupRef],
+    verdict: &'a Verdict,
 }
 
-/// Moves a file or directory out of the way, under a name that is free.
-pub(crate) fn quarantine(fs: &dyn Fs, dirs: &Dirs, path: &Path) -> Result<(), OpenError> {
-    fs.create_dir_all(&dirs.quarantine).map_err(io_error("create", &dirs.quarantine))?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let to = (1..=u32::MAX)
-        .map(|n| dirs.quarantine.join(format!("{name}.{n}")))
-        .find(|to| !fs.exists(to))
-        .unwrap_or_else(|| dirs.quarantine.join(&name));
-    fs.rename(path, &to).map_err(io_error("quarantine", path))?;
-    fs.sync_dir(&dirs.quarantine).map_err(io_error("sync", &dirs.quarantine))?;
-    fs.sync_dir(&dirs.data).map_err(io_error("sync", &dirs.data))
+impl Seal<'_> {
+    fn run(&self, files: &mut Stock, holes: &mut Holes, damage: &mut Vec<String>) -> Result<(), OpenError> {
+        let &Self { fs, dirs, from, groups, verdict } = self;
+        let accepted = groups.get(..verdict.accepted).unwrap_or_default();
+        let dropped = groups.get(verdict.accepted..).unwrap_or_default();
+        let end = match accepted.last() {
+            Some(last) => (last.segment, last.offset + last.header.span()),
+            None => (from.segment, from.offset),
+        };
+        let synced = groups.iter().map(|group| group.header.synced_upto).max().unwrap_or_default();
+        let ids: Vec<u64> = files.segments.range(from.segment..).map(|(&id, _)| id).collect();
+        for id in ids {
+            let path = segment::path(&dirs.log, id);
+            // A single group is the torn end itself, which happened to be the first of its segment.
+            let torn = dropped.len() == 1 && dropped.iter().any(|group| group.segment == id);
+            if id > end.0 && !torn && dropped.iter().any(|group| group.segment == id) {
+                quarantine(fs, dirs, &path)?;
+                let shown = path.display();
+                damage.push(format!("{shown} was moved to quarantine: it stands behind the torn end of the log"));
+                files.segments.remove(&id);
+                continue;
+            }
+            let mut file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
+            let cut = match id {
+                _ if id == end.0 => Some(end.1),
+                _ if torn => Some(0),
+                _ => None,
+            };
+            if let Some(cut) = cut
+                && file.len().map_err(io_error("read", &path))? > cut
+            {
+                // Where there are two names the part that stays is copied, and some of it was not read so far.
+                if let Err(error) = backup::cut(fs, &path, cut) {
+                    holes.mend(fs, dirs, files, io_error("truncate", &path)(error), damage)?;
+                    backup::cut(fs, &path, cut).map_err(io_error("truncate", &path))?;
+                }
+                files.segments.insert(id, cut);
+                // It may be another file now.
+                file = fs.open(&path, OpenMode::Write).map_err(io_error("open", &path))?;
+            }
+            for group in accepted.iter().filter(|group| group.segment == id && group.header.last_lsn() > synced) {
+                let bytes = scan::read_group(&*file, &path, group.offset, &group.header)?;
+                file.write_all_at(&bytes, group.offset).map_err(io_error("write", &path))?;
+            }
+            file.sync_data().map_err(io_error("sync", &path))?;
+        }
+        Ok(())
+    }
 }
 
 /// The first group of an opening, alone in a new segment. It proves that the directory can be written, ends the clean state

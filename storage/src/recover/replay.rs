@@ -25,6 +25,8 @@ pub(crate) struct Replayed {
     pub(crate) clean: bool,
     /// Lines about entries that could not be used.
     pub(crate) damage: Vec<String>,
+    /// The segments they are in.
+    pub(crate) damaged: Vec<u64>,
 }
 
 /// Applies everything above `base_lsn`. `relieve` is called after every group, and may move columns out of memory.
@@ -93,6 +95,7 @@ impl Replay<'_> {
                 return;
             }
             Err(DecodeError::Malformed) => {
+                self.out.damaged.push(segment);
                 self.out
                     .damage
                     .push(format!("{}: the log entry at offset {offset} (LSN {lsn}) is malformed", path.display()));

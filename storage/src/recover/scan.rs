@@ -1,5 +1,6 @@
 //! Finding the groups of the log again and judging what is between them.
 
+use std::io;
 use std::path::Path;
 
 use crate::error::{OpenError, io_error};
@@ -24,6 +25,8 @@ pub(crate) struct GroupRef {
     /// Checksum of the header, which the next group repeats.
     pub(crate) sum: u32,
     pub(crate) bad: Vec<BadEntries>,
+    /// The disk could not read all of it: what is bad in it is no torn end.
+    pub(crate) unreadable: bool,
 }
 
 /// Entries of a group that don't verify.
@@ -44,6 +47,8 @@ pub(crate) struct Loss {
     pub(crate) offset: u64,
     pub(crate) first_lsn: u64,
     pub(crate) last_lsn: u64,
+    /// Segment of the group before, 0 if there is none: what is missing may have been in any from there on.
+    pub(crate) before: u64,
     /// Index of the group that has the damage inside, if it is not between groups.
     pub(crate) inside: Option<usize>,
 }
@@ -94,7 +99,7 @@ fn scan_segment(
             Found::Group(header, sum) if at + HEADER as u64 + u64::from(header.length) <= len => {
                 let body = read_group(file, path, at, &header)?;
                 let bad = bad_entries(&body, key, id, at, &header);
-                groups.push(GroupRef { segment: id, offset: at, header, sum, bad });
+                groups.push(GroupRef { segment: id, offset: at, header, sum, bad, unreadable: false });
                 at += header.span();
             }
             Found::Newer(version) => {
@@ -106,6 +111,21 @@ fn scan_segment(
         }
     }
     Ok(())
+}
+
+/// Whether the last group before a position ends there and has the checksum that the position names.
+pub(crate) fn ends_at(fs: &dyn Fs, path: &Path, key: &Key, end: Position) -> io::Result<bool> {
+    let file = fs.open(path, OpenMode::Read)?;
+    let mut at = end.offset;
+    let mut head = [0; HEADER];
+    while let Some(before) = at.checked_sub(ALIGN as u64) {
+        at = before;
+        file.read_at(&mut head, at)?;
+        if let Found::Group(header, sum) = GroupHeader::parse(&head, key, end.segment) {
+            return Ok(at + header.span() == end.offset && sum == end.link);
+        }
+    }
+    Ok(false)
 }
 
 struct Window<'a> {
@@ -195,13 +215,30 @@ fn bad_entries(group: &[u8], key: &Key, segment: u64, at: u64, header: &GroupHea
     bad
 }
 
+/// The LSNs between segments that do not follow each other: of segments that were recycled, or lost. First and last.
+pub(crate) fn between_segments(groups: &[GroupRef]) -> impl Iterator<Item = (u64, u64)> + '_ {
+    let gaps = groups.windows(2).filter_map(|pair| {
+        let [before, after] = pair else { return None };
+        let follows = before.segment == after.segment || before.sum == after.header.previous;
+        (!follows).then(|| (before.header.last_lsn() + 1, after.header.first_lsn.saturating_sub(1)))
+    });
+    gaps.filter(|(first, last)| first <= last)
+}
+
+/// The highest LSN that the groups prove to have been synced: by what they say, and since a group is written only after
+/// the one before was synced, by being there.
+pub(crate) fn synced_upto(groups: &[GroupRef]) -> u64 {
+    let proven = groups.iter().map(|group| group.header.synced_upto.max(group.header.first_lsn.saturating_sub(1)));
+    proven.max().unwrap_or_default()
+}
+
 /// Tells a torn tail from damage. A group that is bad and that nobody saw synced is where the log ended; what was below
-/// the highest `synced_upto` of any group was durable, and its loss has to be named.
+/// [`synced_upto`] was durable, and its loss has to be named.
 ///
 /// `link` is the checksum of the group before the first, when it is known. `gaps` says that whole segments may be missing
 /// because they were recycled.
 pub(crate) fn judge(groups: &[GroupRef], base_lsn: u64, mut link: Option<u32>, gaps: bool) -> Verdict {
-    let synced = groups.iter().map(|group| group.header.synced_upto).max().unwrap_or_default().max(base_lsn);
+    let synced = synced_upto(groups).max(base_lsn);
     let mut verdict = Verdict::default();
     let mut last_lsn = base_lsn;
     let mut segment = groups.first().map_or(0, |group| group.segment);
@@ -213,18 +250,19 @@ pub(crate) fn judge(groups: &[GroupRef], base_lsn: u64, mut link: Option<u32>, g
             if first_lsn > synced {
                 return verdict;
             }
+            let before = if index == 0 { 0 } else { segment };
             let (segment, offset) = (group.segment, group.offset);
             let last_lsn = group.header.first_lsn.saturating_sub(1);
-            verdict.losses.push(Loss { segment, offset, first_lsn, last_lsn, inside: None });
+            verdict.losses.push(Loss { segment, offset, first_lsn, last_lsn, before, inside: None });
         }
         for bad in &group.bad {
             let first_lsn = group.header.first_lsn + u64::from(bad.first);
-            if first_lsn > synced {
+            if first_lsn > synced && !group.unreadable {
                 return verdict;
             }
             let last_lsn = first_lsn + u64::from(bad.count) - 1;
             let (segment, offset) = (group.segment, bad.offset);
-            verdict.losses.push(Loss { segment, offset, first_lsn, last_lsn, inside: Some(index) });
+            verdict.losses.push(Loss { segment, offset, first_lsn, last_lsn, before: segment, inside: Some(index) });
         }
         link = Some(group.sum);
         last_lsn = group.header.last_lsn();
@@ -232,4 +270,32 @@ pub(crate) fn judge(groups: &[GroupRef], base_lsn: u64, mut link: Option<u32>, g
         verdict.accepted = index + 1;
     }
     verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(first_lsn: u64, synced_upto: u64, previous: u32, bad: Vec<BadEntries>) -> GroupRef {
+        let header =
+            GroupHeader { segment: 1, first_lsn, synced_upto, epoch: 1, count: 1, length: 0, previous, entries_sum: 0 };
+        GroupRef { segment: 1, offset: first_lsn * ALIGN as u64, header, sum: previous + 1, bad, unreadable: false }
+    }
+
+    /// The third was encoded while the second was with the sync thread, so it does not say that the second was synced.
+    #[test]
+    fn a_group_proves_that_the_one_before_was_synced() {
+        let bad = BadEntries { first: 0, count: 1, offset: 2 * ALIGN as u64 };
+        let mut groups = vec![group(1, 0, 0, vec![]), group(2, 0, 1, vec![bad]), group(3, 1, 2, vec![])];
+        let verdict = judge(&groups, 0, Some(0), false);
+        assert_eq!(verdict.accepted, 3);
+        let lost: Vec<_> = verdict.losses.iter().map(|loss| (loss.first_lsn, loss.last_lsn)).collect();
+        assert_eq!(lost, [(2, 2)]);
+        groups.pop();
+        let verdict = judge(&groups, 0, Some(0), false);
+        assert_eq!((verdict.accepted, verdict.losses.len()), (1, 0), "without it, that is a torn end");
+        groups[1].unreadable = true;
+        let verdict = judge(&groups, 0, Some(0), false);
+        assert_eq!((verdict.accepted, verdict.losses.len()), (2, 1), "but not when the disk fails to read it");
+    }
 }

@@ -12,6 +12,7 @@ use crate::log::segment::{self, LogName};
 use crate::snapshot;
 
 use super::Dirs;
+use super::salvage::is_unreadable;
 
 /// Enough of a group for any header that a later version may give it.
 const HEAD: usize = 4096;
@@ -27,12 +28,13 @@ const LOOKED_AT: usize = 16;
 /// [`OpenError::Format`] with the file and its version.
 pub(super) fn check(fs: &dyn Fs, dirs: &Dirs) -> Result<(), OpenError> {
     for dir in [&dirs.data, &dirs.log] {
-        if let Some((path, version)) = key::version(fs, dir)? {
+        if let Some((path, version)) = readable(key::version(fs, dir))?.flatten() {
             judge(&path, version, "the key of its log")?;
         }
     }
     let path = dirs.data.join(snapshot::NAME);
-    if let Some(version) = snapshot::version(fs, &dirs.data).map_err(io_error("read", &path))? {
+    let version = snapshot::version(fs, &dirs.data).map_err(io_error("read", &path));
+    if let Some(version) = readable(version)?.flatten() {
         judge(&path, version, "the snapshot of its index")?;
     }
     newest_segment(fs, dirs)
@@ -49,7 +51,8 @@ fn newest_segment(fs: &dyn Fs, dirs: &Dirs) -> Result<(), OpenError> {
     });
     for id in ids.take(LOOKED_AT) {
         let path = segment::path(&dirs.log, id);
-        match GroupHeader::parse(&head(fs, &path).map_err(io_error("read", &path))?, &key, id) {
+        let head = readable(head(fs, &path).map_err(io_error("read", &path)))?.unwrap_or_default();
+        match GroupHeader::parse(&head, &key, id) {
             Found::Newer(version) => return judge(&path, u64::from(version), "a group of its log"),
             Found::Group(..) => return Ok(()),
             // It got its name, and then the machine stopped.
@@ -57,6 +60,14 @@ fn newest_segment(fs: &dyn Fs, dirs: &Dirs) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// What the disk cannot read says no more than what is damaged.
+fn readable<T>(outcome: Result<T, OpenError>) -> Result<Option<T>, OpenError> {
+    match outcome {
+        Err(OpenError::Io { source, .. }) if is_unreadable(&source) => Ok(None),
+        outcome => outcome.map(Some),
+    }
 }
 
 /// The first bytes of a file.

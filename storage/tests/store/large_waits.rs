@@ -244,3 +244,24 @@ fn a_requeue_is_repeated_behind_its_message() {
     // The three share one file.
     assert_eq!(files(dir.path()), 1);
 }
+
+#[test]
+fn a_delivery_count_waits_with_its_message() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (options, gate) = gated(dir.path());
+    let (store, _) = Store::open(options).expect("it opens");
+    let message = large(&store, 1, 1);
+    gate.wait();
+    store.requeue(1, &[SeqRange::one(1)], 1);
+    store.requeue(1, &[SeqRange::one(1)], 2);
+    put(&store, 2, 1, 100);
+    // Both have come by while the message waits.
+    assert_eq!(seqs(&store, 2), [1]);
+    gate.open();
+    wait(&store, message);
+    let read = read_all(&store, 1);
+    assert_eq!((read.len(), read[0].meta.delivery_count, read[0].redelivered), (1, 2, true));
+    drop(store);
+    let (store, _) = Store::open(small(dir.path())).expect("it opens");
+    assert_eq!(read_all(&store, 1)[0].meta.delivery_count, 2);
+}

@@ -120,33 +120,3 @@ fn both_keys_gone_is_not_the_end() {
         assert!(!recovered.damage.iter().any(|line| line.contains("key")), "{:?}", recovered.damage);
     }
 }
-
-/// The group that a power loss tore may be the first of its segment: no damage either.
-#[test]
-fn a_torn_tail_at_the_start_of_a_segment_is_no_damage() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut options = small(dir.path());
-    options.checkpoint_interval = std::time::Duration::from_secs(3600);
-    let (store, _) = Store::open(options.clone()).expect("it opens");
-    let mut seq = 0;
-    while segments(dir.path()).len() < 3 {
-        seq += 1;
-        let last = put(&store, 1, seq, 6000);
-        wait(&store, last);
-    }
-    drop(store);
-    // The last message alone made the last segment; its group takes two pages.
-    let last = segments(dir.path()).pop().expect("a segment");
-    let mut bytes = std::fs::read(&last).expect("it can be read");
-    bytes[4096..].fill(0);
-    std::fs::write(&last, bytes).expect("it can be written");
-    let (store, recovered) = Store::open(options.clone()).expect("it opens");
-    assert_eq!(recovered.damage, Vec::<String>::new());
-    assert_eq!(seqs(&store, 1), (1..seq).collect::<Vec<_>>());
-    let lsn = put(&store, 1, 5000, 10);
-    wait(&store, lsn);
-    drop(store);
-    let (store, recovered) = Store::open(options).expect("it opens again");
-    assert_eq!(recovered.damage, Vec::<String>::new());
-    assert_eq!(seqs(&store, 1), (1..seq).chain([5000]).collect::<Vec<_>>());
-}

@@ -26,7 +26,14 @@ impl State {
 
 impl Outbox {
     /// Hands a message to a `basic.get`: tag, unacknowledged entry and answer in one step. Called under the queue's lock.
-    pub fn push_got(&self, channel_slot: u32, queue: &Arc<Queue>, entry: Entry, remaining: u32, no_ack: bool) {
+    pub fn push_got(
+        self: &Arc<Self>,
+        channel_slot: u32,
+        queue: &Arc<Queue>,
+        entry: Entry,
+        remaining: u32,
+        no_ack: bool,
+    ) {
         let mut state = self.state.lock();
         let Some(channel) = state.credits.channels.get_mut(channel_slot as usize) else {
             return;
@@ -35,8 +42,17 @@ impl Outbox {
         let held = if no_ack { 0 } else { held_bytes(&entry.message) };
         let item = OutItem::Got(got(channel, tag, queue, entry, remaining, no_ack));
         state.credits.unacked_bytes += held;
+        self.limit_got(&mut state, channel_slot, tag, queue, no_ack);
         self.count(&mut state, &item);
         state.items.push_back(item);
+    }
+
+    /// What was got must be acknowledged within the queue's time, if it has one.
+    fn limit_got(self: &Arc<Self>, state: &mut State, channel_slot: u32, tag: u64, queue: &Queue, no_ack: bool) {
+        let timeout_ms = queue.ack_timeout_ms();
+        if timeout_ms > 0 && !no_ack {
+            state.credits.timeouts.add((channel_slot, tag), timeout_ms, &queue.services.timers, self);
+        }
     }
 
     /// Sets a tag and a place in the FIFO aside for a `basic.get` whose message must be read first; returns its id.
@@ -56,7 +72,7 @@ impl Outbox {
 
     /// Answers a reserved `basic.get`. Gives the entry back when the channel or connection is gone.
     pub fn resolve_get(
-        &self,
+        self: &Arc<Self>,
         channel_slot: u32,
         id: u64,
         queue: &Arc<Queue>,
@@ -79,6 +95,7 @@ impl Outbox {
             } else {
                 state.credits.unacked_bytes += held;
             }
+            self.limit_got(state, channel_slot, tag, queue, no_ack);
             state.account();
             self.reply_bytes.fetch_add(bytes, Ordering::Relaxed);
             state.resolved.insert(id, Some(got));

@@ -146,3 +146,19 @@ fn policies_parameters_and_settings_survive_a_restart() {
     assert_eq!(**parameters.get("shovel", "s").unwrap(), json!({"uri": "amqp://"}));
     store.close(Vec::new()).unwrap();
 }
+
+#[test]
+fn the_time_for_acknowledgements_follows_the_policy_at_once() {
+    let fixture = Fixture::new();
+    let vhost = &fixture.vhost;
+    let plain = fixture.declare_queue(QueueRequest { durable: true, ..queue("plain") }).unwrap().queue;
+    let own = [("x-consumer-timeout", AMQPValue::LongInt(70))];
+    let limited = fixture.declare_queue(QueueRequest { arguments: arguments(&own), ..queue("limited") }).unwrap().queue;
+    let times = || [plain.ack_timeout_ms(), limited.ack_timeout_ms()];
+    assert_eq!(times(), [0, 70]);
+    set(vhost, "p", "", "queues", &json!({"consumer-timeout": 500}));
+    assert_eq!(times(), [500, 70], "arguments come first");
+    assert_eq!(fixture.with_queue("later").ack_timeout_ms(), 500);
+    vhost.clear_policy(PolicyKind::Policy, "p").unwrap();
+    assert_eq!(times(), [0, 70]);
+}

@@ -167,8 +167,14 @@ fn validation_is_for_new_queues() {
         )
     );
     assert_eq!(
-        declare("x-max-priority", AMQPValue::LongInt(5)),
-        refused(540, "NOT_IMPLEMENTED - queue argument 'x-max-priority' is not supported yet", 50, 10)
+        declare("x-max-priority", AMQPValue::LongInt(256)),
+        refused(
+            406,
+            "PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in vhost '/': \
+             {max_value_exceeded,256}",
+            50,
+            10
+        )
     );
     assert!(fixture.vhost.queue("q").is_none());
     assert_eq!(declare("x-queue-version", AMQPValue::LongInt(2)), None);

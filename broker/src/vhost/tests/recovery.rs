@@ -1,6 +1,11 @@
 //! What a restart finds.
 
+use storage::QueueId;
+
 use super::*;
+use crate::model::message::Message;
+use crate::queue::lanes::owner_of;
+use crate::queue::signal::WakeList;
 use crate::routing::kind::ExchangeKind;
 use crate::vhost::{Recovery, recover};
 
@@ -127,6 +132,40 @@ fn the_rest_does_not() {
     let (fixture, recovery) = fixture.restart();
     assert_eq!(recovery.damage, Vec::<String>::new());
     assert_eq!(fixture.dump(), untouched);
+}
+
+/// A persistent message of this priority.
+fn message(priority: u8) -> Arc<Message> {
+    let properties = [0x18, 0, 2, priority];
+    Arc::new(Message::new(b"\0\x01q", &properties, std::borrow::Cow::Borrowed(b"body"), true))
+}
+
+#[test]
+fn all_levels_of_a_queue_come_back_and_go_with_it() {
+    let fixture = Fixture::new();
+    let arguments = arguments(&[("x-max-priority", AMQPValue::LongInt(10))]);
+    let declared = fixture.declare_queue(QueueRequest { arguments, ..durable_queue("q") }).expect("queue");
+    for priority in [0, 3, 3, 10, 200] {
+        declared.queue.publish(&message(priority), &mut WakeList::default());
+    }
+    drop(declared);
+    let (fixture, recovery) = fixture.restart();
+    assert_eq!(recovery.damage, Vec::<String>::new());
+    let queue = fixture.vhost.queue("q").expect("queue");
+    assert_eq!(queue.message_count(), 5);
+    let ids = queue.store_ids();
+    let levels: Vec<(QueueId, u8)> = ids.iter().map(|id| owner_of(*id)).collect();
+    assert_eq!(levels, [(queue.id(), 0), (queue.id(), 3), (queue.id(), 10)]);
+    drop(queue);
+    fixture.delete_queue("q").expect("delete");
+    fixture.declare_queue(durable_queue("q")).expect("another of that name");
+    let Fixture { vhost, store, directory } = fixture;
+    drop((vhost, recovery));
+    store.close(Vec::new()).expect("close");
+    drop(store);
+    let (store, found) = Store::open(Options::new(directory.path())).expect("store");
+    assert!(found.queues.iter().all(|left| !ids.contains(&left.id)), "{:?}", found.queues);
+    store.close(Vec::new()).expect("close");
 }
 
 #[test]

@@ -5,15 +5,18 @@ mod settle;
 mod time;
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use amq_protocol::types::AMQPValue;
 use broker::model::arguments::Arguments;
 use broker::model::message::Message;
 use broker::queue::consumers::{Consumer, ConsumerId};
-use broker::queue::credit::Resume;
+use broker::queue::credit::{Resume, Terms};
 use broker::queue::item::{OutItem, Written, item_bytes};
+use broker::queue::lanes::{id_of as id_of_level, owner_of};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::{Acked, Requeue};
 use broker::queue::signal::WakeList;
@@ -37,9 +40,12 @@ pub(crate) fn message(id: u64, persistent: bool, len: usize) -> Arc<Message> {
 
 /// As [`message`]; it expires at this wall time.
 pub(crate) fn message_until(id: u64, persistent: bool, len: usize, deadline_ms: Option<u64>) -> Arc<Message> {
+    message_with(if persistent { PERSISTENT } else { TRANSIENT }, id, persistent, len, deadline_ms)
+}
+
+fn message_with(properties: &[u8], id: u64, persistent: bool, len: usize, deadline_ms: Option<u64>) -> Arc<Message> {
     let mut body = vec![0; len.max(8)];
     body[..8].copy_from_slice(&id.to_be_bytes());
-    let properties = if persistent { PERSISTENT } else { TRANSIENT };
     let mut message = Message::new(ADDRESS, properties, Cow::Owned(body), persistent);
     if let Some(deadline_ms) = deadline_ms {
         message.expire_at(deadline_ms);
@@ -50,6 +56,60 @@ pub(crate) fn message_until(id: u64, persistent: bool, len: usize, deadline_ms: 
 pub(crate) fn id_of(message: &Message) -> u64 {
     let body = message.content().body;
     u64::from_be_bytes(body[..8].try_into().expect("eight octets"))
+}
+
+/// What a queue can do beside the ordinary.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Features {
+    pub(crate) max_priority: u8,
+    pub(crate) single_active: bool,
+}
+
+impl Features {
+    pub(crate) fn spec(self, durable: bool) -> QueueSpec {
+        let mut arguments = Arguments::default();
+        if self.max_priority > 0 {
+            arguments.insert("x-max-priority", AMQPValue::ShortShortUInt(self.max_priority));
+        }
+        if self.single_active {
+            arguments.insert("x-single-active-consumer", AMQPValue::Boolean(true));
+        }
+        QueueSpec { arguments: Arc::new(arguments), ..spec(durable) }
+    }
+
+    /// A message, with a priority that may be above the highest.
+    fn message(self, id: u64, persistent: bool, len: usize, deadline_ms: Option<u64>) -> Arc<Message> {
+        if self.max_priority == 0 {
+            return message_until(id, persistent, len, deadline_ms);
+        }
+        with_priority(priority(id), id, persistent, len, deadline_ms)
+    }
+
+    fn level(self, id: u64) -> u8 {
+        priority(id).min(self.max_priority)
+    }
+}
+
+/// A message of this priority.
+pub(crate) fn with_priority(
+    priority: u8,
+    id: u64,
+    persistent: bool,
+    len: usize,
+    deadline_ms: Option<u64>,
+) -> Arc<Message> {
+    let properties: &[u8] = if persistent { &[0x18, 0, 2, priority] } else { &[0x08, 0, priority] };
+    message_with(properties, id, persistent, len, deadline_ms)
+}
+
+/// The priority that a message with this id asks for.
+fn priority(id: u64) -> u8 {
+    [0, 2, 1, 9, 0, 255, 3][id as usize % 7]
+}
+
+/// Where a message stands among those that are ready.
+fn turn_of(seq: Seq) -> (Reverse<u8>, Seq) {
+    (Reverse(owner_of(seq).1), seq)
 }
 
 pub(crate) fn spec(durable: bool) -> QueueSpec {
@@ -66,12 +126,19 @@ pub(crate) fn spec(durable: bool) -> QueueSpec {
 /// The messages of a queue that the store holds.
 pub(crate) fn stored(disk: &Disk, queue: &Queue) -> Vec<Seq> {
     let (done, wait) = mpsc::channel();
-    let keep = move |batch: storage::ReadBatch| {
-        // The receiver is there until it has got an answer.
-        let _ = done.send(batch.messages.iter().map(|message| message.seq).collect());
-    };
-    disk.store.read(queue.id(), 0, usize::MAX, usize::MAX, Box::new(keep));
-    wait.recv_timeout(crate::support::LOST).expect("the store answers a read")
+    let ids = queue.store_ids();
+    for &id in &ids {
+        let done = done.clone();
+        let keep = move |batch: storage::ReadBatch| {
+            let at_level = |seq| id_of_level(seq, owner_of(id).1);
+            let seqs: Vec<Seq> = batch.messages.iter().map(|message| at_level(message.seq)).collect();
+            // The receiver is there until it has got an answer.
+            let _ = done.send(seqs);
+        };
+        disk.store.read(id, 0, usize::MAX, usize::MAX, Box::new(keep));
+    }
+    let answers = ids.iter().map(|_| wait.recv_timeout(crate::support::LOST).expect("the store answers a read"));
+    answers.flatten().collect()
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +154,8 @@ struct Held {
     seq: Seq,
     known: Known,
     consumer: Option<usize>,
+    /// When it goes back if nobody acknowledges it.
+    due_ms: Option<u64>,
 }
 
 /// A place of a transaction.
@@ -103,6 +172,8 @@ struct Channel {
     prefetch: u32,
     unacked: BTreeMap<u64, Held>,
     last_tag: u64,
+    /// Tags whose time for an acknowledgement was over.
+    lapsed: BTreeSet<u64>,
 }
 
 struct ConsumerModel {
@@ -114,6 +185,8 @@ struct ConsumerModel {
     in_flight: u32,
     no_ack: bool,
     exclusive: bool,
+    priority: i64,
+    timeout_ms: Option<u64>,
     attached: bool,
     /// It waits for its turn for sure: it had credit whenever it can have been asked.
     in_turn: bool,
@@ -137,7 +210,12 @@ pub(crate) struct World<'d> {
     pub(crate) services: Services,
     pub(crate) time: Arc<ManualTime>,
     pub(crate) queue: Arc<Queue>,
+    features: Features,
+    /// The only consumer that gets anything, where there can only be one.
+    active: Option<usize>,
     high_water: usize,
+    /// What is observed next need not be in order.
+    unordered: bool,
     connections: Vec<Connection>,
     consumers: Vec<ConsumerModel>,
     ready: BTreeMap<Seq, Known>,
@@ -147,7 +225,8 @@ pub(crate) struct World<'d> {
     reserved: Vec<Reserved>,
     /// Deadlines that the store knows, or may still know, and has not named.
     unnamed: BTreeSet<(u64, Seq)>,
-    next_seq: Seq,
+    /// By level.
+    next_seq: BTreeMap<u8, Seq>,
     next_id: u64,
     closed: bool,
     /// There is a backlog on disk only, or may be.
@@ -163,6 +242,7 @@ pub(crate) struct Stopped {
     ready: BTreeMap<Seq, Known>,
     next_id: u64,
     now_ms: u64,
+    features: Features,
 }
 
 impl Drop for World<'_> {
@@ -180,19 +260,26 @@ pub(crate) enum Settle {
 
 impl<'d> World<'d> {
     pub(crate) fn new(disk: &'d Disk, durable: bool, high_water: usize) -> Self {
-        Self::at(disk, durable, high_water, START_MS)
+        Self::with(disk, durable, high_water, Features::default())
     }
 
-    fn at(disk: &'d Disk, durable: bool, high_water: usize, now_ms: u64) -> Self {
+    pub(crate) fn with(disk: &'d Disk, durable: bool, high_water: usize, features: Features) -> Self {
+        Self::at(disk, durable, high_water, START_MS, features)
+    }
+
+    fn at(disk: &'d Disk, durable: bool, high_water: usize, now_ms: u64, features: Features) -> Self {
         let time = ManualTime::at(now_ms);
         let services = Services::new(Arc::clone(&disk.store), time.clock());
-        let queue = Queue::new(disk.store.new_queue_id(), spec(durable), services.clone());
+        let queue = Queue::new(disk.store.new_queue_id(), features.spec(durable), services.clone());
         let mut world = Self {
             disk,
             services,
             time,
             queue,
+            features,
+            active: None,
             high_water,
+            unordered: false,
             connections: Vec::new(),
             consumers: Vec::new(),
             ready: BTreeMap::new(),
@@ -200,7 +287,7 @@ impl<'d> World<'d> {
             settled: BTreeSet::new(),
             reserved: Vec::new(),
             unnamed: BTreeSet::new(),
-            next_seq: 1,
+            next_seq: BTreeMap::new(),
             next_id: 1,
             closed: false,
             cold: false,
@@ -215,8 +302,12 @@ impl<'d> World<'d> {
 
     /// A queue whose first `messages` messages are on disk only. Every third one expires within a second.
     pub(crate) fn cold(disk: &'d Disk, messages: u64, high_water: usize) -> Self {
-        let ttl_ms = |seq| (seq % 3 == 1).then_some(1 + seq * 37 % 1_000);
-        Self::cold_for(disk, messages, high_water, ttl_ms)
+        Self::cold_with(disk, messages, high_water, Features::default())
+    }
+
+    pub(crate) fn cold_with(disk: &'d Disk, messages: u64, high_water: usize, features: Features) -> Self {
+        let ttl_ms = |id| (id % 3 == 1).then_some(1 + id * 37 % 1_000);
+        Self::cold_at(disk, messages, high_water, features, ttl_ms)
     }
 
     /// As [`World::cold`], with these expirations.
@@ -224,26 +315,48 @@ impl<'d> World<'d> {
         disk: &'d Disk,
         messages: u64,
         high_water: usize,
-        ttl_ms: impl Fn(Seq) -> Option<u64>,
+        ttl_ms: impl Fn(u64) -> Option<u64>,
     ) -> Self {
-        let mut world = Self::new(disk, true, high_water);
-        let id = world.queue.id();
-        let mut bytes = 0;
-        for seq in 1..=messages {
-            let deadline_ms = ttl_ms(seq).map(|ttl_ms| START_MS + ttl_ms);
-            let message = message_until(seq, true, 8, deadline_ms);
-            bytes += 8;
-            disk.store.enqueue(id, seq, message.meta(), message);
+        Self::cold_at(disk, messages, high_water, Features::default(), ttl_ms)
+    }
+
+    fn cold_at(
+        disk: &'d Disk,
+        messages: u64,
+        high_water: usize,
+        features: Features,
+        ttl_ms: impl Fn(u64) -> Option<u64>,
+    ) -> Self {
+        let mut world = Self::with(disk, true, high_water, features);
+        let queue = world.queue.id();
+        let mut found: BTreeMap<u8, RecoveredQueue> = BTreeMap::new();
+        for number in 1..=messages {
+            let deadline_ms = ttl_ms(number).map(|ttl_ms| START_MS + ttl_ms);
+            let message = features.message(number, true, 8, deadline_ms);
+            let level = features.level(number);
+            let id = id_of_level(queue, level);
+            let empty = RecoveredQueue { id, first: 1, next_seq: 1, messages: 0, bytes: 0 };
+            let lane = found.entry(level).or_insert(empty);
+            disk.store.enqueue(id, lane.next_seq, message.meta(), message);
+            lane.next_seq += 1;
+            lane.messages += 1;
+            lane.bytes += 8;
+            let seq = world.take_seq(level);
             world.unnamed.extend(deadline_ms.map(|deadline_ms| (deadline_ms, seq)));
-            world.ready.insert(seq, Known { id: seq, persistent: true, redelivered: false, deadline_ms });
+            world.ready.insert(seq, Known { id: number, persistent: true, redelivered: false, deadline_ms });
         }
         disk.barrier();
-        world.next_seq = messages + 1;
         world.next_id = messages + 1;
-        let found = RecoveredQueue { id, first: 1, next_seq: messages + 1, messages, bytes };
+        let found: Vec<RecoveredQueue> = found.into_values().collect();
         world.cold = true;
-        world.queue = Queue::recovered(id, spec(true), world.services.clone(), &found);
+        world.queue = Queue::recovered(queue, features.spec(true), world.services.clone(), &found);
         world
+    }
+
+    fn take_seq(&mut self, level: u8) -> Seq {
+        let next = self.next_seq.entry(level).or_insert(1);
+        *next += 1;
+        id_of_level(*next - 1, level)
     }
 
     /// Everybody leaves and the broker stops.
@@ -251,18 +364,21 @@ impl<'d> World<'d> {
         for at in 0..self.connections.len() {
             self.close_connection(at);
         }
-        let redelivered = vec![(self.queue.id(), self.queue.redelivered())];
+        let redelivered = self.queue.redelivered();
         let ready = std::mem::take(&mut self.ready);
         let ready = ready.into_iter().filter(|(_, known)| known.persistent).collect();
-        Stopped { redelivered, ready, next_id: self.next_id, now_ms: self.now_ms() }
+        Stopped { redelivered, ready, next_id: self.next_id, now_ms: self.now_ms(), features: self.features }
     }
 
     /// The queue after a restart; the broker was down for this long.
-    pub(crate) fn restarted(disk: &'d Disk, found: &RecoveredQueue, stopped: Stopped, down_ms: u64) -> Self {
-        let mut world = Self::at(disk, true, usize::MAX, stopped.now_ms + down_ms);
+    pub(crate) fn restarted(disk: &'d Disk, found: &[RecoveredQueue], stopped: Stopped, down_ms: u64) -> Self {
+        let features = stopped.features;
+        let mut world = Self::at(disk, true, usize::MAX, stopped.now_ms + down_ms, features);
         world.cold = true;
-        world.queue = Queue::recovered(found.id, spec(true), world.services.clone(), found);
-        world.next_seq = found.next_seq;
+        let (id, _) = owner_of(found[0].id);
+        assert!(found.iter().all(|level| owner_of(level.id).0 == id), "levels of one queue");
+        world.queue = Queue::recovered(id, features.spec(true), world.services.clone(), found);
+        world.next_seq = found.iter().map(|level| (owner_of(level.id).1, level.next_seq)).collect();
         (world.ready, world.next_id) = (stopped.ready, stopped.next_id);
         let deadlines = world.ready.iter().filter_map(|(seq, known)| Some((known.deadline_ms?, *seq)));
         world.unnamed = deadlines.collect();
@@ -278,6 +394,7 @@ impl<'d> World<'d> {
                 prefetch: 0,
                 unacked: BTreeMap::new(),
                 last_tag: 0,
+                lapsed: BTreeSet::new(),
             })
             .collect();
         self.connections.push(Connection {
@@ -302,7 +419,7 @@ impl<'d> World<'d> {
     pub(crate) fn publish_for(&mut self, persistent: bool, len: usize, ttl_ms: Option<u64>) {
         let id = self.next_id;
         let deadline_ms = ttl_ms.map(|ttl_ms| self.now_ms() + ttl_ms);
-        let message = message_until(id, persistent, len, deadline_ms);
+        let message = self.features.message(id, persistent, len, deadline_ms);
         let held = Arc::strong_count(&message);
         let mut wakes = WakeList::default();
         let published = self.queue.publish(&message, &mut wakes);
@@ -312,8 +429,7 @@ impl<'d> World<'d> {
         }
         assert!(matches!(published, Published::Taken(_)), "{published:?}");
         self.next_id += 1;
-        let seq = self.next_seq;
-        self.next_seq += 1;
+        let seq = self.take_seq(self.features.level(id));
         self.note_stored(seq, persistent, deadline_ms);
         let now_or_never = ttl_ms == Some(0);
         // A transient message that nobody has is gone.
@@ -330,13 +446,12 @@ impl<'d> World<'d> {
     pub(crate) fn reserve(&mut self, persistent: bool, ttl_ms: Option<u64>) {
         let id = self.next_id;
         let deadline_ms = ttl_ms.map(|ttl_ms| self.now_ms() + ttl_ms);
-        let message = message_until(id, persistent, 8, deadline_ms);
+        let message = self.features.message(id, persistent, 8, deadline_ms);
         let Some(seq) = self.queue.reserve(&message) else {
             assert!(self.closed);
             return;
         };
-        assert_eq!(seq, self.next_seq);
-        self.next_seq += 1;
+        assert_eq!(seq, self.take_seq(self.features.level(id)));
         self.next_id += 1;
         let known = Known { id, persistent, redelivered: false, deadline_ms };
         self.reserved.push(Reserved { seq, known, message, logged: false });
@@ -351,9 +466,10 @@ impl<'d> World<'d> {
             reserved.logged = true;
             if self.queue.stores(&reserved.message) {
                 deadlines.extend(reserved.known.deadline_ms.map(|deadline_ms| (deadline_ms, reserved.seq)));
+                let (queue, seq) = self.queue.in_store(reserved.seq);
                 ops.push(TxOp::Enqueue {
-                    queue: self.queue.id(),
-                    seq: reserved.seq,
+                    queue,
+                    seq,
                     meta: reserved.message.meta(),
                     payload: Arc::clone(&reserved.message) as _,
                 });
@@ -391,17 +507,29 @@ impl<'d> World<'d> {
         no_ack: bool,
         exclusive: bool,
     ) -> Attach {
+        let terms = Terms { prefetch, no_ack, timeout_ms: None };
+        self.attach_with(connection, channel, terms, exclusive, 0)
+    }
+
+    pub(crate) fn attach_with(
+        &mut self,
+        connection: usize,
+        channel: usize,
+        terms: Terms,
+        exclusive: bool,
+        priority: i64,
+    ) -> Attach {
         let id = ConsumerId(self.consumers.len() as u64 + 1);
         let queue = Arc::clone(&self.queue);
         let to = &self.connections[connection];
         let outbox = Arc::clone(&to.outbox);
         let number = to.channels[channel].number;
-        let slot = outbox.add_consumer(id, Arc::clone(&queue), to.channels[channel].slot, prefetch, no_ack);
-        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive };
+        let slot = outbox.add_consumer(id, Arc::clone(&queue), to.channels[channel].slot, terms);
+        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive, priority };
         let mut others = self.consumers.iter().filter(|other| other.attached);
         let expected = if self.closed {
             Attach::Gone
-        } else if others.any(|other| other.exclusive || exclusive) {
+        } else if others.any(|other| other.exclusive || exclusive) || (exclusive && self.features.single_active) {
             Attach::ExclusiveUse
         } else {
             Attach::Attached
@@ -411,15 +539,20 @@ impl<'d> World<'d> {
         assert_eq!(result, expected);
         assert_eq!(announced, expected == Attach::Attached);
         if result == Attach::Attached {
+            if self.features.single_active && self.active.is_none() {
+                self.active = Some(self.consumers.len());
+            }
             self.consumers.push(ConsumerModel {
                 id,
                 connection,
                 channel,
                 slot,
-                prefetch,
+                prefetch: terms.prefetch,
                 in_flight: 0,
-                no_ack,
+                no_ack: terms.no_ack,
                 exclusive,
+                priority,
+                timeout_ms: terms.timeout_ms.filter(|timeout_ms| *timeout_ms > 0 && !terms.no_ack),
                 attached: true,
                 in_turn: true,
                 passed: BTreeMap::new(),
@@ -439,7 +572,20 @@ impl<'d> World<'d> {
         let last = self.queue.detach(self.consumers[*at].id);
         assert_eq!(last, attached.len() == 1);
         self.end_consumer(*at);
+        self.hand_over(&[*at]);
         self.observe();
+    }
+
+    /// These consumers are gone, and what they held is back if it comes back at all: if one of them was the only active one,
+    /// another takes its place.
+    fn hand_over(&mut self, gone: &[usize]) {
+        for &at in gone {
+            if self.active == Some(at) {
+                let waiting = (0..self.consumers.len()).filter(|at| self.consumers[*at].attached);
+                self.active = waiting.min_by_key(|at| (Reverse(self.consumers[*at].priority), *at));
+            }
+            self.queue.hand_over(self.consumers[at].id, &mut WakeList::default());
+        }
     }
 
     fn end_consumer(&mut self, at: usize) {

@@ -82,7 +82,8 @@ impl World<'_> {
         let mut any = false;
         // An answer to a get may have taken the credit of a channel, and is looked at last.
         let disordered = disordered || self.connections.iter().any(|connection| !connection.pending.is_empty());
-        let lowest: Vec<Seq> = self.ready.keys().copied().collect();
+        let mut lowest: Vec<Seq> = self.ready.keys().copied().collect();
+        lowest.sort_by_key(|seq| turn_of(*seq));
         for at in 0..self.connections.len() {
             let (mut fresh, mut cancelled) = (VecDeque::new(), Vec::new());
             any |= self.connections[at].outbox.take_items(&mut fresh, &mut cancelled);
@@ -105,7 +106,9 @@ impl World<'_> {
                             .rev()
                             .find(|c| self.consumers[*c].connection == at && self.consumers[*c].slot == delivery.slot)
                             .expect("a consumer");
+                        assert!(self.active.is_none_or(|active| active == consumer), "only one is active");
                         self.check_turn(at, consumer, disordered);
+                        let now_ms = self.now_ms();
                         let held = &mut self.connections[at].channels[channel];
                         let to = &mut self.consumers[consumer];
                         assert_eq!(to.no_ack, delivery.no_ack);
@@ -116,7 +119,12 @@ impl World<'_> {
                             assert!(to.prefetch == 0 || to.in_flight <= to.prefetch, "prefetch of the consumer");
                             let room = held.prefetch == 0 || held.unacked.len() < held.prefetch as usize;
                             assert!(room, "prefetch of the channel");
-                            let entry = Held { seq, known, consumer: Some(consumer) };
+                            let entry = Held {
+                                seq,
+                                known,
+                                consumer: Some(consumer),
+                                due_ms: to.timeout_ms.map(|timeout_ms| now_ms + timeout_ms),
+                            };
                             assert!(held.unacked.insert(tag, entry).is_none());
                         }
                     }
@@ -146,7 +154,8 @@ impl World<'_> {
             }
         }
         assert!(
-            lowest.iter().take(delivered.len()).all(|seq| delivered.contains(seq)),
+            std::mem::take(&mut self.unordered)
+                || lowest.iter().take(delivered.len()).all(|seq| delivered.contains(seq)),
             "not in order: {delivered:?} of {lowest:?}"
         );
         assert_eq!(self.queue.message_count() as usize, self.ready.len(), "ready messages");
@@ -194,7 +203,7 @@ impl World<'_> {
             assert!(self.flying.insert(seq, (at, known)).is_none());
         } else {
             let held = &mut self.connections[at].channels[channel];
-            assert!(held.unacked.insert(tag, Held { seq, known, consumer: None }).is_none());
+            assert!(held.unacked.insert(tag, Held { seq, known, consumer: None, due_ms: None }).is_none());
         }
     }
 
@@ -214,6 +223,12 @@ impl World<'_> {
                 && self.high_water == usize::MAX
                 && self.consumers[at].connection == connection
                 && self.has_credit(at);
+            let (own, other) = (self.consumers[at].priority, self.consumers[got].priority);
+            assert!(
+                !has_credit || own <= other,
+                "consumer {got} got a message while {at} waited with a higher priority"
+            );
+            let has_credit = has_credit && own == other;
             let passed = &mut self.consumers[at].passed;
             if has_credit {
                 let times = passed.entry(got).or_default();
@@ -228,7 +243,7 @@ impl World<'_> {
 
     fn has_credit(&self, at: usize) -> bool {
         let consumer = &self.consumers[at];
-        if !consumer.attached || consumer.connection == usize::MAX {
+        if !consumer.attached || consumer.connection == usize::MAX || self.active.is_some_and(|active| active != at) {
             return false;
         }
         let channel = &self.connections[consumer.connection].channels[consumer.channel];

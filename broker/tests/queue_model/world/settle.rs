@@ -66,10 +66,10 @@ impl World<'_> {
 
     pub(crate) fn settle_tag(&mut self, connection: usize, channel: usize, tag: u64, multiple: bool, how: Settle) {
         let from = &mut self.connections[connection].channels[channel];
-        let found = from.unacked.contains_key(&tag) || (multiple && tag == 0);
+        let found = from.unacked.contains_key(&tag) || (multiple && tag == 0) || from.lapsed.contains(&tag);
         let expected: Vec<u64> = match (found, multiple) {
             (false, _) => Vec::new(),
-            (true, false) => vec![tag],
+            (true, false) => from.unacked.keys().copied().filter(|other| *other == tag).collect(),
             (true, true) => from.unacked.keys().copied().filter(|other| tag == 0 || *other <= tag).collect(),
         };
         let slot = from.slot;
@@ -94,7 +94,7 @@ impl World<'_> {
         self.resume(resume);
     }
 
-    fn give_back(&mut self, connection: usize, channel: usize, tag: u64, how: Settle) {
+    pub(super) fn give_back(&mut self, connection: usize, channel: usize, tag: u64, how: Settle) {
         let from = &mut self.connections[connection].channels[channel];
         let held = from.unacked.remove(&tag).expect("outstanding");
         if let Some(consumer) = held.consumer {
@@ -151,11 +151,13 @@ impl World<'_> {
     }
 
     pub(crate) fn close_channel(&mut self, connection: usize, channel: usize) {
+        let mut gone = Vec::new();
         for at in 0..self.consumers.len() {
             let consumer = &self.consumers[at];
             if consumer.attached && (consumer.connection, consumer.channel) == (connection, channel) {
                 self.queue.detach(consumer.id);
                 self.end_consumer(at);
+                gone.push(at);
             }
         }
         let to = &mut self.connections[connection];
@@ -165,6 +167,7 @@ impl World<'_> {
         let tags: Vec<u64> = closing.unacked.keys().copied().collect();
         closing.slot = to.outbox.open_channel(number);
         (closing.prefetch, closing.last_tag) = (0, 0);
+        closing.lapsed.clear();
         // What is under way to the old channel is of no interest here: the tags start again.
         let mut written = Written::default();
         let mut acked = Acked::default();
@@ -200,6 +203,7 @@ impl World<'_> {
             self.give_back(connection, channel, tag, Settle::Requeue);
         }
         requeue.commit(&mut WakeList::default());
+        self.hand_over(&gone);
         self.observe_with(true);
         let mut resume = Vec::new();
         self.connections[connection].outbox.written(&written, &mut resume);
@@ -214,8 +218,11 @@ impl World<'_> {
         for resume in undelivered.consumers {
             resume.queue.detach(resume.consumer);
         }
-        for consumer in self.consumers.iter_mut().filter(|consumer| consumer.connection == connection) {
-            consumer.attached = false;
+        let mut gone = Vec::new();
+        for (at, consumer) in self.consumers.iter_mut().enumerate() {
+            if consumer.connection == connection && std::mem::take(&mut consumer.attached) {
+                gone.push(at);
+            }
         }
         for channel in 0..to.channels.len() {
             let tags: Vec<u64> = self.connections[connection].channels[channel].unacked.keys().copied().collect();
@@ -233,6 +240,7 @@ impl World<'_> {
         }
         self.connections[connection].pending.clear();
         undelivered.requeue.commit(&mut WakeList::default());
+        self.hand_over(&gone);
         let fresh = self.connect();
         self.connections.swap_remove(connection);
         debug_assert_eq!(self.connections.len(), fresh);

@@ -18,6 +18,7 @@ impl World<'_> {
         if !store_first {
             self.name_due();
         }
+        self.lapse();
         self.forget_due();
         self.observe_with(true);
     }
@@ -31,9 +32,40 @@ impl World<'_> {
     pub(crate) fn name_due(&mut self) {
         let later = self.unnamed.split_off(&(self.now_ms() + 1, 0));
         let due = std::mem::replace(&mut self.unnamed, later);
-        let mut named: Vec<Seq> = due.into_iter().map(|(_, seq)| seq).collect();
-        named.sort_unstable();
-        self.queue.expire_stored(&named);
+        let mut named: BTreeMap<u8, Vec<Seq>> = BTreeMap::from([(0, Vec::new())]);
+        for (_, seq) in due {
+            let (number, level) = owner_of(seq);
+            named.entry(level).or_default().push(number);
+        }
+        for (level, mut numbers) in named {
+            numbers.sort_unstable();
+            self.queue.expire_stored(level, &numbers);
+        }
+    }
+
+    /// What nobody has acknowledged in time is ready again. Each connection gives back its own, and what the first gave back
+    /// may be out again before the second: then the order says nothing.
+    fn lapse(&mut self) {
+        let now_ms = self.now_ms();
+        let mut lapsed = BTreeSet::new();
+        for connection in 0..self.connections.len() {
+            for channel in 0..self.connections[connection].channels.len() {
+                let held = &mut self.connections[connection].channels[channel];
+                let due = held.unacked.iter().filter(|(_, held)| held.due_ms.is_some_and(|due_ms| due_ms <= now_ms));
+                let tags: Vec<u64> = due.map(|(tag, _)| *tag).collect();
+                held.lapsed.extend(&tags);
+                for tag in tags {
+                    let consumer = self.connections[connection].channels[channel].unacked[&tag].consumer;
+                    if let Some(consumer) = consumer {
+                        // The others come first now.
+                        self.consumers[consumer].passed.clear();
+                    }
+                    lapsed.insert(connection);
+                    self.give_back(connection, channel, tag, Settle::Requeue);
+                }
+            }
+        }
+        self.unordered = lapsed.len() > 1;
     }
 
     /// Everything ready whose time is over is gone.

@@ -33,6 +33,18 @@ pub(crate) fn verify<'a>(buf: &'a [u8], key: &Key, segment: u64, offset: u64) ->
     (checksum(key, segment, offset, bytes) == stored).then_some(Verified { bytes, checksum: stored })
 }
 
+/// Queue and number of the message that an entry at the start of `buf` seems to have enqueued or moved. The entry does not
+/// verify, so this is a guess, for people to read.
+pub(crate) fn likely_message(buf: &[u8]) -> Option<(u64, u64)> {
+    let kind = match *buf.get(8)? {
+        kind::TX_PART => *buf.get(11)?,
+        kind => kind,
+    };
+    let mut cursor = Cursor::new(buf.get(PREFIX..)?);
+    let message = (cursor.u64()?, cursor.u64()?);
+    matches!(kind, kind::ENQUEUE | kind::RELOCATE).then_some(message)
+}
+
 impl<'a> Verified<'a> {
     /// Bytes of the entry, padding not counted.
     #[cfg(test)]

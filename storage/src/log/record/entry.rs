@@ -52,8 +52,9 @@ pub(crate) struct Purge {
     pub(crate) except: Vec<SeqRange>,
 }
 
-/// Messages went back to their queue. `delivery_count` is the value to store, 0 leaves it alone: a value, not an increment,
-/// so that replaying an entry twice changes nothing.
+/// Messages went back to their queue. `delivery_count` is the value to store, unless a larger one is there: a value, not an
+/// increment, so that replaying an entry twice changes nothing. Those that wait for a large file are written again behind it,
+/// so they may come out of order.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Requeue {
     pub(crate) queue: QueueId,

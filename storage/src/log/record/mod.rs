@@ -11,7 +11,7 @@ mod entry;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{DecodeError, Verified, verify};
+pub(crate) use decode::{DecodeError, Verified, likely_message, verify};
 pub(crate) use encode::Target;
 pub(crate) use entry::{Body, Entry, Op, Purge, Requeue};
 

@@ -19,6 +19,8 @@ pub(crate) enum Op {
     Enqueue(QueueId, Seq, Message),
     Settle(QueueId, SeqRange),
     Purge(QueueId, Seq, Vec<SeqRange>),
+    /// With the delivery count.
+    Requeue(QueueId, SeqRange, u32),
     Topology(Vec<(Vec<u8>, Option<Vec<u8>>)>, Option<QueueId>),
     Transaction(Vec<Op>),
     /// The marks of a clean stop.
@@ -45,6 +47,14 @@ impl State {
             Op::Settle(queue, range) => self.remove(*queue, |seq| within(range, seq)),
             Op::Purge(queue, below, except) => {
                 self.remove(*queue, |seq| seq < *below && !except.iter().any(|range| within(range, seq)));
+            }
+            Op::Requeue(queue, range, count) => {
+                for (seq, message) in self.queues.entry(*queue).or_default() {
+                    if within(range, *seq) {
+                        message.redelivered = true;
+                        message.meta.delivery_count = message.meta.delivery_count.max(*count);
+                    }
+                }
             }
             Op::Topology(changes, queue) => {
                 for (key, value) in changes {
@@ -262,7 +272,7 @@ fn takes(op: &Op, queue: QueueId, seq: Seq) -> bool {
             *from == queue && seq < *below && !except.iter().any(|range| within(range, seq))
         }
         Op::Topology(_, dropped) => *dropped == Some(queue),
-        Op::Enqueue(..) | Op::Transaction(_) | Op::Redelivered(_) => false,
+        Op::Enqueue(..) | Op::Requeue(..) | Op::Transaction(_) | Op::Redelivered(_) => false,
     }
 }
 
@@ -277,6 +287,7 @@ fn describe(op: &Op) -> String {
         Op::Enqueue(queue, seq, message) => format!("enqueue {queue:x}/{seq} of {}", message.body.len()),
         Op::Settle(queue, SeqRange { first, last }) => format!("settle {queue:x}/{first}..={last}"),
         Op::Purge(queue, below, except) => format!("purge {queue:x}/..{below} but {except:?}"),
+        Op::Requeue(queue, SeqRange { first, last }, count) => format!("requeue {queue:x}/{first}..={last} as {count}"),
         Op::Topology(changes, dropped) => {
             let keys = changes.iter().map(|(key, value)| (String::from_utf8_lossy(key), value.as_ref().map(Vec::len)));
             format!("change {:?}, drop {dropped:x?}", keys.collect::<Vec<_>>())

@@ -1,0 +1,137 @@
+//! A request of the management API, from login to answer.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::State;
+use axum::http::{Method, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
+use storage::{Durable, Lsn};
+use tokio::sync::Notify;
+
+use super::answer::{Answer, Refusal};
+use super::request::{Ask, Operator, decode, parse_query};
+use super::{
+    Context, bindings, connections, definitions, exchanges, health, login, overview, permissions, policies, queues,
+    users, vhosts,
+};
+
+/// Definitions of large brokers have some tens of megabytes.
+const BODY_MAX_BYTES: usize = 64 << 20;
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A request on the control socket.
+pub(super) async fn local(State(context): State<Context>, request: Request<Body>) -> Response {
+    answer(context, Operator::Local, request).await.unwrap_or_else(Refusal::into_local_response)
+}
+
+/// A request over TCP: whoever sends it must log in before anything of the body is read.
+pub(super) async fn remote(State(context): State<Context>, request: Request<Body>, peer: IpAddr) -> Response {
+    let outcome = match login::log_in(&context.broker, request.headers(), peer).await {
+        Ok(operator) => answer(context, operator, request).await,
+        Err(refusal) => Err(refusal),
+    };
+    outcome.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn answer(context: Context, operator: Operator, request: Request<Body>) -> Result<Response, Refusal> {
+    let (head, body) = request.into_parts();
+    let unknown = || Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path");
+    let path = head.uri.path().strip_prefix("/api/").ok_or_else(unknown)?;
+    // Split before escapes are taken apart: a name may have slashes in it.
+    let segments: Option<Vec<String>> = path.trim_end_matches('/').split('/').map(decode).collect();
+    let segments = segments.ok_or_else(|| Refusal::bad_request("a path that is not UTF-8"))?;
+    let store = Arc::clone(&context.broker.store);
+    let ask = Ask {
+        context,
+        operator,
+        method: if head.method == Method::HEAD { Method::GET } else { head.method },
+        query: parse_query(head.uri.query().unwrap_or_default()),
+        body: Bytes::new(),
+        lsn: Cell::new(Lsn(0)),
+    };
+    ask.need_management()?;
+    let ask = Ask { body: read(body).await?, ..ask };
+    // Large lists take their time: the tasks of connections must not wait for it.
+    let work = tokio::task::spawn_blocking(move || {
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        (dispatch(&ask, &segments), ask.lsn.get())
+    });
+    let (answer, lsn) = work.await.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    if lsn > Lsn(0) {
+        let waiter = Arc::new(Waiter::default());
+        store.notify_at(lsn, Arc::clone(&waiter) as _);
+        // If the store fails, the broker ends, and this task with it.
+        waiter.0.notified().await;
+    }
+    answer.map(IntoResponse::into_response)
+}
+
+#[derive(Default)]
+struct Waiter(Notify);
+
+impl Durable for Waiter {
+    fn durable(&self) {
+        self.0.notify_one();
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    let too_large =
+        || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format_args!("the body has more than {BODY_MAX_BYTES} bytes"));
+    // What is announced as too large is not read at all.
+    if body.size_hint().lower() > BODY_MAX_BYTES as u64 {
+        return Err(too_large());
+    }
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_MAX_BYTES).collect()).await;
+    let collected =
+        collected.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
+    match collected {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(Refusal::bad_request(error)),
+    }
+}
+
+/// Which resource it is about.
+fn dispatch(ask: &Ask, segments: &[&str]) -> Answer {
+    let Some((first, rest)) = segments.split_first() else {
+        return Err(Refusal::not_found());
+    };
+    match (*first, rest) {
+        ("vhosts", [vhost, "permissions"]) => permissions::of_vhost(ask, vhost),
+        ("vhosts", [vhost, "topic-permissions"]) => permissions::topics_of_vhost(ask, vhost),
+        ("vhosts", [vhost, "connections"]) => connections::in_vhost(ask, vhost),
+        ("vhosts", rest) => vhosts::answer(ask, rest),
+        ("vhost-limits", rest) => vhosts::limits(ask, rest),
+        ("users", [user, "permissions"]) => permissions::of_user(ask, user),
+        ("users", [user, "topic-permissions"]) => permissions::topics_of_user(ask, user),
+        ("users", rest) => users::answer(ask, rest),
+        ("warren", ["users", user, "add"]) => users::add(ask, user),
+        ("warren", ["users", user, "credentials"]) => users::change_credentials(ask, user),
+        ("warren", ["users", user, "tags"]) => users::set_tags(ask, user),
+        ("user-limits", rest) => users::limits(ask, rest),
+        ("permissions", rest) => permissions::answer(ask, rest),
+        ("topic-permissions", rest) => permissions::topics(ask, rest),
+        ("policies", rest) => policies::policies(ask, rest),
+        ("operator-policies", rest) => policies::operator_policies(ask, rest),
+        ("parameters", rest) => policies::parameters(ask, rest),
+        ("global-parameters", rest) => policies::global_parameters(ask, rest),
+        ("exchanges", [vhost, exchange, "bindings", "source"]) => bindings::from(ask, vhost, exchange),
+        ("exchanges", [vhost, exchange, "bindings", "destination"]) => bindings::to_exchange(ask, vhost, exchange),
+        ("exchanges", rest) => exchanges::answer(ask, rest),
+        ("queues", [vhost, queue, "bindings"]) => bindings::to_queue(ask, vhost, queue),
+        ("queues", rest) => queues::answer(ask, rest),
+        ("bindings", rest) => bindings::answer(ask, rest),
+        ("connections", rest) => connections::answer(ask, rest),
+        ("definitions", rest) => definitions::answer(ask, rest),
+        ("aliveness-test", [vhost]) => health::aliveness(ask, vhost),
+        ("health", ["checks", rest @ ..]) => health::check(ask, rest),
+        (first, rest) => overview::answer(ask, first, rest),
+    }
+}

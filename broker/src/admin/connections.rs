@@ -1,0 +1,94 @@
+//! `/api/connections`.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Refusal, Reply};
+use super::request::{Ask, Operator};
+use super::{json as arguments, list};
+use crate::broker::{ConnectionFacts, ConnectionInfo};
+use crate::model::arguments::string;
+
+/// What a closed connection is told when nobody gives another reason.
+const REASON: &str = "Closed via management plugin";
+
+pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
+    match (rest, &ask.method) {
+        ([], &Method::GET) => list::answer(ask, visible(ask).iter().map(|info| shown(ask, info)).collect()),
+        (["username", user], &Method::GET) => {
+            let all = visible(ask);
+            list::answer(ask, all.iter().filter(|info| &*info.user == *user).map(|info| shown(ask, info)).collect())
+        }
+        (["username", user], &Method::DELETE) => {
+            for info in visible(ask).iter().filter(|info| &*info.user == *user) {
+                ask.broker().close_connection(info.id, REASON);
+            }
+            Ok(Reply::Done)
+        }
+        ([name], &Method::GET) => list::one(ask, shown(ask, &find(ask, name)?)),
+        ([name], &Method::DELETE) => {
+            ask.broker().close_connection(find(ask, name)?.id, ask.query("reason").unwrap_or(REASON));
+            Ok(Reply::Done)
+        }
+        ([] | [_] | ["username", _], _) => Err(Refusal::method_not_allowed()),
+        _ => Err(Refusal::not_found()),
+    }
+}
+
+pub(super) fn in_vhost(ask: &Ask, vhost: &str) -> Answer {
+    if ask.method != Method::GET {
+        return Err(Refusal::method_not_allowed());
+    }
+    let vhost = ask.vhost(vhost)?;
+    let all = visible(ask);
+    list::answer(ask, all.iter().filter(|info| info.vhost == *vhost.name()).map(|info| shown(ask, info)).collect())
+}
+
+/// Users without further tags see their own connections only.
+fn visible(ask: &Ask) -> Vec<ConnectionInfo> {
+    let mut all = ask.broker().connections();
+    if let Operator::User(user) = &ask.operator
+        && !ask.sees_all()
+    {
+        all.retain(|info| info.user == user.name);
+    }
+    all
+}
+
+fn find(ask: &Ask, name: &str) -> Result<ConnectionInfo, Refusal> {
+    visible(ask).into_iter().find(|info| connection_name(&info.facts) == name).ok_or_else(Refusal::not_found)
+}
+
+/// `client -> broker`, as RabbitMQ names connections.
+fn connection_name(facts: &ConnectionFacts) -> String {
+    facts.addresses.map(|(client, broker)| format!("{client} -> {broker}")).unwrap_or_default()
+}
+
+fn shown(ask: &Ask, info: &ConnectionInfo) -> Value {
+    let facts = &info.facts;
+    let mut object = json!({
+        "name": connection_name(facts),
+        "pid": format!("<{}.{}.0>", ask.broker().node_name, info.id.0),
+        "node": ask.broker().node_name,
+        "user": &*info.user,
+        "user_who_performed_action": &*info.user,
+        "vhost": &*info.vhost,
+        "protocol": "AMQP 0-9-1",
+        "type": "network",
+        "state": "running",
+        "ssl": false,
+        "auth_mechanism": facts.mechanism,
+        "connected_at": facts.connected_at_ms,
+        "client_properties": arguments::from_arguments(&facts.client_properties),
+    });
+    if let Some((client, broker)) = facts.addresses {
+        object["peer_host"] = client.ip().to_string().into();
+        object["peer_port"] = client.port().into();
+        object["host"] = broker.ip().to_string().into();
+        object["port"] = broker.port().into();
+    }
+    if let Some(name) = facts.client_properties.get("connection_name").and_then(string) {
+        object["user_provided_name"] = name.into_owned().into();
+    }
+    object
+}

@@ -1,0 +1,73 @@
+//! The management API on TCP: a client that is slow, or sends too much, costs a place among few for a short time only.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::{Context, api};
+use crate::broker::Broker;
+
+/// Connections at one time; others wait to be accepted.
+const CONNECTIONS_MAX: usize = 256;
+/// From the first octet a request's head must be there within this time, and a connection may idle as long.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a request's head may have.
+const HEADER_MAX_BYTES: usize = 64 << 10;
+const HEADERS_MAX: usize = 64;
+/// After a failed accept: trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts and serves until the task is dropped. `started` is when the process did.
+///
+/// # Errors
+///
+/// When the listener cannot be given to the runtime.
+pub async fn serve(broker: Arc<Broker>, listener: std::net::TcpListener, started: Instant) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let context = Context { broker, started };
+    // Dropped with this task, and all its connections with it.
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return Ok(());
+        };
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                let context = context.clone();
+                connections.spawn(async move {
+                    let _place = place;
+                    converse(context, socket, peer).await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection to the management API");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn converse(context: Context, socket: TcpStream, peer: SocketAddr) {
+    let ip: IpAddr = peer.ip().to_canonical();
+    let router: Router =
+        Router::new().fallback(move |state, request| api::remote(state, request, ip)).with_state(context);
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_MAX_BYTES)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%peer, %error, "connection to the management API ended");
+    }
+}

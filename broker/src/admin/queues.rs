@@ -1,0 +1,129 @@
+//! `/api/queues`.
+
+use std::sync::Arc;
+
+use axum::http::Method;
+use serde_json::{Map, Value, json};
+
+use super::answer::{Answer, Refusal};
+use super::exchanges::given_arguments;
+use super::request::{Ask, flag};
+use super::{json as arguments, list};
+use crate::model::ConnectionId;
+use crate::model::access::{Permission, Resource};
+use crate::model::arguments::string;
+use crate::model::queue_arguments::QUEUE_TYPE;
+use crate::queue::Queue;
+use crate::vhost::{QueueRequest, Vhost};
+
+pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
+    match (rest, &ask.method) {
+        ([] | [_], &Method::GET) => {
+            let mut all = Vec::new();
+            for vhost in ask.vhosts_at(rest.first().copied())? {
+                all.extend(sorted(&vhost).iter().map(|queue| shown(ask, &vhost, queue)));
+            }
+            list::answer(ask, all)
+        }
+        ([vhost, name], &Method::GET) => {
+            let vhost = ask.vhost(vhost)?;
+            list::one(ask, shown(ask, &vhost, &*find(&vhost, name)?))
+        }
+        ([vhost, name], &Method::PUT) => {
+            let vhost = ask.vhost(vhost)?;
+            let body = ask.object()?;
+            let connection = ask.broker().new_connection_id();
+            let declared = vhost.declare_queue(&*ask.access(&vhost), request(name, &body, connection)?)?;
+            ask.put(declared.created, declared.lsn)
+        }
+        ([vhost, name], &Method::DELETE) => {
+            let vhost = ask.vhost(vhost)?;
+            let queue = find(&vhost, name)?;
+            let [unused, empty] = ["if-unused", "if-empty"].map(|name| ask.query(name) == Some("true"));
+            // On behalf of its owner, if it has one: RabbitMQ refuses that with the same text as to any other connection.
+            let connection = ask.broker().new_connection_id();
+            let (_, lsn) = vhost.delete_queue(&*ask.access(&vhost), &queue.spec().name, unused, empty, connection)?;
+            ask.done(lsn)
+        }
+        ([vhost, name, "contents"], &Method::DELETE) => {
+            let vhost = ask.vhost(vhost)?;
+            ask.access(&vhost).check(Permission::Read, Resource::Queue(name))?;
+            let connection = ask.broker().new_connection_id();
+            let queue = vhost.queue_for(name, connection)?;
+            let (_, lsn) = queue.purge();
+            ask.done(lsn)
+        }
+        ([] | [_] | [_, _] | [_, _, "contents"], _) => Err(Refusal::method_not_allowed()),
+        _ => Err(Refusal::not_found()),
+    }
+}
+
+/// By name.
+pub(super) fn sorted(vhost: &Vhost) -> Vec<Arc<Queue>> {
+    let mut queues = vhost.queues();
+    queues.retain(|queue| !queue.is_closed());
+    queues.sort_unstable_by(|a, b| a.spec().name.cmp(&b.spec().name));
+    queues
+}
+
+fn find(vhost: &Vhost, name: &str) -> Result<Arc<Queue>, Refusal> {
+    vhost.queue(name).filter(|queue| !queue.is_closed()).ok_or_else(Refusal::not_found)
+}
+
+/// A declaration of a request or of definitions.
+pub(super) fn request<'a>(
+    name: &'a str,
+    object: &Map<String, Value>,
+    connection: ConnectionId,
+) -> Result<QueueRequest<'a>, Refusal> {
+    if name.is_empty() {
+        return Err(Refusal::bad_request("a queue needs a name"));
+    }
+    Ok(QueueRequest {
+        name,
+        durable: !object.contains_key("durable") || flag(object, "durable")?,
+        exclusive: false,
+        auto_delete: flag(object, "auto_delete")?,
+        arguments: given_arguments(object),
+        connection,
+    })
+}
+
+pub(super) fn kind(queue: &Queue) -> String {
+    queue.spec().arguments.get(QUEUE_TYPE).and_then(string).map_or_else(|| "classic".to_owned(), Into::into)
+}
+
+/// A queue as definitions have it.
+pub(super) fn definition(vhost: &str, queue: &Queue) -> Value {
+    let spec = queue.spec();
+    json!({
+        "arguments": arguments::from_arguments(&spec.arguments),
+        "auto_delete": spec.auto_delete,
+        "durable": spec.durable,
+        "name": &*spec.name,
+        "type": kind(queue),
+        "vhost": vhost,
+    })
+}
+
+fn shown(ask: &Ask, vhost: &Vhost, queue: &Queue) -> Value {
+    let mut object = definition(vhost.name(), queue);
+    let (ready, unacked) = (u64::from(queue.message_count()), queue.unacked_count() as u64);
+    let effective = vhost.queue_policy(queue);
+    let figures = json!({
+        "exclusive": queue.spec().exclusive.is_some(),
+        "node": ask.broker().node_name,
+        "state": "running",
+        "consumers": queue.consumer_count(),
+        "messages": ready + unacked,
+        "messages_ready": ready,
+        "messages_unacknowledged": unacked,
+        "policy": effective.policy.as_deref(),
+        "operator_policy": effective.operator_policy.as_deref(),
+        "effective_policy_definition": effective.definition.to_json(),
+    });
+    if let (Value::Object(object), Value::Object(figures)) = (&mut object, figures) {
+        object.extend(figures);
+    }
+    object
+}

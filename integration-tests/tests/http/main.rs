@@ -1,0 +1,5 @@
+//! The management API over TCP, as scripts and tools use it.
+
+mod client;
+mod resources;
+mod security;
