@@ -7,6 +7,7 @@ mod dead_letters;
 mod machine;
 mod memory;
 mod operations;
+mod unused;
 
 use std::collections::HashMap as StdMap;
 use std::sync::Arc;
