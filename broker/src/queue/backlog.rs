@@ -34,12 +34,12 @@ impl Queue {
         }
     }
 
-    /// Starts a read of the backlog when somebody wants messages and few are left in memory.
+    /// Starts a read of the backlog when somebody wants messages, or the oldest have to go, and few are left in memory.
     pub(super) fn read_ahead(self: &Arc<Self>, state: &mut State) {
         let wanted = !state.consumers.is_empty() || !state.getters.is_empty();
         // What has expired in the spill comes out of it in its turn only.
         let has_dead = state.dead.is_wanted() && state.ready.has_expired_spilled();
-        if state.reading.is_some() || !(wanted || has_dead) {
+        if state.reading.is_some() || !(wanted || has_dead || self.is_over_full(state)) {
             return;
         }
         let resident_max_bytes = self.services.resident_max_bytes;

@@ -97,17 +97,25 @@ struct Weight {
     /// In memory.
     bytes: usize,
     accounted_bytes: usize,
+    /// Of bodies, also on disk.
+    body_bytes: u64,
 }
 
 impl Weight {
     fn of(ready: &Ready) -> Self {
-        Self { messages: ready.len(), bytes: ready.bytes(), accounted_bytes: ready.accounted_bytes() }
+        Self {
+            messages: ready.len(),
+            bytes: ready.bytes(),
+            accounted_bytes: ready.accounted_bytes(),
+            body_bytes: ready.body_bytes(),
+        }
     }
 
     fn change(&mut self, before: Self, after: Self) {
         self.messages = self.messages.saturating_sub(before.messages) + after.messages;
         self.bytes = self.bytes.saturating_sub(before.bytes) + after.bytes;
         self.accounted_bytes = self.accounted_bytes.saturating_sub(before.accounted_bytes) + after.accounted_bytes;
+        self.body_bytes = self.body_bytes.saturating_sub(before.body_bytes) + after.body_bytes;
     }
 }
 
@@ -176,7 +184,8 @@ impl Lanes {
                 continue;
             }
             lanes.lane(level).next_seq = found.next_seq.max(1);
-            lanes.change(level, |ready| *ready = Ready::recovered(found.first, found.next_seq, found.messages));
+            let ready = Ready::recovered(found.first, found.next_seq, found.messages, found.bytes);
+            lanes.change(level, |lane| *lane = ready);
         }
         lanes
     }
@@ -257,6 +266,11 @@ impl Lanes {
     /// As [`Ready::accounted_bytes`].
     pub(super) fn accounted_bytes(&self) -> usize {
         self.higher.as_ref().map_or_else(|| self.lowest.ready.accounted_bytes(), |higher| higher.total.accounted_bytes)
+    }
+
+    /// As [`Ready::body_bytes`].
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.higher.as_ref().map_or_else(|| self.lowest.ready.body_bytes(), |higher| higher.total.body_bytes)
     }
 
     /// Whether the next message is in memory.

@@ -50,19 +50,20 @@ impl Queue {
     ) -> usize {
         let mut places = Vec::with_capacity(queues.len());
         for queue in queues {
-            // One that was deleted meanwhile takes nothing.
-            let Some(seq) = queue.reserve(message) else { continue };
-            let payload = Arc::clone(message) as _;
+            // One that was deleted meanwhile, or that has no room, takes nothing.
+            let message = queue.with_own_deadline(message);
+            let Some(seq) = queue.reserve(&message) else { continue };
+            let payload = Arc::clone(&message) as _;
             let (id, at) = queue.in_store(seq);
             ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload });
-            places.push((queue, seq));
+            places.push((queue, seq, message));
         }
         if ops.is_empty() {
             return 0;
         }
         ops.extend(from.map(|(queue, seq)| TxOp::Settle { queue, range: SeqRange::one(seq) }));
         store.transaction(ops);
-        for (queue, seq) in &places {
+        for (queue, seq, message) in &places {
             queue.publish_placed(*seq, message, wakes);
         }
         places.len()
@@ -72,7 +73,7 @@ impl Queue {
     /// transactions it need not stay in memory.
     fn publish_placed(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
         let mut state = self.lock();
-        state.ready.unreserve(seq);
+        state.unreserve(seq, message);
         if self.is_closed() {
             return;
         }

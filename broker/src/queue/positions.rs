@@ -50,22 +50,26 @@ impl Queue {
         }
     }
 
-    /// Sets a position aside for a message of a transaction; `None` when the queue is gone.
-    pub fn reserve(&self, message: &Message) -> Option<Seq> {
+    /// Sets a position aside for a message of a transaction; `None` when the queue is gone or has no room.
+    pub fn reserve(&self, message: &Arc<Message>) -> Option<Seq> {
         let mut state = self.lock();
         if self.is_closed() {
             return None;
         }
-        let level = state.ready.level_for(message);
-        let seq = state.ready.next_seq(level);
-        state.ready.reserve(seq);
-        Some(seq)
+        self.drop_expired(&mut state);
+        if self.has_no_room(&state, message) {
+            let overflow = state.settings.overflow;
+            drop(state);
+            self.refuse(message, overflow);
+            return None;
+        }
+        Some(state.reserve(message))
     }
 
     /// Makes a message of a committed transaction visible at its reserved position.
     pub fn publish_reserved(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
         let mut state = self.lock();
-        state.ready.unreserve(seq);
+        state.unreserve(seq, message);
         if self.is_closed() {
             return;
         }

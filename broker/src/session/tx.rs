@@ -301,12 +301,13 @@ fn enter(
     ops: &mut Vec<TxOp>,
     publishes: &mut Vec<(Arc<Queue>, Seq, Arc<Message>)>,
 ) {
-    let Some(seq) = queue.reserve(message) else { return };
-    if queue.stores(message) {
+    let message = queue.with_own_deadline(message);
+    let Some(seq) = queue.reserve(&message) else { return };
+    if queue.stores(&message) {
         let (id, at) = queue.in_store(seq);
-        ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(message) as _ });
+        ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(&message) as _ });
     }
-    publishes.push((queue, seq, Arc::clone(message)));
+    publishes.push((queue, seq, message));
 }
 
 fn not_transactional(method: u16) -> AmqpError {

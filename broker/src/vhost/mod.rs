@@ -22,6 +22,7 @@ mod history;
 mod internal;
 mod names;
 mod policies;
+mod queue_settings;
 mod queues;
 mod records;
 mod recover;

@@ -36,6 +36,7 @@ mod properties;
 mod protocol_errors;
 mod publish_consume;
 mod qos;
+mod queue_limits;
 mod queues;
 mod recent_history;
 mod routing;

@@ -137,6 +137,7 @@ impl World {
         }
         assert_eq!(self.ready.len(), self.model.len());
         assert!(self.model.is_empty() || !self.ready.is_empty());
+        assert_eq!(self.ready.body_bytes(), 8 * self.model.len() as u64, "each has as many");
     }
 
     fn take_seq(&mut self) -> Seq {
