@@ -15,9 +15,9 @@ use crate::model::clock::Clock;
 use crate::model::death::Reason;
 use crate::model::memory::{Memory, Owner, Share};
 use crate::model::message::Message;
-use crate::queue::{NotReserved, Queue};
 use crate::queue::settle::{Acked, Rejected, Requeue};
 use crate::queue::unacked::Unacked;
+use crate::queue::{NotReserved, Queue};
 
 /// What a channel has done since the last commit.
 pub(super) struct Transaction {

@@ -178,7 +178,8 @@ fn limits_are_compared_and_checked() {
         ("x-max-length-bytes", -1, "{value_negative,-1}"),
     ] {
         raw.send_declare(1, &queue, 2, Bytes::new().field(name, b'I').long(value.cast_unsigned()).as_ref());
-        let text = format!("PRECONDITION_FAILED - invalid arg '{name}' for queue '{queue}' in vhost '{vhost}': {reason}");
+        let text =
+            format!("PRECONDITION_FAILED - invalid arg '{name}' for queue '{queue}' in vhost '{vhost}': {reason}");
         raw.expect_channel_close(1, 406, &text, id::QUEUE_DECLARE);
         raw.open_channel(1);
     }
