@@ -35,7 +35,7 @@ use std::sync::Arc;
 use storage::Store;
 
 pub use classic::Queue;
-pub use outcome::{Attach, Get, NotDeleted, Published};
+pub use outcome::{Attach, Get, NotDeleted, NotReserved, Published};
 
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;

@@ -52,7 +52,7 @@ impl Queue {
         for queue in queues {
             // One that was deleted meanwhile, or that has no room, takes nothing.
             let message = queue.with_own_deadline(message);
-            let Some(seq) = queue.reserve(&message) else { continue };
+            let Ok(seq) = queue.reserve(&message) else { continue };
             let payload = Arc::clone(&message) as _;
             let (id, at) = queue.in_store(seq);
             ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload });

@@ -15,9 +15,9 @@ use crate::model::clock::Clock;
 use crate::model::death::Reason;
 use crate::model::memory::{Memory, Owner, Share};
 use crate::model::message::Message;
-use crate::queue::Queue;
 use crate::queue::settle::{Acked, Rejected, Requeue};
 use crate::queue::unacked::Unacked;
+use crate::queue::{NotReserved, Queue};
 use crate::vhost::{Beside, Passage};
 
 /// What a channel has done since the last commit.
@@ -97,6 +97,8 @@ pub(super) struct PendingCommit {
     beside: Vec<(Box<Beside>, Arc<Message>)>,
     returns: Vec<Arc<Message>>,
     settled: Vec<TxSettle>,
+    /// A queue had no room for one of its messages.
+    is_partial: bool,
 }
 
 const TX: u16 = 90;
@@ -153,6 +155,7 @@ impl Session {
         let mut publishes = Vec::new();
         let mut beside = Vec::new();
         let mut returns = Vec::new();
+        let mut is_partial = false;
         for TxPublish { mut message, queues, beside: others, mandatory, made_ms } in transaction.publishes.drain(..) {
             if let Some(made_ms) = made_ms {
                 message.postpone_expiry(self.broker.clock().now_ms().saturating_sub(made_ms));
@@ -166,7 +169,7 @@ impl Session {
                 beside.push((others, Arc::clone(&message)));
             }
             for queue in queues {
-                enter(queue, &message, &mut ops, &mut publishes);
+                is_partial |= enter(queue, &message, &mut ops, &mut publishes) == Err(NotReserved::NoRoom);
             }
         }
         transaction.clear_bytes();
@@ -187,7 +190,8 @@ impl Session {
                         beside.push((Box::new(others), Arc::clone(&message)));
                     }
                     for target in queues {
-                        enter(target, &message, &mut ops, &mut publishes);
+                        // One without room takes nothing, as with any dead letter.
+                        let _ = enter(target, &message, &mut ops, &mut publishes);
                     }
                 }
                 *tried_later = to.at_least_once && (publishes.len(), beside.len()) == before;
@@ -208,6 +212,7 @@ impl Session {
             beside,
             returns,
             settled,
+            is_partial,
         });
         if lsn <= self.broker.store.durable() {
             // Nothing to wait for: the channel is at hand, so that it is answered here.
@@ -230,6 +235,7 @@ impl Session {
                 _ => self.channel(number),
             };
             let alive = alive.is_some_and(|channel| channel.slot == commit.channel_slot && !channel.closing);
+            let is_partial = commit.is_partial;
             let returns = self.apply(commit, alive);
             let channel = match current.as_deref_mut() {
                 Some(channel) if channel.number == number => Some(channel),
@@ -244,7 +250,19 @@ impl Session {
             for message in returns {
                 self.push_return(number, message);
             }
-            self.reply(number, &AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+            if !is_partial {
+                self.reply(number, &AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+                continue;
+            }
+            match current.as_deref_mut() {
+                Some(channel) if channel.number == number => self.close_channel(channel, &partial()),
+                _ => {
+                    if let Some(mut channel) = self.take_channel(number) {
+                        self.close_channel(&mut channel, &partial());
+                        self.put_channel(channel);
+                    }
+                }
+            }
         }
     }
 
@@ -294,20 +312,26 @@ impl Session {
     }
 }
 
-/// A message of a transaction gets its place in a queue. One that was deleted meanwhile takes nothing, which is no error.
+/// A message of a transaction gets its place in a queue. That one was deleted meanwhile, and so takes nothing, is no error.
 fn enter(
     queue: Arc<Queue>,
     message: &Arc<Message>,
     ops: &mut Vec<TxOp>,
     publishes: &mut Vec<(Arc<Queue>, Seq, Arc<Message>)>,
-) {
+) -> Result<(), NotReserved> {
     let message = queue.with_own_deadline(message);
-    let Some(seq) = queue.reserve(&message) else { return };
+    let seq = queue.reserve(&message)?;
     if queue.stores(&message) {
         let (id, at) = queue.in_store(seq);
         ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(&message) as _ });
     }
     publishes.push((queue, seq, message));
+    Ok(())
+}
+
+/// As in RabbitMQ: the rest of the transaction has taken effect.
+fn partial() -> AmqpError {
+    AmqpError::new(ReplyCode::PreconditionFailed, "partial tx completion").at(TX, COMMIT)
 }
 
 fn not_transactional(method: u16) -> AmqpError {
