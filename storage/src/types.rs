@@ -146,11 +146,24 @@ pub struct ReadBatch {
     pub damaged: Vec<Seq>,
 }
 
+/// Which messages there are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Their positions, ascending.
+    pub seqs: Vec<Seq>,
+    /// Where the next list continues.
+    pub next: Seq,
+    /// No live message was at or above `next` when the list was made.
+    pub end: bool,
+}
+
 /// Messages that have expired.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Due {
     /// In ascending order for each queue.
     pub messages: Vec<(QueueId, Vec<Seq>)>,
+    /// The deadlines of all of them, in the same order.
+    pub deadlines: Vec<u64>,
     /// There are more: ask again at once.
     pub more: bool,
     /// As [`crate::Store::next_deadline`].

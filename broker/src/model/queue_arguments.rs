@@ -7,6 +7,7 @@ use super::argument_errors::{invalid, not_for, not_implemented};
 use super::arguments::{Arguments, integer, string, type_name};
 use super::dead_letter_arguments::{self, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DEAD_LETTER_STRATEGY};
 use super::delivery_arguments;
+use super::limit_arguments;
 use super::queue_kind::QueueKind;
 
 /// The argument that selects the kind of queue.
@@ -24,11 +25,6 @@ const MASTER_LOCATOR: &str = "x-queue-master-locator";
 /// Arguments that other brokers act upon and this one does not yet. Accepting one silently would
 /// promise something that does not happen, so a new queue with any of them is refused.
 const PENDING: &[&str] = &[
-    "x-expires",
-    "x-message-ttl",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-overflow",
     "x-delayed-retry-type",
     "x-delayed-retry-min",
     "x-delayed-retry-max",
@@ -44,7 +40,7 @@ const PENDING: &[&str] = &[
 
 /// Arguments that take part when a redeclare is compared with an existing queue of this kind.
 pub fn compared(kind: QueueKind) -> impl Iterator<Item = &'static str> {
-    let pending = PENDING.iter().copied().chain(delivery_arguments::COMPARED);
+    let pending = PENDING.iter().copied().chain(delivery_arguments::COMPARED).chain(limit_arguments::ALL);
     let all = pending.chain([
         DEAD_LETTER_EXCHANGE,
         DEAD_LETTER_ROUTING_KEY,
@@ -125,7 +121,7 @@ pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), A
             _ if PENDING.contains(&name) => {
                 return Err(not_implemented(&format_args!("queue argument '{name}'")));
             }
-            _ => {}
+            _ => limit_arguments::validate(name, value, queue, vhost)?,
         }
     }
     dead_letter_arguments::validate(arguments, queue, vhost)

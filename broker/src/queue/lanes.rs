@@ -7,9 +7,9 @@
 //!
 //! A queue without priorities has the lane of level 0 alone: there a position is the number in the store, and an id the id.
 
-use storage::{QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, SpillBatch};
+use storage::{Listed, QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, SpillBatch};
 
-use super::ready::{Entry, Ready, Wanted};
+use super::ready::{Entry, Ready, Skipped, Wanted};
 use crate::model::arguments::Arguments;
 use crate::model::message::Message;
 use crate::model::queue_arguments::max_priority;
@@ -113,17 +113,25 @@ struct Weight {
     /// In memory.
     bytes: usize,
     accounted_bytes: usize,
+    /// Of bodies, also on disk.
+    body_bytes: u64,
 }
 
 impl Weight {
     fn of(ready: &Ready) -> Self {
-        Self { messages: ready.len(), bytes: ready.bytes(), accounted_bytes: ready.accounted_bytes() }
+        Self {
+            messages: ready.len(),
+            bytes: ready.bytes(),
+            accounted_bytes: ready.accounted_bytes(),
+            body_bytes: ready.body_bytes(),
+        }
     }
 
     fn change(&mut self, before: Self, after: Self) {
         self.messages = self.messages.saturating_sub(before.messages) + after.messages;
         self.bytes = self.bytes.saturating_sub(before.bytes) + after.bytes;
         self.accounted_bytes = self.accounted_bytes.saturating_sub(before.accounted_bytes) + after.accounted_bytes;
+        self.body_bytes = self.body_bytes.saturating_sub(before.body_bytes) + after.body_bytes;
     }
 }
 
@@ -208,7 +216,7 @@ impl Lanes {
                 continue;
             }
             lanes.lane(level).next_seq = found.next_seq.max(1);
-            lanes.change(level, |ready| ready.recover(found.first, found.next_seq, found.messages));
+            lanes.change(level, |ready| ready.recover(found.first, found.next_seq, found.messages, found.bytes));
         }
         self
     }
@@ -293,6 +301,11 @@ impl Lanes {
         self.higher.as_ref().map_or_else(|| self.lowest.ready.accounted_bytes(), |higher| higher.total.accounted_bytes)
     }
 
+    /// As [`Ready::body_bytes`].
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.higher.as_ref().map_or_else(|| self.lowest.ready.body_bytes(), |higher| higher.total.body_bytes)
+    }
+
     /// Whether the next message is in memory.
     pub(super) fn has_front(&self) -> bool {
         self.get(self.top()).is_some_and(Ready::has_front)
@@ -345,6 +358,15 @@ impl Lanes {
         }
         let level = self.top();
         self.change(level, Ready::pop).map(|entry| in_queue(entry, level))
+    }
+
+    /// As [`Ready::skip`].
+    pub(super) fn skip(&mut self) -> Skipped {
+        let level = self.top();
+        match self.change(level, Ready::skip) {
+            Skipped::Stored(seq) => Skipped::Stored(at_level(seq, level)),
+            other => other,
+        }
     }
 
     /// The earliest deadline of a message in memory, or some time before it.
@@ -430,6 +452,11 @@ impl Lanes {
     /// As [`Ready::loaded`], for one level.
     pub(super) fn loaded(&mut self, level: u8, batch: ReadBatch, end: Seq) -> u64 {
         self.change(level, |ready| ready.loaded(batch, end))
+    }
+
+    /// As [`Ready::listed`], for one level.
+    pub(super) fn listed(&mut self, level: u8, listed: Listed, end: Seq) -> u64 {
+        self.change(level, |ready| ready.listed(listed, end))
     }
 
     /// As [`Ready::loaded_spilled`], for one level.

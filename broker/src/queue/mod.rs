@@ -9,17 +9,22 @@ pub mod consumers;
 pub mod credit;
 pub mod dead_letter;
 pub mod delivery_limit;
+pub mod direct_reply;
 pub mod directory;
 mod discard;
+mod dispatch;
 mod expiry;
 pub mod item;
 pub mod lanes;
+pub mod lifetime;
+mod limits;
 mod moved;
 pub mod outbox;
 mod outcome;
 mod positions;
 pub mod ready;
 mod sequence;
+pub mod settings;
 pub mod settle;
 pub mod signal;
 pub mod stored;
@@ -32,14 +37,16 @@ use std::sync::Arc;
 use storage::Store;
 
 pub use classic::Queue;
-pub use outcome::{Attach, Get, NotDeleted, Published};
+pub use outcome::{Attach, Get, NotDeleted, NotReserved, Published};
 
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;
 use crate::model::clock::Clock;
+use crate::model::events::Events;
 use crate::model::memory::Memory;
 use dead_letter::DeadLetters;
 use directory::Directory;
+use lifetime::Unused;
 use timers::Timers;
 
 /// What all queues of one broker use.
@@ -53,8 +60,12 @@ pub struct Services {
     pub directory: Arc<Directory>,
     /// The queues with dead letters to be moved.
     pub dead_letters: Arc<DeadLetters>,
+    /// The queues that nobody has used for too long.
+    pub unused: Arc<Unused>,
     /// Who holds how much memory.
     pub memory: Arc<Memory>,
+    /// Where events go.
+    pub events: Arc<Events>,
     /// Octets of messages that a queue keeps in memory before further ones stay on disk only.
     pub resident_max_bytes: usize,
 }
@@ -70,7 +81,9 @@ impl Services {
             timers: Timers::new(clock),
             directory: Arc::default(),
             dead_letters: Arc::default(),
+            unused: Arc::default(),
             memory: Arc::default(),
+            events: Arc::default(),
             resident_max_bytes: RESIDENT_MAX_BYTES,
         }
     }

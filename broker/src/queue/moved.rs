@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::{Lsn, QueueId, Seq, SeqRange, TxOp};
+use storage::{Lsn, QueueId, Seq, SeqRange, Store, TxOp};
 
 use super::classic::Queue;
 use super::outcome::Published;
@@ -11,20 +11,20 @@ use super::signal::WakeList;
 use crate::model::message::Message;
 
 impl Queue {
-    /// Takes a message that another queue gives up, which is settled there in the store once it is here. `from`: where the
-    /// store has it.
+    /// Takes a message that another queue or an exchange gives up, which is settled there in the store once it is here.
+    /// `from`: where that is, as the store calls it.
     pub fn publish_moved(
         self: &Arc<Self>,
         message: &Arc<Message>,
-        from: Option<(&Queue, Seq)>,
+        from: Option<(QueueId, Seq)>,
         wakes: &mut WakeList,
     ) -> Published {
-        let taken = self.take(message, from.map(|(queue, seq)| queue.in_store(seq)), wakes);
+        let taken = self.take(message, from, wakes);
         if let Published::Taken(_) = taken
             && let Some((queue, seq)) = from
             && !self.stores(message)
         {
-            queue.store_settled(&[SeqRange::one(seq)]);
+            self.services.store.settle(queue, SeqRange::one(seq));
         }
         taken
     }
@@ -38,31 +38,32 @@ impl Queue {
         ])
     }
 
-    /// As [`Queue::publish_moved`], into several queues that store it. Gives how many took it; when none did, it is still
-    /// where it was.
+    /// As [`Queue::publish_moved`], into several queues that store it, and where else `ops` enter it. Gives how many queues
+    /// took it; when none did and `ops` are empty, it is still where it was.
     pub fn publish_moved_to_all(
+        store: &Store,
         queues: &[Arc<Self>],
         message: &Arc<Message>,
-        (from, old): (&Queue, Seq),
+        from: Option<(QueueId, Seq)>,
+        mut ops: Vec<TxOp>,
         wakes: &mut WakeList,
     ) -> usize {
         let mut places = Vec::with_capacity(queues.len());
-        let mut ops = Vec::with_capacity(queues.len() + 1);
         for queue in queues {
-            // One that was deleted meanwhile takes nothing.
-            let Some(seq) = queue.reserve(message) else { continue };
-            let payload = Arc::clone(message) as _;
+            // One that was deleted meanwhile, or that has no room, takes nothing.
+            let message = queue.with_own_deadline(message);
+            let Ok(seq) = queue.reserve(&message) else { continue };
+            let payload = Arc::clone(&message) as _;
             let (id, at) = queue.in_store(seq);
             ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload });
-            places.push((queue, seq));
+            places.push((queue, seq, message));
         }
-        if places.is_empty() {
+        if ops.is_empty() {
             return 0;
         }
-        let (queue, range) = from.range_in_store(SeqRange::one(old));
-        ops.push(TxOp::Settle { queue, range });
-        from.services.store.transaction(ops);
-        for (queue, seq) in &places {
+        ops.extend(from.map(|(queue, seq)| TxOp::Settle { queue, range: SeqRange::one(seq) }));
+        store.transaction(ops);
+        for (queue, seq, message) in &places {
             queue.publish_placed(*seq, message, wakes);
         }
         places.len()
@@ -72,7 +73,7 @@ impl Queue {
     /// transactions it need not stay in memory.
     fn publish_placed(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
         let mut state = self.lock();
-        state.ready.unreserve(seq);
+        state.unreserve(seq, message);
         if self.is_closed() {
             return;
         }

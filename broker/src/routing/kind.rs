@@ -19,11 +19,13 @@ pub enum ExchangeKind {
     Random,
     /// One by chance, of the queues of this node: all of them, as long as there is one node.
     LocalRandom,
+    /// All of them, and those bound later get the last messages.
+    RecentHistory,
 }
 
 impl ExchangeKind {
     /// All there are.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -32,6 +34,7 @@ impl ExchangeKind {
         Self::ModulusHash,
         Self::Random,
         Self::LocalRandom,
+        Self::RecentHistory,
     ];
 
     /// The kind with this name on the wire.
@@ -50,12 +53,13 @@ impl ExchangeKind {
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 
     /// Whether `route` never reports a destination twice for one key.
     pub fn reports_once(self) -> bool {
-        matches!(self, Self::Direct | Self::Fanout)
+        matches!(self, Self::Direct | Self::Fanout | Self::RecentHistory)
     }
 
     /// Whether a number selects one destination, instead of keys and headers any number of them.

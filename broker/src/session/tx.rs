@@ -15,10 +15,11 @@ use crate::model::clock::Clock;
 use crate::model::death::Reason;
 use crate::model::memory::{Memory, Owner, Share};
 use crate::model::message::Message;
-use crate::queue::Queue;
 use crate::queue::delivery_limit::Return;
 use crate::queue::settle::{Acked, Rejected, Requeue};
 use crate::queue::unacked::Unacked;
+use crate::queue::{NotReserved, Queue};
+use crate::vhost::{Beside, Passage};
 
 /// What a channel has done since the last commit.
 pub(super) struct Transaction {
@@ -35,6 +36,8 @@ pub(super) struct Transaction {
 struct TxPublish {
     message: Message,
     queues: SmallVec<[Arc<Queue>; 1]>,
+    beside: Option<Box<Beside>>,
+    mandatory: bool,
     /// When it was made, if it can expire: its time runs from the commit.
     made_ms: Option<u64>,
 }
@@ -50,11 +53,19 @@ impl Transaction {
     /// # Errors
     ///
     /// 506 when open transactions take too much memory. Holding the publisher would not do: its commit would wait behind.
-    pub(super) fn add(&mut self, message: Message, queues: &[Arc<Queue>], clock: &Clock) -> Result<(), AmqpError> {
+    pub(super) fn add(
+        &mut self,
+        message: Message,
+        queues: &[Arc<Queue>],
+        beside: Beside,
+        mandatory: bool,
+        clock: &Clock,
+    ) -> Result<(), AmqpError> {
         let made_ms = message.deadline_ms().map(|_| clock.now_ms());
-        self.bytes += std::mem::size_of::<TxPublish>() + message.resident_bytes();
+        self.bytes += std::mem::size_of::<TxPublish>() + message.resident_bytes() + beside.bytes();
         self.share.set(self.bytes);
-        self.publishes.push(TxPublish { message, queues: queues.into(), made_ms });
+        let beside = (!beside.is_empty()).then(|| Box::new(beside));
+        self.publishes.push(TxPublish { message, queues: queues.into(), beside, mandatory, made_ms });
         if self.share.memory().transactions_are_full() {
             return Err(AmqpError::new(ReplyCode::ResourceError, "too many octets in open transactions"));
         }
@@ -85,8 +96,11 @@ pub(super) struct PendingCommit {
     channel: u16,
     channel_slot: u32,
     publishes: Vec<(Arc<Queue>, Seq, Arc<Message>)>,
+    beside: Vec<(Box<Beside>, Arc<Message>)>,
     returns: Vec<Arc<Message>>,
     settled: Vec<TxSettle>,
+    /// A queue had no room for one of its messages.
+    is_partial: bool,
 }
 
 const TX: u16 = 90;
@@ -141,18 +155,23 @@ impl Session {
         };
         let mut ops = Vec::new();
         let mut publishes = Vec::new();
+        let mut beside = Vec::new();
         let mut returns = Vec::new();
-        for TxPublish { mut message, queues, made_ms } in transaction.publishes.drain(..) {
+        let mut is_partial = false;
+        for TxPublish { mut message, queues, beside: others, mandatory, made_ms } in transaction.publishes.drain(..) {
             if let Some(made_ms) = made_ms {
                 message.postpone_expiry(self.broker.clock().now_ms().saturating_sub(made_ms));
             }
             let message = Arc::new(message);
-            if queues.is_empty() {
-                returns.push(message);
-                continue;
+            if queues.is_empty() && mandatory {
+                returns.push(Arc::clone(&message));
+            }
+            if let Some(mut others) = others {
+                others.commit(&message, self.broker.clock().now_ms(), &mut ops);
+                beside.push((others, Arc::clone(&message)));
             }
             for queue in queues {
-                enter(queue, &message, &mut ops, &mut publishes);
+                is_partial |= enter(queue, &message, &mut ops, &mut publishes) == Err(NotReserved::NoRoom);
             }
         }
         transaction.clear_bytes();
@@ -166,14 +185,20 @@ impl Session {
             if let Some(to) = to
                 && let Some(vhost) = &self.vhost
             {
-                let before = publishes.len();
+                let before = (publishes.len(), beside.len());
                 // Its way to other queues is part of the transaction, as that of its publishes.
                 if let Some(passage) = vhost.passage(&queue, &to, &unacked.message, Reason::Rejected) {
-                    for target in passage.queues {
-                        enter(target, &passage.message, &mut ops, &mut publishes);
+                    let Passage { message, queues, beside: mut others } = passage;
+                    if !others.is_empty() {
+                        others.commit(&message, self.broker.clock().now_ms(), &mut ops);
+                        beside.push((Box::new(others), Arc::clone(&message)));
+                    }
+                    for target in queues {
+                        // One without room takes nothing, as with any dead letter.
+                        let _ = enter(target, &message, &mut ops, &mut publishes);
                     }
                 }
-                *tried_later = to.at_least_once && publishes.len() == before;
+                *tried_later = to.at_least_once && (publishes.len(), beside.len()) == before;
                 if *tried_later {
                     continue;
                 }
@@ -188,8 +213,10 @@ impl Session {
             channel: channel.number,
             channel_slot: channel.slot,
             publishes,
+            beside,
             returns,
             settled,
+            is_partial,
         });
         if lsn <= self.broker.store.durable() {
             // Nothing to wait for: the channel is at hand, so that it is answered here.
@@ -212,6 +239,7 @@ impl Session {
                 _ => self.channel(number),
             };
             let alive = alive.is_some_and(|channel| channel.slot == commit.channel_slot && !channel.closing);
+            let is_partial = commit.is_partial;
             let returns = self.apply(commit, alive);
             let channel = match current.as_deref_mut() {
                 Some(channel) if channel.number == number => Some(channel),
@@ -226,7 +254,19 @@ impl Session {
             for message in returns {
                 self.push_return(number, message);
             }
-            self.reply(number, &AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+            if !is_partial {
+                self.reply(number, &AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+                continue;
+            }
+            match current.as_deref_mut() {
+                Some(channel) if channel.number == number => self.close_channel(channel, &partial()),
+                _ => {
+                    if let Some(mut channel) = self.take_channel(number) {
+                        self.close_channel(&mut channel, &partial());
+                        self.put_channel(channel);
+                    }
+                }
+            }
         }
     }
 
@@ -241,6 +281,9 @@ impl Session {
         let channel = alive.then_some(commit.channel_slot);
         for (queue, seq, message) in commit.publishes {
             queue.publish_reserved(seq, &message, &mut self.wakes);
+        }
+        for (beside, message) in commit.beside {
+            beside.hand_over(&message, &mut self.wakes);
         }
         let mut acked = Acked::default();
         let mut requeue = Requeue::default();
@@ -278,19 +321,26 @@ impl Session {
     }
 }
 
-/// A message of a transaction gets its place in a queue. One that was deleted meanwhile takes nothing, which is no error.
+/// A message of a transaction gets its place in a queue. That one was deleted meanwhile, and so takes nothing, is no error.
 fn enter(
     queue: Arc<Queue>,
     message: &Arc<Message>,
     ops: &mut Vec<TxOp>,
     publishes: &mut Vec<(Arc<Queue>, Seq, Arc<Message>)>,
-) {
-    let Some(seq) = queue.reserve(message) else { return };
-    if queue.stores(message) {
+) -> Result<(), NotReserved> {
+    let message = queue.with_own_deadline(message);
+    let seq = queue.reserve(&message)?;
+    if queue.stores(&message) {
         let (id, at) = queue.in_store(seq);
-        ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(message) as _ });
+        ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(&message) as _ });
     }
-    publishes.push((queue, seq, Arc::clone(message)));
+    publishes.push((queue, seq, message));
+    Ok(())
+}
+
+/// As in RabbitMQ: the rest of the transaction has taken effect.
+fn partial() -> AmqpError {
+    AmqpError::new(ReplyCode::PreconditionFailed, "partial tx completion").at(TX, COMMIT)
 }
 
 fn not_transactional(method: u16) -> AmqpError {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use storage::{Lsn, TopologyChange};
 
+use super::queue_settings::queue_settings;
 use super::{Exchange, Vhost};
 use crate::model::arguments::string;
 use crate::model::operation::{OperationError, check_name};
@@ -46,7 +47,8 @@ impl Vhost {
         let policy = Arc::new(policy);
         let old = self.change_policies(|policies| policies.insert(kind, Arc::clone(&policy)));
         let (before, replaced) = old;
-        self.apply_policies(&before, &[Some(policy), replaced]);
+        self.apply_policies(&before, &[Some(Arc::clone(&policy)), replaced]);
+        self.policy_event(kind, "set", policy.name());
         Ok(lsn)
     }
 
@@ -63,6 +65,7 @@ impl Vhost {
         }
         let lsn = self.log(vec![policy::delete_policy(&self.name, kind, name)]);
         self.apply_policies(&before, &[removed]);
+        self.policy_event(kind, "cleared", name);
         Ok(lsn)
     }
 
@@ -96,6 +99,7 @@ impl Vhost {
         }
         let lsn = self.log(vec![policy::put_parameter(&self.name, component, name, &value)]);
         self.policy_state.write().parameters.set(component, name, value);
+        self.parameter_event("parameter.set", component, name);
         Ok(lsn)
     }
 
@@ -108,6 +112,7 @@ impl Vhost {
         let _topology = self.topology.lock();
         let removed = self.policy_state.write().parameters.remove(component, name);
         removed.ok_or(OperationError::NoSuchParameter)?;
+        self.parameter_event("parameter.cleared", component, name);
         Ok(self.log(vec![policy::delete_parameter(&self.name, component, name)]))
     }
 
@@ -144,16 +149,17 @@ impl Vhost {
     }
 
     /// A queue gets what holds for its name.
-    pub(super) fn give_queue_policy(&self, queue: &Queue) {
+    pub(super) fn give_queue_policy(&self, queue: &Arc<Queue>) {
         self.apply_to_queue(queue, &self.queue_policy(queue));
     }
 
     /// What of a policy a queue itself acts upon.
-    fn apply_to_queue(&self, queue: &Queue, policy: &Effective) {
+    fn apply_to_queue(&self, queue: &Arc<Queue>, policy: &Effective) {
         self.give_dead_letters(queue, policy);
         let timeout_ms = policy.definition.integer("consumer-timeout");
         queue.limit_deliveries(policy.definition.integer("delivery-limit"));
         queue.limit_ack_time(timeout_ms.and_then(|timeout_ms| u64::try_from(timeout_ms).ok()));
+        queue.set_settings(queue_settings(queue.spec(), policy));
     }
 
     /// All exchanges and queues get what holds for their names: after a start.

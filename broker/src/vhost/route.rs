@@ -6,7 +6,10 @@ use protocol::Properties;
 use smallvec::SmallVec;
 
 use super::Vhost;
+use super::delay::Delay;
 use super::exchange::{Destination, Exchange};
+use super::history::{self, History};
+use crate::model::delay;
 use crate::queue::Queue;
 use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
@@ -21,6 +24,17 @@ pub struct RouteInfo {
     pub simple: bool,
     /// The message's headers or properties had a say, or chance: not good for another message with the same keys.
     pub by_message: bool,
+}
+
+/// Where a message goes.
+#[derive(Default)]
+pub struct Targets {
+    /// Queues, each once.
+    pub queues: Vec<Arc<Queue>>,
+    /// Those that keep it back first. It goes on from there by itself.
+    pub delays: SmallVec<[Arc<Delay>; 1]>,
+    /// Those that keep it for others who come later.
+    pub histories: SmallVec<[Arc<History>; 1]>,
 }
 
 /// Queues found so far, each once.
@@ -51,23 +65,38 @@ impl Found<'_> {
 }
 
 impl Vhost {
-    /// Finds the queues a message goes to: `keys` is its routing key followed by those of CC and
-    /// BCC. `out` is cleared first; it gets each queue once.
-    pub fn route(
+    /// Finds where a message goes: `keys` is its routing key followed by those of CC and BCC. `targets` is cleared first.
+    pub fn route_to(
         &self,
         exchange: &Arc<Exchange>,
         keys: &[&str],
         properties: Option<&Properties<'_>>,
-        out: &mut Vec<Arc<Queue>>,
+        targets: &mut Targets,
     ) -> RouteInfo {
-        out.clear();
+        let Targets { queues, delays, histories } = targets;
+        queues.clear();
+        delays.clear();
+        histories.clear();
         let mut info = RouteInfo { simple: true, by_message: false };
-        let mut found = Found { queues: out, seen: None };
+        let mut found = Found { queues, seen: None };
         let mut visited = Visited::default();
         let mut pending: SmallVec<[Arc<Exchange>; 4]> = SmallVec::new();
         visited.insert(exchange.id());
         let mut next = Some(exchange.clone());
         while let Some(exchange) = next {
+            // Not for messages without headers, which are all whose routes are remembered.
+            if let Some(delay) = exchange.delay()
+                && properties.and_then(Properties::headers).and_then(delay::wanted_ms).is_some()
+            {
+                delays.push(Arc::clone(delay));
+                next = pending.pop();
+                continue;
+            }
+            if let Some(history) = exchange.history()
+                && history::is_kept(properties)
+            {
+                histories.push(Arc::clone(history));
+            }
             let hit = self.visit(&exchange, keys, properties, &mut found, |further| {
                 if visited.insert(further.id()) {
                     pending.push(further.clone());
@@ -118,7 +147,7 @@ impl Vhost {
         let first = keys.get(..1).unwrap_or_default();
         let (relevant, headers) = match exchange.kind() {
             ExchangeKind::Headers => (first, properties.and_then(Properties::headers)),
-            ExchangeKind::Fanout => (first, None),
+            ExchangeKind::Fanout | ExchangeKind::RecentHistory => (first, None),
             _ => (keys, None),
         };
         let once = found.queues.is_empty() && relevant.len() == 1 && exchange.kind().reports_once();
@@ -140,6 +169,8 @@ impl Vhost {
 /// Whether an exchange may send two messages with the same keys to different places.
 fn depends_on_message(exchange: &Exchange) -> bool {
     match exchange.kind() {
+        // What is kept must come by.
+        ExchangeKind::RecentHistory => true,
         ExchangeKind::Headers | ExchangeKind::Random | ExchangeKind::LocalRandom => true,
         ExchangeKind::ConsistentHash => *exchange.hash_on() != HashOn::RoutingKey,
         ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic | ExchangeKind::ModulusHash => false,

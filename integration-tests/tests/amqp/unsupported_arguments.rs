@@ -22,16 +22,8 @@ fn known_arguments_without_their_feature_are_refused() {
         return;
     }
     let server = server();
-    let integer = |name: &str, value: u32| Bytes::new().field(name, b'I').long(value);
     let string = |name: &str, value: &str| Bytes::new().field(name, b'S').longstr(value);
-    let cases = [
-        ("x-message-ttl", integer("x-message-ttl", 1_000)),
-        ("x-expires", integer("x-expires", 1_000)),
-        ("x-max-length", integer("x-max-length", 10)),
-        ("x-max-length-bytes", integer("x-max-length-bytes", 10)),
-        ("x-overflow", string("x-overflow", "drop-head")),
-        ("x-queue-type", string("x-queue-type", "stream")),
-    ];
+    let cases = [("x-queue-type", string("x-queue-type", "stream"))];
     let mut bystander = server.channel();
     for (name, arguments) in cases {
         let mut raw = server.channel();
@@ -44,25 +36,6 @@ fn known_arguments_without_their_feature_are_refused() {
         assert_eq!(close.code, 404, "{name}: {close:?}");
         bystander.open_channel(1);
     }
-}
-
-#[test]
-fn direct_reply_to_is_refused() {
-    if peer_is_set("RabbitMQ has direct reply-to") {
-        return;
-    }
-    let server = server();
-    let mut raw = server.channel();
-    // No-ack, as RabbitMQ asks for.
-    let arguments = Bytes::new().short(0).shortstr("amq.rabbitmq.reply-to").shortstr("").octet(2).table([]);
-    raw.method(1, id::BASIC_CONSUME, arguments);
-    assert_not_implemented(raw, "direct reply-to", id::BASIC_CONSUME);
-
-    let mut raw = server.channel();
-    let properties = Bytes::new().short(0x0200).shortstr("amq.rabbitmq.reply-to").done();
-    raw.publish(1, ("", "nobody"), 0, &properties, b"question");
-    let text = "PRECONDITION_FAILED - fast reply consumer does not exist";
-    raw.expect_channel_close(1, 406, text, id::BASIC_PUBLISH);
 }
 
 #[test]

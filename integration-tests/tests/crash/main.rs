@@ -19,6 +19,7 @@ mod backup;
 mod clients;
 mod damage;
 mod dead_letters;
+mod delayed;
 mod delivery_limit;
 mod expiry;
 mod failing_disk;
