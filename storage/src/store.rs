@@ -110,8 +110,8 @@ impl Store {
         self.append(Entry::Settle { queue, range, tx: false })
     }
 
-    /// Messages came back to their queue and count as delivered before. `delivery_count` is how often that was, for all of
-    /// them; what is stored never goes down, and 0 leaves it alone. For a message that is not durable itself yet, because
+    /// Messages are delivered or came back to their queue, and count as delivered before. `delivery_count` is what is kept of
+    /// that, for all of them; what is stored never goes down, and 0 leaves it alone. For a message that is not durable itself yet, because
     /// the file of a large one is still being written, it may become durable later than the position returned.
     pub fn requeue(&self, queue: QueueId, ranges: &[SeqRange], delivery_count: u32) -> Lsn {
         let mut last = self.core.pending.last();

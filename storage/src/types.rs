@@ -45,7 +45,7 @@ pub struct Meta {
     pub deadline_ms: Option<u64>,
     /// Priority as the queue resolved it.
     pub priority: u8,
-    /// How often it was delivered before and came back.
+    /// What is known of its deliveries, by a count of the user's own making: the larger of two values is kept.
     pub delivery_count: u32,
 }
 

@@ -13,6 +13,7 @@ use crate::model::ConnectionId;
 use crate::model::access::{Permission, Resource};
 use crate::model::arguments::string;
 use crate::model::queue_arguments::QUEUE_TYPE;
+use crate::model::queue_kind::QueueKind;
 use crate::queue::Queue;
 use crate::vhost::{QueueRequest, Vhost};
 
@@ -124,6 +125,14 @@ fn shown(ask: &Ask, vhost: &Vhost, queue: &Queue) -> Value {
     });
     if let (Value::Object(object), Value::Object(figures)) = (&mut object, figures) {
         object.extend(figures);
+        if queue.kind() == QueueKind::Quorum {
+            let node = &ask.broker().node_name;
+            let limit = queue.delivery_limit().map_or_else(|| "unlimited".into(), Value::from);
+            object.insert("delivery_limit".to_owned(), limit);
+            object.insert("leader".to_owned(), json!(node));
+            object.insert("members".to_owned(), json!([node]));
+            object.insert("online".to_owned(), json!([node]));
+        }
     }
     object
 }

@@ -2,6 +2,7 @@
 
 use crate::model::arguments::{integer, string};
 use crate::model::limit_arguments::{EXPIRES, MAX_LENGTH, MAX_LENGTH_BYTES, MESSAGE_TTL, OVERFLOW, Overflow};
+use crate::model::queue_kind::QueueKind;
 use crate::policy::Effective;
 use crate::queue::QueueSpec;
 use crate::queue::settings::QueueSettings;
@@ -18,6 +19,9 @@ pub(super) fn queue_settings(spec: &QueueSpec, policy: &Effective) -> QueueSetti
     };
     let own = spec.arguments.get(OVERFLOW).and_then(string);
     let overflow = own.as_deref().or_else(|| policy.definition.text("overflow")).and_then(Overflow::named);
+    // As RabbitMQ, which has it for classic queues only.
+    let is_quorum = QueueKind::of(&spec.arguments) == QueueKind::Quorum;
+    let overflow = overflow.filter(|overflow| !is_quorum || *overflow != Overflow::RejectPublishDlx);
     QueueSettings {
         message_ttl_ms: number(MESSAGE_TTL, "message-ttl"),
         expires_ms: number(EXPIRES, "expires"),
@@ -81,6 +85,9 @@ mod tests {
             }
         );
         assert_eq!(settings(&[], &json!({"overflow": "reject-publish-dlx"})).overflow, Overflow::RejectPublishDlx);
+        let quorum = [("x-queue-type", AMQPValue::LongString("quorum".into()))];
+        assert_eq!(settings(&quorum, &json!({"overflow": "reject-publish-dlx"})).overflow, Overflow::DropHead);
+        assert_eq!(settings(&quorum, &json!({"overflow": "reject-publish"})).overflow, Overflow::RejectPublish);
         assert_eq!(settings(&[], &json!({})), QueueSettings::default());
     }
 }

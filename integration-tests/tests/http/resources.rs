@@ -130,3 +130,24 @@ fn resources_have_the_keys_that_tools_read() {
         }
     }
 }
+
+#[test]
+fn quorum_queues_say_what_they_are() {
+    let server: Server = start();
+    let declare = |name: &str, arguments: &str| {
+        let body = format!(r#"{{"arguments":{{"x-queue-type":"quorum"{arguments}}}}}"#);
+        server.expect(201, "PUT", &format!("/api/queues/%2F/{name}"), &body);
+        server.expect(200, "GET", &format!("/api/queues/%2F/{name}"), "")
+    };
+    let plain = declare("plain", "");
+    assert_eq!((&plain["type"], &plain["delivery_limit"]), (&json!("quorum"), &json!(20)));
+    assert_eq!((&plain["members"], &plain["online"]), (&json!([plain["node"]]), &json!([plain["leader"]])));
+    assert_eq!(declare("limited", r#","x-delivery-limit":3"#)["delivery_limit"], json!(3));
+    assert_eq!(declare("unlimited", r#","x-delivery-limit":-1"#)["delivery_limit"], json!("unlimited"));
+    server.expect(201, "PUT", "/api/queues/%2F/classic", "{}");
+    let classic = server.expect(200, "GET", "/api/queues/%2F/classic", "");
+    assert_eq!((&classic["type"], classic.get("delivery_limit")), (&json!("classic"), None));
+    let wrong = r#"{"auto_delete":true,"arguments":{"x-queue-type":"quorum"}}"#;
+    let refused = server.expect(400, "PUT", "/api/queues/%2F/wrong", wrong);
+    assert_eq!(refused["reason"], json!("invalid property 'auto-delete' for queue 'wrong' in vhost '/'"));
+}

@@ -162,3 +162,45 @@ fn the_time_for_acknowledgements_follows_the_policy_at_once() {
     vhost.clear_policy(PolicyKind::Policy, "p").unwrap();
     assert_eq!(times(), [0, 70]);
 }
+
+#[test]
+fn the_lower_delivery_limit_holds() {
+    let fixture = Fixture::new();
+    let vhost = &fixture.vhost;
+    let quorum = |name, limit: Option<i32>| {
+        let mut given = vec![("x-queue-type", text("quorum"))];
+        given.extend(limit.map(|limit| ("x-delivery-limit", AMQPValue::LongInt(limit))));
+        let request = QueueRequest { durable: true, arguments: arguments(&given), ..queue(name) };
+        fixture.declare_queue(request).unwrap().queue
+    };
+    let queues = [quorum("plain", None), quorum("limited", Some(3)), quorum("unlimited", Some(-1))];
+    let limits = || queues.each_ref().map(|queue| queue.delivery_limit());
+    assert_eq!(limits(), [Some(20), Some(3), None]);
+    set(vhost, "p", "", "queues", &json!({"delivery-limit": 5}));
+    assert_eq!(limits(), [Some(5), Some(3), Some(5)]);
+    assert_eq!(quorum("later", None).delivery_limit(), Some(5));
+    set(vhost, "p", "", "queues", &json!({"delivery-limit": -1}));
+    assert_eq!(limits(), [None, Some(3), None]);
+    vhost.clear_policy(PolicyKind::Policy, "p").unwrap();
+    assert_eq!(limits(), [Some(20), Some(3), None]);
+}
+
+#[test]
+fn at_least_once_is_for_quorum_queues_that_refuse() {
+    let fixture = Fixture::new();
+    let vhost = &fixture.vhost;
+    let kind = |kind: &str| arguments(&[("x-queue-type", text(kind))]);
+    let declared = |name, kind_name: &str| {
+        let request = QueueRequest { durable: true, arguments: kind(kind_name), ..queue(name) };
+        fixture.declare_queue(request).unwrap().queue
+    };
+    let (quorum, classic) = (declared("q", "quorum"), declared("c", "classic"));
+    let is_safe = || [&quorum, &classic].map(|queue| queue.dead_letter_to().is_some_and(|to| to.at_least_once));
+    let letters = json!({"dead-letter-exchange": "dlx", "dead-letter-strategy": "at-least-once"});
+    set(vhost, "p", "", "queues", &letters);
+    assert_eq!(is_safe(), [false, false], "drop-head loses messages itself");
+    let mut refusing = letters;
+    refusing["overflow"] = json!("reject-publish");
+    set(vhost, "p", "", "queues", &refusing);
+    assert_eq!(is_safe(), [true, false]);
+}
