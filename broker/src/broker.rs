@@ -109,6 +109,7 @@ impl Broker {
         let queues = Arc::<NodeQueues>::default();
         for vhost in &vhosts {
             vhost.count_queues_in(&queues);
+            vhost.set_rules(settings.rules_of(vhost.name()));
         }
         Self {
             settings,

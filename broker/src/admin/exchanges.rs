@@ -125,7 +125,7 @@ fn publish(ask: &Ask, vhost: &Vhost, name: &str) -> Answer {
     if exchange.kind() == ExchangeKind::Topic {
         access.check_topic(Permission::Write, name, key)?;
     }
-    if payload.len() as u64 > ask.broker().settings.limits.max_message_bytes {
+    if payload.len() as u64 > vhost.rules().max_message_bytes {
         return Err(Refusal::bad_request("the payload is larger than configured max size"));
     }
     let (Ok(name_len), Ok(key_len)) = (u8::try_from(name.len()), u8::try_from(key.len())) else {

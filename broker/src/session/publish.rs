@@ -98,10 +98,7 @@ impl Session {
         }
         let max = self.limits.max_message_bytes;
         if message.body_size > max {
-            return Err(AmqpError::new(
-                ReplyCode::PreconditionFailed,
-                format_args!("message size {} is larger than configured max size {max}", message.body_size),
-            ));
+            return Err(too_large(message.body_size, max));
         }
         let properties = Properties::parse(message.properties)?;
         let persistent = properties.delivery_mode() == Some(2);
@@ -311,6 +308,14 @@ impl Session {
     pub(super) fn push_return(&mut self, number: u16, message: Arc<Message>) {
         self.outbox.push(OutItem::Return { channel: number, message });
     }
+}
+
+fn too_large(size: u64, max: u64) -> AmqpError {
+    /// What RabbitMQ's own limit can be set to at most: it has another text for that.
+    const RABBITMQ_LARGEST: u64 = 512 << 20;
+    let configured = if max == RABBITMQ_LARGEST { "" } else { "configured " };
+    let text = format_args!("message size {size} is larger than {configured}max size {max}");
+    AmqpError::new(ReplyCode::PreconditionFailed, text)
 }
 
 fn check_reply_to(properties: &Properties<'_>) -> Result<(), AmqpError> {

@@ -10,6 +10,7 @@ use super::Vhost;
 use super::exchange::{ALTERNATE_EXCHANGE, Exchange, ExchangeSpec};
 use super::names::{Named, check_not_default, is_reserved, strip_line_breaks};
 use super::records;
+use crate::config::Redeclare;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::argument_errors::not_implemented;
 use crate::model::arguments::{Arguments, inequivalent, string, type_name};
@@ -135,6 +136,9 @@ impl Vhost {
         let named = Named::exchange(existing.name(), &self.name);
         if kind != existing.kind() {
             return Err(inequivalent("type", &named, &quoted_kind(kind), &quoted_kind(existing.kind())));
+        }
+        if self.rules().redeclare == Redeclare::Relaxed {
+            return Ok(());
         }
         for (field, received, current) in [
             ("durable", request.durable, existing.durable()),

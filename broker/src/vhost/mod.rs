@@ -42,6 +42,7 @@ pub use recover::{Recovery, name_losses, recover};
 pub use route::RouteInfo;
 pub use settings::{Metadata, MetadataChange, NodeQueues};
 
+use crate::config::VhostRules;
 use crate::model::arguments::Arguments;
 use crate::queue::{Queue, Services};
 use crate::routing::binding::BindingKey;
@@ -73,6 +74,7 @@ pub struct Vhost {
     settings: RwLock<Settings>,
     policy_state: RwLock<PolicyState>,
     node_queues: OnceLock<Arc<NodeQueues>>,
+    rules: OnceLock<VhostRules>,
     deleted: AtomicBool,
     version: AtomicU64,
     logged: AtomicU64,
@@ -126,6 +128,7 @@ impl Vhost {
             settings: RwLock::default(),
             policy_state: RwLock::default(),
             node_queues: OnceLock::new(),
+            rules: OnceLock::new(),
             deleted: AtomicBool::new(false),
             version: AtomicU64::new(0),
             logged: AtomicU64::new(0),

@@ -11,6 +11,7 @@ mod acknowledgements;
 mod alarms;
 mod bad_input;
 mod channel_errors;
+mod compatibility;
 mod configuration;
 mod confirms;
 mod consumer_priority;
