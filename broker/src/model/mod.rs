@@ -8,6 +8,7 @@ pub mod collections;
 pub mod consumer_arguments;
 pub mod dead_letter_arguments;
 pub mod death;
+pub mod deduplication;
 pub mod erlang_term;
 pub mod expiration;
 pub mod limits;

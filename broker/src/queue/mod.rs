@@ -24,6 +24,7 @@ pub mod signal;
 pub mod stored;
 pub mod timers;
 pub mod unacked;
+pub mod window;
 
 use std::sync::Arc;
 
