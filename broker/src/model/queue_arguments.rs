@@ -5,6 +5,7 @@ use protocol::error::{AmqpError, ReplyCode};
 
 use super::argument_errors::{invalid, not_implemented};
 use super::arguments::{Arguments, integer, string, type_name};
+use super::deduplication;
 use super::dead_letter_arguments::{self, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DEAD_LETTER_STRATEGY};
 
 /// The argument that selects the kind of queue.
@@ -39,15 +40,11 @@ const PENDING: &[&str] = &[
     "x-max-age",
     "x-stream-max-segment-size-bytes",
     "x-stream-filter-size-bytes",
-    "x-message-deduplication",
-    "x-deduplication-header",
-    "x-cache-size",
-    "x-cache-ttl",
 ];
 
 /// Arguments that take part when a redeclare is compared with the existing queue.
 pub fn compared() -> impl Iterator<Item = &'static str> {
-    PENDING.iter().copied().chain([
+    PENDING.iter().copied().chain(deduplication::ARGUMENTS).chain([
         DEAD_LETTER_EXCHANGE,
         DEAD_LETTER_ROUTING_KEY,
         DEAD_LETTER_STRATEGY,
@@ -121,6 +118,7 @@ pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), A
             _ => {}
         }
     }
+    deduplication::check(arguments, |name, reason| invalid(name, queue, vhost, reason))?;
     dead_letter_arguments::validate(arguments, true, queue, vhost)
 }
 
@@ -221,6 +219,8 @@ mod tests {
             (MAX_PRIORITY, text("5"), "\"expected integer, got longstr\""),
             (SINGLE_ACTIVE_CONSUMER, text("true"), "{unacceptable_type,longstr}"),
             (CONSUMER_TIMEOUT, AMQPValue::LongInt(-1), "{value_negative,-1}"),
+            ("x-message-deduplication", AMQPValue::LongInt(1), "{unacceptable_type,signedint}"),
+            ("x-cache-size", AMQPValue::LongInt(0), "{value_zero,0}"),
         ] {
             assert_eq!(refusal(name, value), Some(format!("{prefix} '{name}' for queue 'q' in vhost '/': {reason}")));
         }

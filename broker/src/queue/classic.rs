@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 use storage::{Lsn, QueueId, RecoveredQueue, Seq};
@@ -20,6 +20,7 @@ use super::outcome::{Attach, Get, NotDeleted, Published};
 use super::ready::Entry;
 use super::signal::WakeList;
 use super::timers::Timer;
+use super::window::Window;
 use super::{QueueSpec, Services};
 use crate::model::death::Reason;
 use crate::model::memory::{Owner, Share};
@@ -40,6 +41,8 @@ pub struct Queue {
     crashed: AtomicBool,
     /// Time for an acknowledgement, in milliseconds; 0 is for ever.
     ack_timeout_ms: AtomicU64,
+    /// The keys of the messages that came lately, where duplicates are not taken.
+    pub(super) window: OnceLock<Arc<Window>>,
     /// Signed: a delivery can be settled before the thread that made it has counted it.
     unacked: AtomicIsize,
 }
@@ -140,6 +143,7 @@ impl Queue {
             closed: AtomicBool::new(false),
             crashed: AtomicBool::new(false),
             ack_timeout_ms: AtomicU64::new(0),
+            window: OnceLock::new(),
             unacked: AtomicIsize::new(0),
         });
         queue.limit_ack_time(None);

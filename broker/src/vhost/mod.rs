@@ -9,6 +9,7 @@
 
 mod bindings;
 mod dead_letter;
+mod deduplicate;
 mod delete;
 mod describe;
 mod exchange;

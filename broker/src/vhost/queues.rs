@@ -105,6 +105,7 @@ impl Vhost {
         self.check_transient(&spec)?;
         spec.arguments = topology.share_arguments(&spec.arguments);
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
+        queue.open_window(|| self.window_id(queue.spec().durable));
         self.give_queue_policy(&queue);
         let mut lsn = Lsn(0);
         if queue.spec().durable {

@@ -56,6 +56,9 @@ pub(super) struct QueueRecord {
     pub(super) auto_delete: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) arguments: String,
+    /// What its deduplication window is stored under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) window: Option<QueueId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -121,6 +124,7 @@ pub(super) fn put_queue(queue: &Queue) -> TopologyChange {
             id: queue.id(),
             auto_delete: spec.auto_delete,
             arguments: STANDARD.encode(spec.arguments.to_wire()),
+            window: queue.window().and_then(|window| window.id()),
         },
     )
 }
@@ -129,7 +133,8 @@ pub(super) fn put_queue(queue: &Queue) -> TopologyChange {
 pub(super) fn delete_queue(queue: &Queue) -> impl Iterator<Item = TopologyChange> {
     let spec = queue.spec();
     let record = TopologyChange::Delete { key: named_key(QUEUE_PREFIX, &spec.vhost, &spec.name) };
-    std::iter::once(record).chain(queue.store_ids().into_iter().map(TopologyChange::DropQueue))
+    let window = queue.window().and_then(|window| window.id());
+    std::iter::once(record).chain(queue.store_ids().into_iter().chain(window).map(TopologyChange::DropQueue))
 }
 
 pub(super) fn put_binding(

@@ -14,6 +14,7 @@ use crate::model::collections::Map;
 use crate::model::queue_arguments::max_priority;
 use crate::policy::{self, GlobalParameters};
 use crate::queue::lanes::{id_of, owner_of};
+use crate::queue::window::Stored;
 use crate::queue::{Queue, QueueSpec, Services};
 use crate::routing::kind::ExchangeKind;
 
@@ -179,8 +180,9 @@ impl Rebuild<'_> {
         let ids: Vec<QueueId> = ids.filter(|id| self.messages.contains_key(id)).collect();
         let found: Vec<RecoveredQueue> = ids.iter().filter_map(|id| self.messages.get(id).copied()).collect();
         let queue = Queue::recovered(record.id, spec, self.services.clone(), &found);
+        queue.open_window(|| record.window.map(|id| Stored { id, found: self.messages.get(&id).copied() }));
         vhost.add_queue(&mut vhost.topology.lock(), &queue);
-        for id in ids {
+        for id in ids.into_iter().chain(record.window) {
             self.messages.remove(&id);
         }
         Ok(())

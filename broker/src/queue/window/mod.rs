@@ -19,8 +19,8 @@ use storage::{Lsn, Meta, Payload, Place, QueueId, ReadMessage, RecoveredQueue, S
 
 pub use remembered::{New, Remembered};
 
-use super::Services;
 use super::ready::ranges;
+use super::{Queue, Services};
 use crate::model::deduplication::{Deduplication, Key};
 use crate::model::memory::{Owner, Share};
 
@@ -129,6 +129,22 @@ impl State {
 impl std::fmt::Debug for Window {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Window").field("id", &self.id).field("asked", &self.asked).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Where it remembers what has come, if duplicates are not taken.
+    pub fn window(&self) -> Option<&Arc<Window>> {
+        self.window.get()
+    }
+
+    /// From now on duplicates are not taken, if its arguments ask for that. `stored` is for a durable queue; it is called once
+    /// the window turns out to be needed.
+    pub fn open_window(&self, stored: impl FnOnce() -> Option<Stored>) {
+        if let Some(asked) = Deduplication::from_arguments(&self.spec().arguments, false) {
+            // A queue is given its window before anybody can find it.
+            self.window.get_or_init(|| Window::new(asked, stored(), &self.services));
+        }
     }
 }
 
