@@ -18,6 +18,7 @@ mod consumer_priority;
 mod consumer_timeout;
 mod control;
 mod dead_letter;
+mod deduplication;
 mod descriptors;
 mod durability;
 mod exchanges;
