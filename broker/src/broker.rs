@@ -104,6 +104,7 @@ impl Broker {
     pub fn new(settings: Settings, services: Services, auth: Arc<AuthStore>, vhosts: Vec<Arc<Vhost>>) -> Self {
         let host = rustix::system::uname();
         let memory = Arc::clone(&services.memory);
+        auth.set_events(Arc::clone(&services.events));
         memory.set_limit(memory::limit(settings.memory.high_watermark));
         let node_name = format!("warren@{}", host.nodename().to_string_lossy());
         let queues = Arc::<NodeQueues>::default();

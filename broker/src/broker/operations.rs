@@ -12,6 +12,7 @@ use super::Broker;
 use super::connections::{ChannelLimit, ConnectionFacts, ConnectionInfo, ConnectionLimit, ConnectionLimits, Usage};
 use crate::auth::{Patterns, TopicPermission};
 use crate::model::ConnectionId;
+use crate::model::events::{Fields, OPERATOR};
 use crate::model::limits::{NodeLimits, reached};
 use crate::model::operation::{OperationError, check_name};
 use crate::policy::{self, GlobalParameters, Policy, PolicyKind, PolicyRequest};
@@ -79,6 +80,8 @@ impl Broker {
         vhost.count_queues_in(&self.queues);
         vhost.set_rules(self.settings.rules_of(name));
         vhosts.insert(Arc::clone(vhost.name()), vhost);
+        drop(vhosts);
+        self.services.events.emit("vhost.created", || Fields::by(OPERATOR).text("name", name));
         Some(lsn)
     }
 
@@ -95,8 +98,29 @@ impl Broker {
         self.vhosts.write().remove(name);
         let lsn = self.auth.delete_vhost(name, changes);
         self.connections.close_vhost(name, &vhost.deletion_reason());
+        self.services.events.emit("vhost.deleted", || Fields::by(OPERATOR).text("name", name));
         self.store.kick();
         Ok(lsn)
+    }
+
+    /// Copies every message that is published or delivered in a virtual host to its exchange `amq.rabbitmq.trace`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such virtual host.
+    pub fn trace_on(&self, vhost: &str) -> Result<(), OperationError> {
+        self.find_vhost(vhost)?.set_traced(true);
+        Ok(())
+    }
+
+    /// Ends that.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such virtual host.
+    pub fn trace_off(&self, vhost: &str) -> Result<(), OperationError> {
+        self.find_vhost(vhost)?.set_traced(false);
+        Ok(())
     }
 
     /// Sets what a user may do in a virtual host.
@@ -281,6 +305,11 @@ impl Broker {
     /// Notes something about a connection, for operators.
     pub(crate) fn note_connection(&self, id: ConnectionId, note: impl FnOnce(&mut ConnectionFacts)) {
         self.connections.note(id, note);
+    }
+
+    /// What is known of a connection that is open.
+    pub(crate) fn connection_facts(&self, id: ConnectionId) -> Option<ConnectionFacts> {
+        self.connections.facts(id)
     }
 
     /// Connections that are open in a virtual host.

@@ -5,8 +5,8 @@ use protocol::error::{AmqpError, ReplyCode};
 
 use super::argument_errors::{invalid, not_implemented};
 use super::arguments::{Arguments, integer, string, type_name};
-use super::deduplication;
 use super::dead_letter_arguments::{self, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DEAD_LETTER_STRATEGY};
+use super::deduplication;
 
 /// The argument that selects the kind of queue.
 pub const QUEUE_TYPE: &str = "x-queue-type";

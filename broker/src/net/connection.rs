@@ -335,9 +335,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(()) => {
                 self.input.start += header.len();
                 let id = self.broker.new_connection_id();
-                let session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
+                let mut session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
+                let addresses = self.local.map(|local| (self.peer, local));
+                session.set_addresses(addresses);
                 self.broker.note_connection(id, |facts| {
-                    facts.addresses = self.local.map(|local| (self.peer, local));
+                    facts.addresses = addresses;
                     facts.connected_at_ms = self.broker.clock().now_ms();
                 });
                 self.session = Some(session);

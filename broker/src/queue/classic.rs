@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
-use storage::{Lsn, QueueId, RecoveredQueue, Seq};
+use storage::{Lsn, QueueId, RecoveredQueue};
 
 use super::consumers::{Consumer, ConsumerId, Consumers};
 use super::dead_letter::Dead;
 use super::discard::Discarded;
 use super::lanes::Lanes;
+use super::moved::Append;
 use super::outbox::{Outbox, Push};
 use super::outcome::{Attach, Get, NotDeleted, Published};
 use super::ready::Entry;
@@ -221,11 +222,11 @@ impl Queue {
         self.take(message, None, wakes)
     }
 
-    /// Takes a message, and away from where it comes from in the store if it is stored here.
+    /// Takes a message. If it is stored here, `append` puts it into the log, together with what belongs to it.
     pub(super) fn take(
         self: &Arc<Self>,
         message: &Arc<Message>,
-        from: Option<(QueueId, Seq)>,
+        append: Option<Append<'_>>,
         wakes: &mut WakeList,
     ) -> Published {
         let mut state = self.lock();
@@ -238,13 +239,13 @@ impl Queue {
         let level = state.ready.level_for(message);
         let seq = state.ready.next_seq(level);
         let stored = self.stores(message);
-        let lsn = match from {
+        let lsn = match append {
             _ if !stored => Lsn(0),
             None => {
                 let (id, at) = self.in_store(seq);
                 self.services.store.enqueue(id, at, message.meta(), Arc::clone(message) as _)
             }
-            Some(from) => self.log_moved(seq, message, from),
+            Some(append) => append(self.entry_of(seq, message)),
         };
         let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
         self.drop_expired(&mut state);

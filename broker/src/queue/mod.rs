@@ -8,6 +8,7 @@ mod classic;
 pub mod consumers;
 pub mod credit;
 pub mod dead_letter;
+pub mod direct_reply;
 pub mod directory;
 mod discard;
 mod expiry;
@@ -36,6 +37,7 @@ pub use outcome::{Attach, Get, NotDeleted, Published};
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;
 use crate::model::clock::Clock;
+use crate::model::events::Events;
 use crate::model::memory::Memory;
 use dead_letter::DeadLetters;
 use directory::Directory;
@@ -54,6 +56,8 @@ pub struct Services {
     pub dead_letters: Arc<DeadLetters>,
     /// Who holds how much memory.
     pub memory: Arc<Memory>,
+    /// Where events go.
+    pub events: Arc<Events>,
     /// Octets of messages that a queue keeps in memory before further ones stay on disk only.
     pub resident_max_bytes: usize,
 }
@@ -70,6 +74,7 @@ impl Services {
             directory: Arc::default(),
             dead_letters: Arc::default(),
             memory: Arc::default(),
+            events: Arc::default(),
             resident_max_bytes: RESIDENT_MAX_BYTES,
         }
     }

@@ -257,6 +257,7 @@ impl Session {
         let slot = self.outbox.open_channel(number);
         let channel = Channel::new(number, slot, self.limits.max_message_bytes);
         self.channels.insert(number, Box::new(channel));
+        self.channel_changed("channel.created", number);
         let ok = channel::OpenOk {};
         self.reply(number, &AMQPClass::Channel(channel::AMQPMethod::OpenOk(ok)));
         Ok(())

@@ -5,17 +5,20 @@ mod confirm;
 mod connection;
 mod consume;
 mod declare;
+mod direct_reply;
 mod dispatch;
 mod end;
+mod events;
 mod handshake;
 mod hold;
 mod publish;
 mod settle;
+mod trace;
 mod tx;
 mod write;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -105,6 +108,8 @@ pub struct Session {
     broker: Arc<Broker>,
     id: ConnectionId,
     peer: IpAddr,
+    /// The client's and ours.
+    addresses: Option<(SocketAddr, SocketAddr)>,
     phase: Phase,
     limits: Limits,
     client: Client,
@@ -153,6 +158,7 @@ impl Session {
             broker,
             id,
             peer,
+            addresses: None,
             phase: Phase::Starting,
             limits,
             client: Client::default(),

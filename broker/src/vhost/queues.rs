@@ -14,6 +14,7 @@ use crate::model::ConnectionId;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::{Arguments, inequivalent};
 use crate::model::dead_letter_arguments::dead_letter_exchange;
+use crate::model::events::INTERNAL_USER;
 use crate::model::queue_arguments;
 use crate::queue::{NotDeleted, Queue, QueueSpec};
 
@@ -94,7 +95,7 @@ impl Vhost {
                 return Ok(Declared::existing(existing, self.logged()));
             }
             // It ended by itself and nobody has tidied up after it yet.
-            self.delete_closed_queue(&mut topology, &existing);
+            self.delete_closed_queue(&mut topology, &existing, INTERNAL_USER);
         }
         if let Some(exchange) = dead_letter_exchange(&spec.arguments, &name, &self.name)? {
             access.check(Permission::Read, Resource::Queue(&name))?;
@@ -105,13 +106,14 @@ impl Vhost {
         self.check_transient(&spec)?;
         spec.arguments = topology.share_arguments(&spec.arguments);
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
-        queue.open_window(|| self.window_id(queue.spec().durable));
+        queue.open_window(|| self.new_stored(queue.spec().durable));
         self.give_queue_policy(&queue);
         let mut lsn = Lsn(0);
         if queue.spec().durable {
             lsn = self.log(vec![records::put_queue(&queue)]);
         }
         self.add_queue(&mut topology, &queue);
+        self.queue_created(&queue, access.user());
         Ok(Declared { queue, created: true, lsn, message_count: 0, consumer_count: 0 })
     }
 
@@ -203,7 +205,7 @@ impl Vhost {
             Err(NotDeleted::AlreadyClosed) => 0,
             Err(reason) => return Err(not_deleted(&reason, Named::queue(name, &self.name))),
         };
-        Ok((dropped, self.delete_closed_queue(&mut topology, &queue)))
+        Ok((dropped, self.delete_closed_queue(&mut topology, &queue, access.user())))
     }
 
     /// Deletes this very queue: when its last consumer left (`if_unused`, so that a consumer who
@@ -218,7 +220,7 @@ impl Vhost {
         if !known.is_some_and(|known| Arc::ptr_eq(&known, queue)) {
             return Lsn(0);
         }
-        self.delete_closed_queue(&mut topology, queue)
+        self.delete_closed_queue(&mut topology, queue, INTERNAL_USER)
     }
 
     /// Deletes the exclusive queues of a connection that ended.
@@ -228,14 +230,14 @@ impl Vhost {
         for queue in topology.exclusive_of(connection) {
             // Closed already or not: it goes.
             let _ = queue.close(false, false);
-            self.remove_queue(&mut topology, &queue, &mut changes);
+            self.remove_queue(&mut topology, &queue, INTERNAL_USER, &mut changes);
         }
         self.log(changes)
     }
 
-    fn delete_closed_queue(&self, topology: &mut Topology, queue: &Arc<Queue>) -> Lsn {
+    fn delete_closed_queue(&self, topology: &mut Topology, queue: &Arc<Queue>, user: &str) -> Lsn {
         let mut changes = Vec::new();
-        self.remove_queue(topology, queue, &mut changes);
+        self.remove_queue(topology, queue, user, &mut changes);
         self.log(changes)
     }
 }

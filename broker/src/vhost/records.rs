@@ -45,6 +45,15 @@ pub(super) struct ExchangeRecord {
     pub(super) internal: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) arguments: String,
+    /// What its delayed messages are stored under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) delayed: Option<QueueId>,
+    /// What its last messages are stored under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) history: Option<QueueId>,
+    /// What its deduplication window is stored under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) window: Option<QueueId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -101,16 +110,23 @@ pub(super) fn put_exchange(vhost: &str, exchange: &Exchange) -> TopologyChange {
             v: VERSION,
             vhost: vhost.to_owned(),
             name: spec.name.to_string(),
-            kind: spec.kind.name().to_owned(),
+            kind: spec.type_name().to_owned(),
             auto_delete: spec.auto_delete,
             internal: spec.internal,
             arguments: STANDARD.encode(spec.arguments.to_wire()),
+            delayed: exchange.delay().and_then(|delay| delay.id()),
+            history: exchange.history().and_then(|history| history.id()),
+            window: exchange.window().and_then(|window| window.id()),
         },
     )
 }
 
-pub(super) fn delete_exchange(vhost: &str, exchange: &Exchange) -> TopologyChange {
-    TopologyChange::Delete { key: named_key(EXCHANGE_PREFIX, vhost, exchange.name()) }
+pub(super) fn delete_exchange(vhost: &str, exchange: &Exchange) -> impl Iterator<Item = TopologyChange> {
+    let record = TopologyChange::Delete { key: named_key(EXCHANGE_PREFIX, vhost, exchange.name()) };
+    let delayed = exchange.delay().and_then(|delay| delay.id());
+    let history = exchange.history().and_then(|history| history.id());
+    let window = exchange.window().and_then(|window| window.id());
+    [record].into_iter().chain(delayed.into_iter().chain(history).chain(window).map(TopologyChange::DropQueue))
 }
 
 pub(super) fn put_queue(queue: &Queue) -> TopologyChange {

@@ -39,7 +39,7 @@ struct State {
     share: Share,
 }
 
-/// What a window's keys are stored under, and what was found there.
+/// What an exchange or a queue keeps something under in the store, and what was found there.
 #[derive(Clone, Copy)]
 pub struct Stored {
     /// The identity in the store.
@@ -170,6 +170,7 @@ impl<'w> Locked<'w> {
     /// Locks windows, which are brought into order for it. `now_ms` is the wall time.
     pub fn new(windows: &'w mut Windows, now_ms: u64) -> Self {
         windows.sort_unstable_by_key(|window| Arc::as_ptr(window).addr());
+        windows.dedup_by(|one, other| Arc::ptr_eq(one, other));
         let held = windows.iter().map(|window| (window, window.state.lock())).collect();
         Self { held, now_ms, open: SmallVec::new() }
     }
