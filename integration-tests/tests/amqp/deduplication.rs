@@ -4,7 +4,7 @@ use crate::support::*;
 use integration_tests::id;
 use integration_tests::wire::Bytes;
 use integration_tests::{DEADLINE, unique};
-use lapin::message::BasicReturnMessage;
+use lapin::message::{BasicGetMessage, BasicReturnMessage};
 use lapin::options::{
     BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeBindOptions, ExchangeDeclareOptions,
     ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
@@ -53,7 +53,7 @@ async fn send_mandatory(channel: &Channel, exchange: &str, key: &str, id: &str) 
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let confirm = channel.basic_publish(exchange.into(), key.into(), options, id.as_bytes(), with_id(id)).await;
     match confirm.expect("basic.publish").await.expect("a confirm") {
-        Confirmation::Ack(returned) => returned.map(|returned| *returned),
+        Confirmation::Ack(returned) => returned,
         other => panic!("not acknowledged: {other:?}"),
     }
 }
@@ -333,6 +333,15 @@ fn transactions_take_a_message_once() {
     });
 }
 
+/// The next message of a queue, which is on its way there.
+async fn moved(channel: &Channel, queue: &str) -> BasicGetMessage {
+    loop {
+        if let Some(message) = get(channel, queue).await {
+            return message;
+        }
+    }
+}
+
 #[test]
 fn a_dead_letter_is_no_duplicate() {
     if peer_is_set(ABSENT) {
@@ -348,16 +357,12 @@ fn a_dead_letter_is_no_duplicate() {
         declare(&channel, &retry, durable(), tables(arguments)).await.expect("declare");
         send_id(&channel, "", &work, "job").await;
         for queue in [&work, &retry] {
-            let message = get(&channel, queue).await.expect("the message");
-            message.delivery.nack(BasicNackOptions { requeue: false, multiple: false }).await.expect("nack");
+            let nack = BasicNackOptions { requeue: false, multiple: false };
+            moved(&channel, queue).await.delivery.nack(nack).await.expect("nack");
         }
         send_id(&channel, "", &work, "job").await;
-        let message = loop {
-            // It comes back to where it was published, and is not taken for its own duplicate.
-            if let Some(message) = get(&channel, &work).await {
-                break message;
-            }
-        };
+        // It comes back to where it was published, and is not taken for its own duplicate.
+        let message = moved(&channel, &work).await;
         assert_eq!(body(&message.delivery), "job");
         assert!(get(&channel, &work).await.is_none());
     });
