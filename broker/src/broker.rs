@@ -7,10 +7,11 @@ mod dead_letters;
 mod machine;
 mod memory;
 mod operations;
+mod unused;
 
 use std::collections::HashMap as StdMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -65,6 +66,8 @@ pub struct Broker {
     next_consumer: AtomicU64,
     connections: Connections,
     node_limits: RwLock<NodeLimits>,
+    /// What connection.tune offers from now on.
+    channel_max: AtomicU16,
     /// Held while virtual hosts, or what belongs to one by its name, come and go.
     operations: Mutex<()>,
     stopping: AtomicBool,
@@ -113,6 +116,7 @@ impl Broker {
             vhost.set_rules(settings.rules_of(vhost.name()));
         }
         Self {
+            channel_max: AtomicU16::new(settings.limits.channel_max),
             settings,
             store: Arc::clone(&services.store),
             services,

@@ -4,6 +4,7 @@
 //! node.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value};
 use storage::{Lsn, TopologyChange};
@@ -356,6 +357,16 @@ impl Broker {
     pub(crate) fn open_channel(&self, user: &str, usage: &Usage) -> Result<(), ChannelLimit> {
         let limit = self.auth.limits(user).and_then(|limits| limits.max_channels);
         self.connections.open_channel(usage, self.node_limits().max_channels, limit)
+    }
+
+    /// Channels that connection.tune offers; 0 is no limit.
+    pub fn channel_max(&self) -> u16 {
+        self.channel_max.load(Ordering::Relaxed)
+    }
+
+    /// From the next connection on; until the broker stops.
+    pub fn set_channel_max(&self, channels: u16) {
+        self.channel_max.store(channels, Ordering::Relaxed);
     }
 
     /// Channels have ended.

@@ -3,7 +3,7 @@
 use protocol::{AmqpError, ReplyCode};
 
 /// Ten years: RabbitMQ takes no longer times.
-const MAX_MS: u64 = 315_360_000_000;
+pub const MAX_MS: u64 = 315_360_000_000;
 
 /// Reads the property's text as milliseconds.
 ///

@@ -84,6 +84,10 @@ enum Storage {
         head: Box<[u8]>,
         origin: Arc<Message>,
     },
+    /// All of another message, which is not of this kind itself. Only the deadline differs.
+    Same {
+        origin: Arc<Message>,
+    },
 }
 
 impl Message {
@@ -146,6 +150,7 @@ impl Message {
     /// Another message with the body of `origin`, which is neither copied nor changed. It never expires.
     pub fn derived(origin: &Arc<Self>, traits: Traits<'_>, address: &[u8], properties: &[u8]) -> Self {
         let head = [&traits.prefix(), address, properties].concat().into_boxed_slice();
+        let origin = origin.whole();
         let origin = match &origin.bytes {
             Storage::Derived { origin, .. } => Arc::clone(origin),
             _ => Arc::clone(origin),
@@ -156,6 +161,28 @@ impl Message {
             persistent: origin.persistent,
             bytes: Storage::Derived { head, origin },
             ..Self::new(&[], &[], Cow::Borrowed(&[]), false)
+        }
+    }
+
+    /// The same message, to expire at that wall time, in milliseconds. The store writes the two as one.
+    pub fn expiring(origin: &Arc<Self>, deadline_ms: u64) -> Self {
+        let origin = origin.whole();
+        Self {
+            deadline_ms: deadline_ms.max(1),
+            properties_len: origin.properties_len,
+            address_len: origin.address_len,
+            shared: origin.shared,
+            persistent: origin.persistent,
+            bytes: Storage::Same { origin: Arc::clone(origin) },
+            place: Place::default(),
+        }
+    }
+
+    /// Itself, or the message that it is the same as.
+    fn whole(self: &Arc<Self>) -> &Arc<Self> {
+        match &self.bytes {
+            Storage::Same { origin } => origin,
+            _ => self,
         }
     }
 
@@ -175,6 +202,7 @@ impl Message {
             Storage::Exact(all) => all,
             Storage::Gathered { head, .. } | Storage::Derived { head, .. } => head,
             Storage::Stored(stored) => &stored[STORED_HEAD_BYTES..],
+            Storage::Same { origin } => origin.head(),
         }
     }
 
@@ -230,9 +258,15 @@ impl Message {
             Storage::Gathered { head, body } => (&head[..], &body[..]),
             Storage::Stored(stored) => stored[STORED_HEAD_BYTES..].split_at(head_len),
             Storage::Derived { head, origin } => (&head[..], origin.content().body),
+            Storage::Same { origin } => return origin.content(),
         };
         let (address, properties) = head[prefix_len..].split_at(address_len);
         Content { address, properties, body }
+    }
+
+    /// Octets of the body.
+    pub fn body_len(&self) -> usize {
+        self.content().body.len()
     }
 
     /// Whether the publisher asked for it to survive a restart (delivery-mode 2).
@@ -301,6 +335,7 @@ impl Message {
                 Storage::Gathered { head, body } => head.len() + body.capacity(),
                 Storage::Stored(stored) => stored.len(),
                 Storage::Derived { head, origin } => head.len() + origin.resident_bytes(),
+                Storage::Same { origin } => origin.resident_bytes(),
             }
     }
 }
@@ -329,7 +364,10 @@ impl Payload for Message {
     }
 
     fn place(&self) -> &Place {
-        &self.place
+        match &self.bytes {
+            Storage::Same { origin } => &origin.place,
+            _ => &self.place,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod delay;
 pub mod erlang_term;
 pub mod events;
 pub mod expiration;
+pub mod limit_arguments;
 pub mod limits;
 pub mod memory;
 pub mod message;

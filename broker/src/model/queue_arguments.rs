@@ -7,6 +7,7 @@ use super::argument_errors::{invalid, not_implemented};
 use super::arguments::{Arguments, integer, string, type_name};
 use super::dead_letter_arguments::{self, DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DEAD_LETTER_STRATEGY};
 use super::deduplication;
+use super::limit_arguments;
 
 /// The argument that selects the kind of queue.
 pub const QUEUE_TYPE: &str = "x-queue-type";
@@ -21,13 +22,8 @@ const MASTER_LOCATOR: &str = "x-queue-master-locator";
 /// Arguments that other brokers act upon and this one does not yet. Accepting one silently would
 /// promise something that does not happen, so a new queue with any of them is refused.
 const PENDING: &[&str] = &[
-    "x-expires",
-    "x-message-ttl",
-    "x-max-length",
-    "x-max-length-bytes",
     "x-max-in-memory-length",
     "x-max-in-memory-bytes",
-    "x-overflow",
     "x-delivery-limit",
     "x-consumer-disconnected-timeout",
     "x-delayed-retry-type",
@@ -44,7 +40,7 @@ const PENDING: &[&str] = &[
 
 /// Arguments that take part when a redeclare is compared with the existing queue.
 pub fn compared() -> impl Iterator<Item = &'static str> {
-    PENDING.iter().copied().chain(deduplication::ARGUMENTS).chain([
+    PENDING.iter().copied().chain(deduplication::ARGUMENTS).chain(limit_arguments::ALL).chain([
         DEAD_LETTER_EXCHANGE,
         DEAD_LETTER_ROUTING_KEY,
         DEAD_LETTER_STRATEGY,
@@ -115,7 +111,7 @@ pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), A
             _ if PENDING.contains(&name) => {
                 return Err(not_implemented(&format_args!("queue argument '{name}'")));
             }
-            _ => {}
+            _ => limit_arguments::validate(name, value, queue, vhost)?,
         }
     }
     deduplication::check(arguments, |name, reason| invalid(name, queue, vhost, reason))?;

@@ -14,11 +14,14 @@ use storage::{Lsn, QueueId, RecoveredQueue};
 use super::consumers::{Consumer, ConsumerId, Consumers};
 use super::dead_letter::Dead;
 use super::discard::Discarded;
+use super::dispatch::Getter;
 use super::lanes::Lanes;
+use super::lifetime::Lifetime;
+use super::limits::{self, Reserved};
 use super::moved::Append;
-use super::outbox::{Outbox, Push};
-use super::outcome::{Attach, Get, NotDeleted, Published};
+use super::outcome::{Attach, NotDeleted, Published};
 use super::ready::Entry;
+use super::settings::QueueSettings;
 use super::signal::WakeList;
 use super::timers::Timer;
 use super::window::Window;
@@ -27,9 +30,6 @@ use crate::model::death::Reason;
 use crate::model::memory::{Owner, Share};
 use crate::model::message::Message;
 use crate::model::queue_arguments;
-
-/// Messages handed to one consumer under one hold of its outbox's lock.
-const PUSH_BATCH: isize = 128;
 
 /// See the module's documentation.
 pub struct Queue {
@@ -45,7 +45,9 @@ pub struct Queue {
     /// The keys of the messages that came lately, where duplicates are not taken.
     pub(super) window: OnceLock<Arc<Window>>,
     /// Signed: a delivery can be settled before the thread that made it has counted it.
-    unacked: AtomicIsize,
+    pub(super) unacked: AtomicIsize,
+    /// Of the settings, for those who do not hold the lock.
+    pub(super) message_ttl_ms: AtomicU64,
 }
 
 pub(super) struct State {
@@ -59,6 +61,11 @@ pub(super) struct State {
     share: Share,
     /// What leaves it unconsumed and goes somewhere else.
     pub(super) dead: Dead,
+    /// What holds for it.
+    pub(super) settings: QueueSettings,
+    pub(super) lifetime: Lifetime,
+    /// What transactions are about to put into it.
+    pub(super) reserved: Reserved,
     /// For the earliest deadline in memory; made when there is one for the first time.
     pub(super) timer: Option<Timer>,
 }
@@ -69,14 +76,6 @@ pub(super) struct Reading {
     /// Tells an answer that a purge has made worthless.
     pub(super) number: u64,
     pub(super) level: u8,
-}
-
-/// A `basic.get` that waits for the backlog.
-pub(super) struct Getter {
-    outbox: Arc<Outbox>,
-    channel_slot: u32,
-    id: u64,
-    no_ack: bool,
 }
 
 /// The state under its lock. A panic while it is held leaves the queue in an unknown state: it is marked, and nothing more
@@ -139,6 +138,9 @@ impl Queue {
                 reads: 0,
                 dead: Dead::default(),
                 share,
+                settings: QueueSettings::default(),
+                lifetime: Lifetime::default(),
+                reserved: Reserved::default(),
                 timer: None,
             }),
             closed: AtomicBool::new(false),
@@ -146,6 +148,7 @@ impl Queue {
             ack_timeout_ms: AtomicU64::new(0),
             window: OnceLock::new(),
             unacked: AtomicIsize::new(0),
+            message_ttl_ms: AtomicU64::new(limits::NO_TTL),
         });
         queue.limit_ack_time(None);
         if queue.spec.durable {
@@ -236,6 +239,14 @@ impl Queue {
         if self.is_crashed() {
             return Published::Refused;
         }
+        self.drop_expired(&mut state);
+        if self.has_no_room(&state, message) {
+            let overflow = state.settings.overflow;
+            drop(state);
+            self.refuse(message, overflow);
+            return Published::Refused;
+        }
+        let message = &self.with_own_deadline(message);
         let level = state.ready.level_for(message);
         let seq = state.ready.next_seq(level);
         let stored = self.stores(message);
@@ -248,7 +259,6 @@ impl Queue {
             Some(append) => append(self.entry_of(seq, message)),
         };
         let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
-        self.drop_expired(&mut state);
         let left = if !state.ready.is_empty() || state.consumers.ready() == 0 || !state.getters.is_empty() {
             Some(entry)
         } else {
@@ -261,8 +271,10 @@ impl Queue {
             }
             Some(entry) => {
                 self.keep(&mut state, entry, stored);
-                if state.ready.has_levels() && (state.consumers.ready() > 0 || !state.getters.is_empty()) {
-                    // Those before it wait for the disk; it may be due before them.
+                // Those before it wait for the disk; it may be due before them.
+                let may_overtake =
+                    state.ready.has_levels() && (state.consumers.ready() > 0 || !state.getters.is_empty());
+                if may_overtake || self.is_over_full(&state) {
                     self.pump(&mut state, wakes);
                 } else {
                     self.arm(&mut state);
@@ -271,125 +283,6 @@ impl Queue {
             None => {}
         }
         Published::Taken(lsn)
-    }
-
-    /// Offers one message to the consumers in turn; gives it back when none has credit.
-    fn deliver(&self, state: &mut State, entry: Entry, wakes: &mut WakeList) -> Option<Entry> {
-        let mut entry = Some(entry);
-        while let Some(consumer) = state.consumers.next() {
-            let push = consumer.outbox.lock().deliver(consumer, &mut entry);
-            match push {
-                Push::Refused => state.consumers.park(),
-                sent => {
-                    if sent == Push::SentWake {
-                        wakes.push(consumer.outbox.signal());
-                    }
-                    self.unacked.fetch_add(1, Ordering::Relaxed);
-                    state.consumers.rotate();
-                    return None;
-                }
-            }
-        }
-        entry
-    }
-
-    /// Hands out what is ready, and reads ahead when memory runs low.
-    pub(super) fn pump(self: &Arc<Self>, state: &mut State, wakes: &mut WakeList) {
-        if self.is_crashed() {
-            Self::answer_empty(state);
-            return;
-        }
-        self.drop_expired(state);
-        while state.ready.has_front() && !state.getters.is_empty() {
-            self.answer_getter(state);
-        }
-        while state.ready.has_front()
-            && let Some(consumer) = state.consumers.next().cloned()
-        {
-            let most = if state.consumers.next_is_alone() { PUSH_BATCH } else { 1 };
-            match self.push(state, &consumer, most, wakes) {
-                Push::Refused => state.consumers.park(),
-                _ => state.consumers.rotate(),
-            }
-        }
-        self.read_ahead(state);
-        if state.ready.is_empty() {
-            Self::answer_empty(state);
-        }
-        self.arm(state);
-    }
-
-    /// Hands up to `most` messages to one consumer under one hold of its outbox.
-    fn push(&self, state: &mut State, consumer: &Consumer, most: isize, wakes: &mut WakeList) -> Push {
-        let mut outbox = consumer.outbox.lock();
-        let mut sent = 0;
-        let mut last = Push::Sent;
-        while sent < most {
-            let mut entry = state.ready.pop();
-            if entry.is_none() {
-                break;
-            }
-            last = outbox.deliver(consumer, &mut entry);
-            match last {
-                Push::Refused => {
-                    if let Some(entry) = entry {
-                        state.ready.insert(entry);
-                    }
-                    break;
-                }
-                Push::SentWake => wakes.push(consumer.outbox.signal()),
-                Push::Sent => {}
-            }
-            sent += 1;
-        }
-        drop(outbox);
-        self.unacked.fetch_add(sent, Ordering::Relaxed);
-        last
-    }
-
-    fn answer_empty(state: &mut State) {
-        for getter in state.getters.drain(..) {
-            getter.outbox.resolve_empty(getter.channel_slot, getter.id);
-        }
-    }
-
-    fn answer_getter(self: &Arc<Self>, state: &mut State) {
-        let Some(getter) = state.getters.pop_front() else {
-            return;
-        };
-        let Some(entry) = state.ready.pop() else {
-            state.getters.push_front(getter);
-            return;
-        };
-        let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
-        let refused = getter.outbox.resolve_get(getter.channel_slot, getter.id, self, entry, remaining, getter.no_ack);
-        match refused {
-            Some(entry) => state.ready.insert(entry),
-            None => {
-                self.unacked.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Takes the next message for a client that asks for it.
-    pub fn get(self: &Arc<Self>, outbox: &Arc<Outbox>, channel_slot: u32, no_ack: bool) -> Get {
-        let mut state = self.lock();
-        self.drop_expired(&mut state);
-        if state.ready.is_empty() || self.is_closed() || self.is_crashed() {
-            return Get::Empty;
-        }
-        if let Some(entry) = state.ready.pop() {
-            let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
-            self.unacked.fetch_add(1, Ordering::Relaxed);
-            outbox.push_got(channel_slot, self, entry, remaining, no_ack);
-            return Get::Answered;
-        }
-        let Some(id) = outbox.reserve_get(channel_slot) else {
-            return Get::Empty;
-        };
-        state.getters.push_back(Getter { outbox: Arc::clone(outbox), channel_slot, id, no_ack });
-        self.read_ahead(&mut state);
-        Get::Answered
     }
 
     /// Adds a consumer. `announce` is called once it is clear that the consumer is taken and before anything is pushed to
@@ -412,7 +305,11 @@ impl Queue {
     /// no other takes its place before [`Queue::hand_over`]: what the first has to give back comes before.
     pub fn detach(&self, id: ConsumerId) -> bool {
         let mut state = self.lock();
-        state.consumers.remove(id).is_some() && state.consumers.is_empty()
+        let was_last = state.consumers.remove(id).is_some() && state.consumers.is_empty();
+        if was_last {
+            self.used(&mut state);
+        }
+        was_last
     }
 
     /// Lets another consumer take the place of the active one that was removed, where there can only be one.
@@ -447,6 +344,7 @@ impl Queue {
             return;
         }
         state.ready.insert_all(entries);
+        self.drop_head(&mut state);
         self.pump(&mut state, wakes);
     }
 
@@ -483,6 +381,7 @@ impl Queue {
         self.closed.store(true, Ordering::Release);
         state.reading = None;
         state.timer = None;
+        state.lifetime.end();
         let (count, _) = state.ready.clear();
         self.forget_spilled(&state);
         let consumers = state.consumers.take();

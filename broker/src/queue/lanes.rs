@@ -7,9 +7,9 @@
 //!
 //! A queue without priorities has the lane of level 0 alone: there a position is the number in the store, and an id the id.
 
-use storage::{QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, SpillBatch};
+use storage::{Listed, QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, SpillBatch};
 
-use super::ready::{Entry, Ready, Wanted};
+use super::ready::{Entry, Ready, Skipped, Wanted};
 use crate::model::message::Message;
 
 /// The level is above these bits of a position. The store makes ids out of the number of its opening and a counter, and a
@@ -97,17 +97,25 @@ struct Weight {
     /// In memory.
     bytes: usize,
     accounted_bytes: usize,
+    /// Of bodies, also on disk.
+    body_bytes: u64,
 }
 
 impl Weight {
     fn of(ready: &Ready) -> Self {
-        Self { messages: ready.len(), bytes: ready.bytes(), accounted_bytes: ready.accounted_bytes() }
+        Self {
+            messages: ready.len(),
+            bytes: ready.bytes(),
+            accounted_bytes: ready.accounted_bytes(),
+            body_bytes: ready.body_bytes(),
+        }
     }
 
     fn change(&mut self, before: Self, after: Self) {
         self.messages = self.messages.saturating_sub(before.messages) + after.messages;
         self.bytes = self.bytes.saturating_sub(before.bytes) + after.bytes;
         self.accounted_bytes = self.accounted_bytes.saturating_sub(before.accounted_bytes) + after.accounted_bytes;
+        self.body_bytes = self.body_bytes.saturating_sub(before.body_bytes) + after.body_bytes;
     }
 }
 
@@ -176,7 +184,8 @@ impl Lanes {
                 continue;
             }
             lanes.lane(level).next_seq = found.next_seq.max(1);
-            lanes.change(level, |ready| *ready = Ready::recovered(found.first, found.next_seq, found.messages));
+            let ready = Ready::recovered(found.first, found.next_seq, found.messages, found.bytes);
+            lanes.change(level, |lane| *lane = ready);
         }
         lanes
     }
@@ -259,6 +268,11 @@ impl Lanes {
         self.higher.as_ref().map_or_else(|| self.lowest.ready.accounted_bytes(), |higher| higher.total.accounted_bytes)
     }
 
+    /// As [`Ready::body_bytes`].
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.higher.as_ref().map_or_else(|| self.lowest.ready.body_bytes(), |higher| higher.total.body_bytes)
+    }
+
     /// Whether the next message is in memory.
     pub(super) fn has_front(&self) -> bool {
         self.get(self.top()).is_some_and(Ready::has_front)
@@ -311,6 +325,15 @@ impl Lanes {
         }
         let level = self.top();
         self.change(level, Ready::pop).map(|entry| in_queue(entry, level))
+    }
+
+    /// As [`Ready::skip`].
+    pub(super) fn skip(&mut self) -> Skipped {
+        let level = self.top();
+        match self.change(level, Ready::skip) {
+            Skipped::Stored(seq) => Skipped::Stored(at_level(seq, level)),
+            other => other,
+        }
     }
 
     /// The earliest deadline of a message in memory, or some time before it.
@@ -396,6 +419,11 @@ impl Lanes {
     /// As [`Ready::loaded`], for one level.
     pub(super) fn loaded(&mut self, level: u8, batch: ReadBatch, end: Seq) -> u64 {
         self.change(level, |ready| ready.loaded(batch, end))
+    }
+
+    /// As [`Ready::listed`], for one level.
+    pub(super) fn listed(&mut self, level: u8, listed: Listed, end: Seq) -> u64 {
+        self.change(level, |ready| ready.listed(listed, end))
     }
 
     /// As [`Ready::loaded_spilled`], for one level.

@@ -11,15 +11,19 @@ pub mod dead_letter;
 pub mod direct_reply;
 pub mod directory;
 mod discard;
+mod dispatch;
 mod expiry;
 pub mod item;
 pub mod lanes;
+pub mod lifetime;
+mod limits;
 mod moved;
 pub mod outbox;
 mod outcome;
 mod positions;
 pub mod ready;
 mod sequence;
+pub mod settings;
 pub mod settle;
 pub mod signal;
 pub mod stored;
@@ -32,7 +36,7 @@ use std::sync::Arc;
 use storage::Store;
 
 pub use classic::Queue;
-pub use outcome::{Attach, Get, NotDeleted, Published};
+pub use outcome::{Attach, Get, NotDeleted, NotReserved, Published};
 
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;
@@ -41,6 +45,7 @@ use crate::model::events::Events;
 use crate::model::memory::Memory;
 use dead_letter::DeadLetters;
 use directory::Directory;
+use lifetime::Unused;
 use timers::Timers;
 
 /// What all queues of one broker use.
@@ -54,6 +59,8 @@ pub struct Services {
     pub directory: Arc<Directory>,
     /// The queues with dead letters to be moved.
     pub dead_letters: Arc<DeadLetters>,
+    /// The queues that nobody has used for too long.
+    pub unused: Arc<Unused>,
     /// Who holds how much memory.
     pub memory: Arc<Memory>,
     /// Where events go.
@@ -73,6 +80,7 @@ impl Services {
             timers: Timers::new(clock),
             directory: Arc::default(),
             dead_letters: Arc::default(),
+            unused: Arc::default(),
             memory: Arc::default(),
             events: Arc::default(),
             resident_max_bytes: RESIDENT_MAX_BYTES,

@@ -66,17 +66,18 @@ impl Queue {
     ) -> usize {
         let mut places = Vec::with_capacity(queues.len());
         for queue in queues {
-            // One that was deleted meanwhile takes nothing.
-            let Some(seq) = queue.reserve(message) else { continue };
-            ops.push(queue.entry_of(seq, message));
-            places.push((queue, seq));
+            // One that was deleted meanwhile, or that has no room, takes nothing.
+            let message = queue.with_own_deadline(message);
+            let Ok(seq) = queue.reserve(&message) else { continue };
+            ops.push(queue.entry_of(seq, &message));
+            places.push((queue, seq, message));
         }
         if ops.is_empty() {
             return 0;
         }
         ops.extend(from.map(|(queue, seq)| TxOp::Settle { queue, range: SeqRange::one(seq) }));
         store.transaction(ops);
-        for (queue, seq) in &places {
+        for (queue, seq, message) in &places {
             queue.publish_placed(*seq, message, wakes);
         }
         places.len()
@@ -86,7 +87,7 @@ impl Queue {
     /// transactions it need not stay in memory.
     pub fn publish_placed(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
         let mut state = self.lock();
-        state.ready.unreserve(seq);
+        state.unreserve(seq, message);
         if self.is_closed() {
             return;
         }

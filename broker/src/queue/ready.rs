@@ -7,13 +7,17 @@
 //! A backlog is in up to three places: the store, the spill, and memory (`resident`). The store and the spill are each read in
 //! order; a message comes to the front when neither can have an older one.
 
-use std::collections::BTreeSet;
+mod skip;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use storage::{ReadBatch, Seq, SeqRange, SpillBatch};
 
 use super::sequence::Sequence;
 use crate::model::message::Message;
+
+pub use skip::Skipped;
 
 /// A message at its position in a queue.
 pub struct Entry {
@@ -62,6 +66,8 @@ struct Backlog {
     end: Seq,
     /// Messages of it that only the store has.
     on_disk: u64,
+    /// Octets of the bodies of messages on disk. What leaves the disk unread takes the average with it.
+    disk_bytes: u64,
     /// Messages that the spill has.
     spilled: u64,
     /// No message in the spill lies below this.
@@ -76,6 +82,8 @@ struct Backlog {
     /// Messages on disk that have expired and that a read may still bring: one was under way, or they stay in the store
     /// until they are dead-lettered.
     expired_unread: BTreeSet<Seq>,
+    /// Messages that the store is known to have from `next` on, and perhaps some below; those that expire leave.
+    listed: VecDeque<Seq>,
 }
 
 impl Backlog {
@@ -84,18 +92,26 @@ impl Backlog {
             next,
             end,
             on_disk,
+            disk_bytes: 0,
             spilled: 0,
             spill_next: 0,
             expired_spilled: BTreeSet::new(),
             resident: Sequence::default(),
             expired_resident: BTreeSet::new(),
             expired_unread: BTreeSet::new(),
+            listed: VecDeque::new(),
         }
     }
 
     /// Messages on disk that have not expired.
     fn on_disk(&self) -> usize {
         self.on_disk as usize + (self.spilled as usize).saturating_sub(self.expired_spilled.len())
+    }
+
+    /// So many messages are about to leave the disk without having been read.
+    fn forget_bytes(&mut self, messages: u64) {
+        let left = self.on_disk() as u64;
+        self.disk_bytes -= if left <= messages { self.disk_bytes } else { self.disk_bytes / left * messages };
     }
 
     /// Messages below this are in memory, all of them.
@@ -113,9 +129,10 @@ impl Backlog {
 }
 
 impl Ready {
-    /// A backlog found at start.
-    pub fn recovered(first: Seq, end: Seq, messages: u64) -> Self {
-        Self { backlog: (messages > 0).then(|| Box::new(Backlog::new(first, end, messages))), ..Self::default() }
+    /// A backlog found at start, of which the store has so many `bytes`.
+    pub fn recovered(first: Seq, end: Seq, messages: u64, bytes: u64) -> Self {
+        let backlog = || Box::new(Backlog { disk_bytes: bytes, ..Backlog::new(first, end, messages) });
+        Self { backlog: (messages > 0).then(backlog), ..Self::default() }
     }
 
     /// Ready messages, in memory and on disk.
@@ -131,6 +148,12 @@ impl Ready {
     /// What its messages in memory account for.
     pub fn accounted_bytes(&self) -> usize {
         self.front.accounted_bytes() + self.backlog.as_ref().map_or(0, |b| b.resident.accounted_bytes())
+    }
+
+    /// Octets of the bodies of ready messages. After a start, what the store has of those not read yet stands for them.
+    pub fn body_bytes(&self) -> u64 {
+        let backlog = self.backlog.as_ref().map_or(0, |b| b.disk_bytes + b.resident.body_bytes());
+        self.front.body_bytes() + backlog
     }
 
     /// Whether the next message is in memory.
@@ -168,6 +191,7 @@ impl Ready {
                 return None;
             }
             let mut backlog = Backlog::new(seq, seq + 1, u64::from(stored));
+            backlog.disk_bytes = entry.message.body_len() as u64;
             backlog.spilled = u64::from(!stored);
             backlog.spill_next = seq;
             self.backlog = Some(Box::new(backlog));
@@ -180,11 +204,13 @@ impl Ready {
                 backlog.next = seq;
             }
             backlog.on_disk += 1;
+            backlog.disk_bytes += entry.message.body_len() as u64;
         } else if full {
             if backlog.spilled == 0 {
                 backlog.spill_next = seq;
             }
             backlog.spilled += 1;
+            backlog.disk_bytes += entry.message.body_len() as u64;
             return Some(entry);
         } else {
             backlog.resident.push(entry);
@@ -246,6 +272,7 @@ impl Ready {
             } else if let Some(backlog) = &mut self.backlog
                 && backlog.spilled > 0
             {
+                backlog.forget_bytes(1);
                 backlog.expired_spilled.insert(seq);
             }
         }
@@ -269,9 +296,13 @@ impl Ready {
                 && !backlog.has_expired(*seq)
         };
         let taken: Vec<Seq> = named.iter().copied().filter(on_disk).collect();
+        backlog.forget_bytes(taken.len() as u64);
         backlog.on_disk = backlog.on_disk.saturating_sub(taken.len() as u64);
         if readable {
             backlog.expired_unread.extend(&taken);
+        }
+        if !taken.is_empty() {
+            backlog.listed.retain(|seq| taken.binary_search(seq).is_err());
         }
         self.follow_backlog();
         taken
@@ -346,6 +377,7 @@ impl Ready {
                 lost += 1;
                 continue;
             };
+            backlog.disk_bytes = backlog.disk_bytes.saturating_sub(message.body_len() as u64);
             note_deadline(&mut self.deadlines, read.seq, &message);
             let entry = Entry { seq: read.seq, message: Arc::new(message), redelivered: read.redelivered };
             if mixed { backlog.resident.insert(entry) } else { self.front.push(entry) }
@@ -387,6 +419,7 @@ impl Ready {
                 expired.push(entry);
                 continue;
             }
+            backlog.disk_bytes = backlog.disk_bytes.saturating_sub(entry.message.body_len() as u64);
             note_deadline(&mut self.deadlines, read.seq, &entry.message);
             backlog.resident.insert(entry);
         }
@@ -402,6 +435,9 @@ impl Ready {
 
     /// Moves to the front what has nothing older on disk. A backlog with nothing on disk is none.
     fn resume_backlog(&mut self, mut backlog: Box<Backlog>) {
+        if backlog.on_disk() == 0 {
+            backlog.disk_bytes = 0;
+        }
         if backlog.on_disk == 0 && backlog.spilled == 0 {
             self.take_resident(&mut backlog, Seq::MAX);
         } else {

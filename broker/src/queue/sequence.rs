@@ -20,6 +20,7 @@ pub(super) struct Sequence {
     live: usize,
     bytes: usize,
     accounted_bytes: usize,
+    body_bytes: u64,
 }
 
 struct Slot {
@@ -62,6 +63,11 @@ impl Sequence {
     /// What they account for, which is less for messages that other queues hold too.
     pub(super) fn accounted_bytes(&self) -> usize {
         self.accounted_bytes
+    }
+
+    /// Octets of their bodies.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes
     }
 
     /// Position of the first message.
@@ -113,6 +119,7 @@ impl Sequence {
         self.live += 1;
         self.bytes += entry.message.resident_bytes();
         self.accounted_bytes += SLOT_BYTES + entry.message.accounted_bytes();
+        self.body_bytes += entry.message.body_len() as u64;
     }
 
     /// Takes the first message.
@@ -135,6 +142,7 @@ impl Sequence {
         self.live -= 1;
         self.bytes = self.bytes.saturating_sub(entry.message.resident_bytes());
         self.accounted_bytes = self.accounted_bytes.saturating_sub(SLOT_BYTES + entry.message.accounted_bytes());
+        self.body_bytes = self.body_bytes.saturating_sub(entry.message.body_len() as u64);
         if self.slots.len() == self.live {
             return;
         }

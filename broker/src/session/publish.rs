@@ -311,6 +311,12 @@ impl Session {
             }
             return Ok(());
         }
+        // A message that nobody else has yet; otherwise each queue sees to its own.
+        if let [queue] = queues
+            && beside.is_empty()
+        {
+            queue.limit_life(&mut message);
+        }
         let message = Arc::new(message);
         let lsn = beside.hand_over(&message, &mut self.wakes);
         self.hand_over(

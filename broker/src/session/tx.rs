@@ -15,10 +15,10 @@ use crate::model::clock::Clock;
 use crate::model::death::Reason;
 use crate::model::memory::{Memory, Owner, Share};
 use crate::model::message::Message;
-use crate::queue::Queue;
 use crate::queue::settle::{Acked, Rejected, Requeue};
 use crate::queue::unacked::Unacked;
 use crate::queue::window::{Locked, Windows};
+use crate::queue::{NotReserved, Queue};
 use crate::vhost::{Beside, Claims, Passage};
 
 /// What a channel has done since the last commit.
@@ -101,6 +101,8 @@ pub(super) struct PendingCommit {
     beside: Vec<(Box<Beside>, Arc<Message>)>,
     returns: Vec<Arc<Message>>,
     settled: Vec<TxSettle>,
+    /// A queue had no room for one of its messages.
+    is_partial: bool,
 }
 
 const TX: u16 = 90;
@@ -157,6 +159,7 @@ impl Session {
         let mut publishes = Vec::new();
         let mut beside = Vec::new();
         let mut returns = Vec::new();
+        let mut is_partial = false;
         let mut windows = Windows::new();
         for claims in transaction.publishes.iter().filter_map(|publish| publish.claims.as_ref()) {
             claims.add_windows(&mut windows);
@@ -187,21 +190,25 @@ impl Session {
                 beside.push((others, Arc::clone(&message)));
             }
             for queue in queues {
-                let Some(claims) = &mut claims else {
-                    enter(&queue, &message, &mut ops, &mut publishes);
+                if let Some(claims) = &mut claims
+                    && claims.is_late_for(&queue, &locked)
+                {
+                    had.taken = true;
                     continue;
-                };
-                if claims.is_late_for(&queue, &locked) {
-                    had.taken = true;
-                } else if enter(&queue, &message, &mut ops, &mut publishes) {
-                    let stored = queue.stores(&message);
-                    claims.taken_by(&queue, stored, &mut locked, &mut ops);
-                    had.taken = true;
-                    had.stored |= stored;
-                } else {
-                    had.refused |= !queue.is_closed();
+                }
+                match enter(&queue, &message, &mut ops, &mut publishes) {
+                    Ok(()) => {
+                        let stored = queue.stores(&message);
+                        if let Some(claims) = &claims {
+                            claims.taken_by(&queue, stored, &mut locked, &mut ops);
+                        }
+                        had.taken = true;
+                        had.stored |= stored;
+                    }
+                    Err(reason) => had.refused |= reason == NotReserved::NoRoom,
                 }
             }
+            is_partial |= had.refused;
             if let Some(claims) = claims {
                 originals = originals.max(claims.original().unwrap_or_default());
                 if had.taken && !had.refused {
@@ -227,7 +234,8 @@ impl Session {
                         beside.push((Box::new(others), Arc::clone(&message)));
                     }
                     for target in queues {
-                        enter(&target, &message, &mut ops, &mut publishes);
+                        // One without room takes nothing, as with any dead letter.
+                        let _ = enter(&target, &message, &mut ops, &mut publishes);
                     }
                 }
                 *tried_later = to.at_least_once && (publishes.len(), beside.len()) == before;
@@ -251,6 +259,7 @@ impl Session {
             beside,
             returns,
             settled,
+            is_partial,
         });
         if lsn <= self.broker.store.durable() {
             // Nothing to wait for: the channel is at hand, so that it is answered here.
@@ -273,6 +282,7 @@ impl Session {
                 _ => self.channel(number),
             };
             let alive = alive.is_some_and(|channel| channel.slot == commit.channel_slot && !channel.closing);
+            let is_partial = commit.is_partial;
             let returns = self.apply(commit, alive);
             let channel = match current.as_deref_mut() {
                 Some(channel) if channel.number == number => Some(channel),
@@ -287,7 +297,19 @@ impl Session {
             for message in returns {
                 self.push_return(number, message);
             }
-            self.reply(number, &AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+            if !is_partial {
+                self.reply(number, &AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+                continue;
+            }
+            match current.as_deref_mut() {
+                Some(channel) if channel.number == number => self.close_channel(channel, &partial()),
+                _ => {
+                    if let Some(mut channel) = self.take_channel(number) {
+                        self.close_channel(&mut channel, &partial());
+                        self.put_channel(channel);
+                    }
+                }
+            }
         }
     }
 
@@ -345,20 +367,25 @@ struct Had {
     refused: bool,
 }
 
-/// A message of a transaction gets its place in a queue. One that was deleted meanwhile takes nothing, which is no error; then
-/// false.
+/// A message of a transaction gets its place in a queue. That one was deleted meanwhile, and so takes nothing, is no error.
 fn enter(
     queue: &Arc<Queue>,
     message: &Arc<Message>,
     ops: &mut Vec<TxOp>,
     publishes: &mut Vec<(Arc<Queue>, Seq, Arc<Message>)>,
-) -> bool {
-    let Some(seq) = queue.reserve(message) else { return false };
-    if queue.stores(message) {
-        ops.push(queue.entry_of(seq, message));
+) -> Result<(), NotReserved> {
+    let message = queue.with_own_deadline(message);
+    let seq = queue.reserve(&message)?;
+    if queue.stores(&message) {
+        ops.push(queue.entry_of(seq, &message));
     }
-    publishes.push((Arc::clone(queue), seq, Arc::clone(message)));
-    true
+    publishes.push((Arc::clone(queue), seq, message));
+    Ok(())
+}
+
+/// As in RabbitMQ: the rest of the transaction has taken effect.
+fn partial() -> AmqpError {
+    AmqpError::new(ReplyCode::PreconditionFailed, "partial tx completion").at(TX, COMMIT)
 }
 
 fn not_transactional(method: u16) -> AmqpError {

@@ -106,6 +106,8 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     let timers = tokio::spawn(timers::run(Arc::clone(&broker.services.timers)));
     let moving = Arc::clone(&broker);
     let dead_letters = tokio::spawn(async move { moving.watch_dead_letters().await });
+    let deleting = Arc::clone(&broker);
+    let unused = tokio::spawn(async move { deleting.watch_unused().await });
     let watched = Arc::clone(&broker);
     let watch = tokio::spawn(async move { watched.watch_memory().await });
     let ready = format!(
@@ -136,6 +138,7 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     watch.abort();
     timers.abort();
     dead_letters.abort();
+    unused.abort();
     drop(expiry);
     if let Ok(why) = outcome {
         tracing::info!("stopping on {why}");

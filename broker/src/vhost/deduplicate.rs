@@ -20,7 +20,7 @@ use crate::model::deduplication::Key;
 use crate::model::message::Message;
 use crate::queue::signal::WakeList;
 use crate::queue::window::{Locked, Stored, Window, Windows, add};
-use crate::queue::{Published, Queue, Services};
+use crate::queue::{NotReserved, Published, Queue, Services};
 
 /// A key that a message has in a window.
 struct Claim {
@@ -228,14 +228,15 @@ impl Fresh<'_, '_> {
             }
         } else {
             for queue in storing {
-                match queue.reserve(message) {
-                    Some(seq) => {
-                        ops.push(queue.entry_of(seq, message));
+                let message = queue.with_own_deadline(message);
+                match queue.reserve(&message) {
+                    Ok(seq) => {
+                        ops.push(queue.entry_of(seq, &message));
                         claims.taken_by(queue, true, locked, &mut ops);
-                        places.push((queue, seq));
+                        places.push((queue, seq, message));
                         stored = true;
                     }
-                    None => outcome.refused |= !queue.is_closed(),
+                    Err(reason) => outcome.refused |= reason == NotReserved::NoRoom,
                 }
             }
         }
@@ -247,8 +248,8 @@ impl Fresh<'_, '_> {
             outcome.lsn = outcome.lsn.max(services.store.transaction(ops));
         }
         locked.appended(outcome.lsn);
-        for (queue, seq) in places {
-            queue.publish_placed(seq, message, wakes);
+        for (queue, seq, message) in places {
+            queue.publish_placed(seq, &message, wakes);
         }
         beside.hand_over(message, wakes);
         outcome

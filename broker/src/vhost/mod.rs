@@ -23,6 +23,7 @@ mod history;
 mod internal;
 mod names;
 mod policies;
+mod queue_settings;
 mod queues;
 mod records;
 mod recover;

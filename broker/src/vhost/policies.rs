@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use storage::{Lsn, TopologyChange};
 
+use super::queue_settings::queue_settings;
 use super::{Exchange, Vhost};
 use crate::model::arguments::string;
 use crate::model::operation::{OperationError, check_name};
@@ -148,15 +149,16 @@ impl Vhost {
     }
 
     /// A queue gets what holds for its name.
-    pub(super) fn give_queue_policy(&self, queue: &Queue) {
+    pub(super) fn give_queue_policy(&self, queue: &Arc<Queue>) {
         self.apply_to_queue(queue, &self.queue_policy(queue));
     }
 
     /// What of a policy a queue itself acts upon.
-    fn apply_to_queue(&self, queue: &Queue, policy: &Effective) {
+    fn apply_to_queue(&self, queue: &Arc<Queue>, policy: &Effective) {
         self.give_dead_letters(queue, policy);
         let timeout_ms = policy.definition.integer("consumer-timeout");
         queue.limit_ack_time(timeout_ms.and_then(|timeout_ms| u64::try_from(timeout_ms).ok()));
+        queue.set_settings(queue_settings(queue.spec(), policy));
     }
 
     /// All exchanges and queues get what holds for their names: after a start.

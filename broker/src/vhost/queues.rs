@@ -52,6 +52,7 @@ pub struct Declared {
 
 impl Declared {
     fn existing(queue: Arc<Queue>, logged: Lsn) -> Self {
+        queue.touch();
         Self {
             created: false,
             lsn: if queue.spec().durable { logged } else { Lsn(0) },

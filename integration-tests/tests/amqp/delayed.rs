@@ -401,3 +401,109 @@ fn each_of_many_survives_a_crash() {
         assert_eq!(*bodies, numbers(count as usize), "each of them once");
     }
 }
+
+/// A queue whose dead letters go to this exchange.
+#[track_caller]
+fn dying_queue(raw: &mut Raw, exchange: &str) -> String {
+    let arguments = Bytes::new().field("x-dead-letter-exchange", b'S').longstr(exchange).done();
+    let name = unique("dying");
+    raw.send_declare(1, &name, DURABLE, &arguments);
+    raw.expect(1, id::QUEUE_DECLARE_OK);
+    name
+}
+
+/// Gets a message and rejects it.
+#[track_caller]
+fn reject(raw: &mut Raw, queue: &str) {
+    let message = raw.get(1, queue, false).expect("a message");
+    raw.method(1, id::BASIC_REJECT, Bytes::new().longlong(message.tag).octet(0));
+}
+
+#[test]
+fn dead_letters_are_delayed_as_well() {
+    if skipped() {
+        return;
+    }
+    let broker = launch().start();
+    let mut raw = open(&broker);
+    let (exchange, queue) = topology(&mut raw);
+    let second = raw.declare(1, &unique("queue"), DURABLE).0;
+    raw.bind(1, &second, &exchange, "", &[]);
+    let dying = dying_queue(&mut raw, &exchange);
+    for (body, properties) in [
+        ("much later", with_headers(delay(LONG_MS))),
+        ("later", with_headers(delay(6 * SHORT_MS))),
+        ("soon", transient(delay(5 * SHORT_MS))),
+        ("at once", PERSISTENT.to_vec()),
+    ] {
+        publish_to(&mut raw, &dying, &properties, body);
+        reject(&mut raw, &dying);
+    }
+    let queues = [queue, second];
+    for queue in &queues {
+        raw.consume(1, queue, queue, 2);
+        assert_eq!(raw.delivery(1).text(), "at once");
+    }
+    // So did those before it. The transient one is in the store of the exchange from then on, and survives.
+    assert!(raw.get(1, &dying, true).is_none());
+    raw.declare(1, &unique("queue"), DURABLE);
+    let broker = broker.kill9().start();
+    let mut raw = open(&broker);
+    for queue in &queues {
+        raw.consume(1, queue, queue, 2);
+    }
+    for body in ["soon", "later"] {
+        for _ in &queues {
+            let message = raw.delivery(1);
+            assert_eq!((message.text(), message.redelivered), (body, false));
+            assert_eq!((message.exchange.as_str(), message.routing_key.as_str()), (exchange.as_str(), dying.as_str()));
+            let headers = headers_of(&message);
+            let died = Bytes::new().field("x-last-death-queue", b'S').longstr(&dying).done();
+            assert!(headers.windows(died.len()).any(|window| window == died), "{headers:?}");
+        }
+    }
+    raw.fence(1);
+    // It has been delayed already: not once more.
+    raw.bind(1, &dying, &exchange, "", &[]);
+    raw.call(1, id::CONFIRM_SELECT, [0], id::CONFIRM_SELECT_OK);
+    publish(&mut raw, &exchange, &with_headers(delay(1)), "once");
+    for _ in &queues {
+        assert_eq!(raw.delivery(1).text(), "once");
+    }
+    reject(&mut raw, &dying);
+    for _ in &queues {
+        assert_eq!(raw.delivery(1).text(), "once");
+    }
+}
+
+#[track_caller]
+fn publish_to(raw: &mut Raw, queue: &str, properties: &[u8], body: &str) {
+    raw.publish(1, ("", queue), 0, properties, body.as_bytes());
+    raw.expect(1, id::BASIC_ACK);
+}
+
+#[test]
+fn a_transaction_delays_dead_letters() {
+    if skipped() {
+        return;
+    }
+    let server = server();
+    for bits in [0, DURABLE] {
+        let mut raw = server.channel();
+        let exchange = declare_exchange(&mut raw, "x-delayed-message", bits, &inner("fanout"));
+        let queue = raw.exclusive_queue(1);
+        raw.bind(1, &queue, &exchange, "", &[]);
+        let dying = dying_queue(&mut raw, &exchange);
+        raw.call(1, id::TX_SELECT, [], id::TX_SELECT_OK);
+        for (body, ms) in [("second", 2), ("first", 1)] {
+            raw.publish(1, ("", dying.as_str()), 0, &with_headers(delay(ms)), body.as_bytes());
+        }
+        raw.call(1, id::TX_COMMIT, [], id::TX_COMMIT_OK);
+        reject(&mut raw, &dying);
+        reject(&mut raw, &dying);
+        raw.call(1, id::TX_COMMIT, [], id::TX_COMMIT_OK);
+        raw.consume(1, &queue, "", 2);
+        assert_eq!(texts(&mut raw, 2), ["first", "second"]);
+        assert!(raw.get(1, &dying, true).is_none());
+    }
+}

@@ -184,3 +184,48 @@ fn it_can_be_turned_off_again() {
         assert_eq!(next_bodies(&mut firehose, 2).await, ["1", "3"]);
     });
 }
+
+#[test]
+fn what_the_broker_moves_by_itself_is_not_copied() {
+    run(async |server| {
+        let channel = confirming(server).await;
+        let target = queue(&channel, QueueDeclareOptions::default()).await;
+        let arguments = tables([("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(&target))]);
+        let dying = queue_with(&channel, QueueDeclareOptions::default(), arguments).await;
+        let (_listening, mut firehose) = listen(server).await;
+        set_tracing(server, true);
+        // A new channel: RabbitMQ's channels learn of it by and by.
+        let channel = confirming(server).await;
+        send(&channel, "", &dying, "body").await;
+        let got = channel.basic_get(dying.as_str().into(), BasicGetOptions::default()).await.expect("get");
+        let nack = lapin::options::BasicNackOptions { requeue: false, multiple: false };
+        got.expect("a message").nack(nack).await.expect("nack");
+        let mut moved = consume(&channel, &target, no_ack()).await;
+        assert_eq!(body(&next(&mut moved).await), "body");
+        for key in ["publish.".to_owned(), format!("deliver.{dying}"), format!("deliver.{target}")] {
+            assert_eq!(next(&mut firehose).await.routing_key.as_str(), key);
+        }
+    });
+}
+
+#[test]
+fn hidden_keys_are_shown_there() {
+    run(async |server| {
+        let channel = confirming(server).await;
+        let queue = queue(&channel, QueueDeclareOptions::default()).await;
+        let (_listening, mut firehose) = listen(server).await;
+        set_tracing(server, true);
+        let channel = confirming(server).await;
+        let headers = tables([("CC", strings(&["copy"])), ("BCC", strings(&["blind"]))]);
+        send_with(&channel, "", &queue, "body", BasicProperties::default().with_headers(headers)).await;
+        assert_eq!(drain(&channel, &queue).await, ["body"]);
+        for _ in ["published", "delivered"] {
+            let copy = next(&mut firehose).await;
+            assert_eq!(routing_keys(&copy), strings(&[&queue, "copy", "blind"]));
+        }
+    });
+}
+
+fn routing_keys(copy: &Delivery) -> AMQPValue {
+    headers(copy).inner()["routing_keys"].clone()
+}

@@ -165,3 +165,31 @@ fn the_history_survives_a_crash_and_goes_with_its_exchange() {
     raw.expect(1, id::EXCHANGE_DECLARE_OK);
     assert!(history(&mut raw, &exchange).is_empty());
 }
+
+#[test]
+fn dead_letters_are_part_of_it() {
+    if skipped() {
+        return;
+    }
+    let broker = launch().start();
+    let mut raw = open(&broker);
+    let exchange = declare(&mut raw, DURABLE, &length(2));
+    let arguments = Bytes::new().field("x-dead-letter-exchange", b'S').longstr(&exchange).done();
+    let dying = unique("dying");
+    raw.send_declare(1, &dying, DURABLE, &arguments);
+    raw.expect(1, id::QUEUE_DECLARE_OK);
+    raw.call(1, id::CONFIRM_SELECT, [0], id::CONFIRM_SELECT_OK);
+    for body in numbers(3) {
+        raw.publish(1, ("", dying.as_str()), 0, PERSISTENT, body.as_bytes());
+        raw.expect(1, id::BASIC_ACK);
+        let message = raw.get(1, &dying, false).expect("a message");
+        raw.method(1, id::BASIC_REJECT, Bytes::new().longlong(message.tag).octet(0));
+    }
+    // Nobody was bound, and they have left their queue all the same.
+    raw.declare(1, &unique("queue"), DURABLE);
+    assert_eq!(history(&mut raw, &exchange), ["1", "2"]);
+    let broker = broker.kill9().start();
+    let mut raw = open(&broker);
+    assert!(raw.get(1, &dying, true).is_none());
+    assert_eq!(history(&mut raw, &exchange), ["1", "2"]);
+}

@@ -22,17 +22,9 @@ fn known_arguments_without_their_feature_are_refused() {
         return;
     }
     let server = server();
-    let integer = |name: &str, value: u32| Bytes::new().field(name, b'I').long(value);
     let string = |name: &str, value: &str| Bytes::new().field(name, b'S').longstr(value);
-    let cases = [
-        ("x-message-ttl", integer("x-message-ttl", 1_000)),
-        ("x-expires", integer("x-expires", 1_000)),
-        ("x-max-length", integer("x-max-length", 10)),
-        ("x-max-length-bytes", integer("x-max-length-bytes", 10)),
-        ("x-overflow", string("x-overflow", "drop-head")),
-        ("x-queue-type", string("x-queue-type", "quorum")),
-        ("x-queue-type", string("x-queue-type", "stream")),
-    ];
+    let cases =
+        [("x-queue-type", string("x-queue-type", "quorum")), ("x-queue-type", string("x-queue-type", "stream"))];
     let mut bystander = server.channel();
     for (name, arguments) in cases {
         let mut raw = server.channel();

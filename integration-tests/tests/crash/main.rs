@@ -20,6 +20,7 @@ mod clients;
 mod damage;
 mod dead_letters;
 mod deduplication;
+mod delayed;
 mod expiry;
 mod failing_disk;
 mod ledger;

@@ -5,6 +5,7 @@ mod auto_delete;
 mod bindings;
 mod dead_letters;
 mod exchanges;
+mod limits;
 mod picking;
 mod policies;
 mod queues;

@@ -447,7 +447,7 @@ impl<'d> World<'d> {
         let id = self.next_id;
         let deadline_ms = ttl_ms.map(|ttl_ms| self.now_ms() + ttl_ms);
         let message = self.features.message(id, persistent, 8, deadline_ms);
-        let Some(seq) = self.queue.reserve(&message) else {
+        let Ok(seq) = self.queue.reserve(&message) else {
             assert!(self.closed);
             return;
         };

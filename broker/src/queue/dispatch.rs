@@ -1,0 +1,145 @@
+//! How a queue hands out what is ready: to consumers in turn, and to clients that ask for one message.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::classic::{Queue, State};
+use super::consumers::Consumer;
+use super::outbox::{Outbox, Push};
+use super::outcome::Get;
+use super::ready::Entry;
+use super::signal::WakeList;
+
+/// Messages handed to one consumer under one hold of its outbox's lock.
+const PUSH_BATCH: isize = 128;
+
+/// A `basic.get` that waits for the backlog.
+pub(super) struct Getter {
+    outbox: Arc<Outbox>,
+    channel_slot: u32,
+    id: u64,
+    no_ack: bool,
+}
+
+impl Queue {
+    /// Offers one message to the consumers in turn; gives it back when none has credit.
+    pub(super) fn deliver(&self, state: &mut State, entry: Entry, wakes: &mut WakeList) -> Option<Entry> {
+        let mut entry = Some(entry);
+        while let Some(consumer) = state.consumers.next() {
+            let push = consumer.outbox.lock().deliver(consumer, &mut entry);
+            match push {
+                Push::Refused => state.consumers.park(),
+                sent => {
+                    if sent == Push::SentWake {
+                        wakes.push(consumer.outbox.signal());
+                    }
+                    self.unacked.fetch_add(1, Ordering::Relaxed);
+                    state.consumers.rotate();
+                    return None;
+                }
+            }
+        }
+        entry
+    }
+
+    /// Hands out what is ready, and reads ahead when memory runs low.
+    pub(super) fn pump(self: &Arc<Self>, state: &mut State, wakes: &mut WakeList) {
+        if self.is_crashed() {
+            Self::answer_empty(state);
+            return;
+        }
+        self.drop_expired(state);
+        while state.ready.has_front() && !state.getters.is_empty() {
+            self.answer_getter(state);
+        }
+        while state.ready.has_front()
+            && let Some(consumer) = state.consumers.next().cloned()
+        {
+            let most = if state.consumers.next_is_alone() { PUSH_BATCH } else { 1 };
+            match self.push(state, &consumer, most, wakes) {
+                Push::Refused => state.consumers.park(),
+                _ => state.consumers.rotate(),
+            }
+        }
+        self.drop_head(state);
+        self.read_ahead(state);
+        if state.ready.is_empty() {
+            Self::answer_empty(state);
+        }
+        self.arm(state);
+    }
+
+    /// Hands up to `most` messages to one consumer under one hold of its outbox.
+    fn push(&self, state: &mut State, consumer: &Consumer, most: isize, wakes: &mut WakeList) -> Push {
+        let mut outbox = consumer.outbox.lock();
+        let mut sent = 0;
+        let mut last = Push::Sent;
+        while sent < most {
+            let mut entry = state.ready.pop();
+            if entry.is_none() {
+                break;
+            }
+            last = outbox.deliver(consumer, &mut entry);
+            match last {
+                Push::Refused => {
+                    if let Some(entry) = entry {
+                        state.ready.insert(entry);
+                    }
+                    break;
+                }
+                Push::SentWake => wakes.push(consumer.outbox.signal()),
+                Push::Sent => {}
+            }
+            sent += 1;
+        }
+        drop(outbox);
+        self.unacked.fetch_add(sent, Ordering::Relaxed);
+        last
+    }
+
+    pub(super) fn answer_empty(state: &mut State) {
+        for getter in state.getters.drain(..) {
+            getter.outbox.resolve_empty(getter.channel_slot, getter.id);
+        }
+    }
+
+    fn answer_getter(self: &Arc<Self>, state: &mut State) {
+        let Some(getter) = state.getters.pop_front() else {
+            return;
+        };
+        let Some(entry) = state.ready.pop() else {
+            state.getters.push_front(getter);
+            return;
+        };
+        let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
+        let refused = getter.outbox.resolve_get(getter.channel_slot, getter.id, self, entry, remaining, getter.no_ack);
+        match refused {
+            Some(entry) => state.ready.insert(entry),
+            None => {
+                self.unacked.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Takes the next message for a client that asks for it.
+    pub fn get(self: &Arc<Self>, outbox: &Arc<Outbox>, channel_slot: u32, no_ack: bool) -> Get {
+        let mut state = self.lock();
+        self.used(&mut state);
+        self.drop_expired(&mut state);
+        if state.ready.is_empty() || self.is_closed() || self.is_crashed() {
+            return Get::Empty;
+        }
+        if let Some(entry) = state.ready.pop() {
+            let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
+            self.unacked.fetch_add(1, Ordering::Relaxed);
+            outbox.push_got(channel_slot, self, entry, remaining, no_ack);
+            return Get::Answered;
+        }
+        let Some(id) = outbox.reserve_get(channel_slot) else {
+            return Get::Empty;
+        };
+        state.getters.push_back(Getter { outbox: Arc::clone(outbox), channel_slot, id, no_ack });
+        self.read_ahead(&mut state);
+        Get::Answered
+    }
+}
