@@ -31,6 +31,7 @@ pub mod stored;
 pub mod tally;
 pub mod timers;
 pub mod unacked;
+pub mod window;
 
 use std::sync::Arc;
 

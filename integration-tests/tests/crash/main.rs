@@ -10,6 +10,7 @@
 //! - `ledger`: the comparison.
 //! - `damage`: files that are not what they were when the broker starts.
 //! - `dead_letters`: messages on their way from queue to queue.
+//! - `deduplication`: messages that are sent again.
 //! - `delivery_limit`: messages of quorum queues that are out when the broker is killed.
 //! - `backup`: the same load while backups are made, which are restored.
 //! - `expiry`: a kill in the middle of messages that expire.
@@ -19,6 +20,7 @@ mod backup;
 mod clients;
 mod damage;
 mod dead_letters;
+mod deduplication;
 mod delayed;
 mod delivery_limit;
 mod expiry;
