@@ -344,6 +344,8 @@ impl Queue {
             return;
         }
         state.ready.insert_all(entries);
+        // What has no time left takes no room either.
+        self.drop_expired(&mut state);
         self.drop_head(&mut state);
         self.pump(&mut state, wakes);
     }

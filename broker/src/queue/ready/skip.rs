@@ -49,9 +49,10 @@ impl Ready {
             && let Some(seq) = backlog.listed.front().copied()
         {
             if seq >= backlog.next {
+                // The store has none below that are not in memory or gone, whatever a read under way may say.
+                backlog.next = seq;
                 if backlog.spilled > 0 && backlog.spill_next <= seq {
-                    // The spill may have older ones; the store has none below.
-                    backlog.next = seq;
+                    // The spill may have older ones.
                     break;
                 }
                 self.take_resident(&mut backlog, seq);
