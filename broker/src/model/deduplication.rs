@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::arguments::{Arguments, integer, string, type_name};
 
-const ENABLED: &str = "x-message-deduplication";
+/// The argument that asks for it.
+pub const ENABLED: &str = "x-message-deduplication";
 const HEADER: &str = "x-deduplication-header";
 const SIZE: &str = "x-cache-size";
 const TTL: &str = "x-cache-ttl";

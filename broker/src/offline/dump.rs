@@ -217,7 +217,12 @@ mod tests {
     #[test]
     fn text_and_json_say_the_same() {
         let queue = br#"{"v":1,"vhost":"/","name":"a\nb","id":7,"auto_delete":false}"#;
-        let names = Names::new(&[(b"queue/x".to_vec(), queue.to_vec())]);
+        let exchange = br#"{"v":1,"vhost":"/","name":"e","type":"x-message-deduplication","auto_delete":false,"internal":false,"window":8}"#;
+        let names = Names::new(&[(b"queue/x".to_vec(), queue.to_vec()), (b"exchange/x".to_vec(), exchange.to_vec())]);
+        assert_eq!(
+            [7, 8, 9].map(|id| names.text(id)),
+            [r#"queue "a\nb" in vhost "/""#, r#"exchange "e" in vhost "/""#, "queue id 9"]
+        );
         let meta = Meta { priority: 3, ..Meta::default() };
         let payload = [&[5, 0, 0, 0, 0, 0][..], b"\x02ex\x01k", b"line\n\xff"].concat();
         let payload = Payload::Here(&payload);

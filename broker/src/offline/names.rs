@@ -11,6 +11,8 @@ use crate::vhost::{Described, describe};
 #[derive(Default)]
 pub(super) struct Names {
     queues: HashMap<QueueId, (String, String)>,
+    /// Whose else the ids are, in a sentence.
+    others: HashMap<QueueId, String>,
 }
 
 impl Names {
@@ -30,8 +32,16 @@ impl Names {
     }
 
     fn learn(&mut self, key: &[u8], value: &[u8]) {
-        if let Some(Ok(Described::Queue { vhost, name, id })) = describe(key, value) {
-            self.queues.insert(id, (vhost, name));
+        match describe(key, value) {
+            Some(Ok(Described::Queue { vhost, name, id, window })) => {
+                let window = window.map(|id| (id, format!("the window of queue {name:?} in vhost {vhost:?}")));
+                self.others.extend(window);
+                self.queues.insert(id, (vhost, name));
+            }
+            Some(Ok(Described::Exchange { vhost, name, kept, .. })) => {
+                self.others.extend(kept.iter().map(|id| (*id, format!("exchange {name:?} in vhost {vhost:?}"))));
+            }
+            _ => {}
         }
     }
 
@@ -44,7 +54,7 @@ impl Names {
     pub(super) fn text(&self, id: QueueId) -> String {
         match self.get(id) {
             Some((vhost, name)) => format!("queue {name:?} in vhost {vhost:?}"),
-            None => format!("queue id {id:x}"),
+            None => self.others.get(&id).cloned().unwrap_or_else(|| format!("queue id {id:x}")),
         }
     }
 }

@@ -198,9 +198,11 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     for line in &found.damage {
         tracing::error!("{line}");
     }
-    let stored_messages = found.queues.iter().map(|queue| queue.messages).sum();
+    let stored: Vec<_> = found.queues.iter().map(|queue| (queue.id, queue.messages)).collect();
     let services = Services::new(Arc::clone(&store), Clock::system());
     let recovery = vhost::recover(&services, found.topology, found.queues);
+    // Keys of messages are none.
+    let windows: Vec<_> = recovery.vhosts.iter().flat_map(|vhost| vhost.window_ids()).collect();
     let losses = vhost::name_losses(&recovery.vhosts, &found.lost);
     for line in losses.iter().chain(&recovery.damage) {
         tracing::error!("{line}");
@@ -212,7 +214,7 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     broker.recovery = Recovery {
         clean: found.clean,
         queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),
-        messages: stored_messages,
+        messages: stored.iter().filter(|(id, _)| !windows.contains(id)).map(|(_, messages)| messages).sum(),
         replayed_entries: found.replayed_entries,
         damage: [found.damage, losses, recovery.damage].concat(),
     };

@@ -280,6 +280,13 @@ impl Vhost {
         durable.then(|| Stored { id: self.services.store.new_queue_id(), found: None })
     }
 
+    /// What the store knows the windows of its exchanges and queues by.
+    pub fn window_ids(&self) -> Vec<QueueId> {
+        let (exchanges, queues) = (self.exchanges(), self.queues());
+        let of_exchanges = exchanges.iter().filter_map(|exchange| exchange.window());
+        of_exchanges.chain(queues.iter().filter_map(|queue| queue.window())).filter_map(|window| window.id()).collect()
+    }
+
     /// Routes a message whose targets are watched again, with all windows on its way locked, past those who have had it.
     /// `then` publishes it, or keeps it for the commit.
     pub fn route_fresh<R>(

@@ -22,6 +22,8 @@ pub enum Described {
         name: String,
         /// Its type.
         kind: String,
+        /// What the store knows the messages and keys by that it keeps itself.
+        kept: Vec<QueueId>,
     },
     /// A queue.
     Queue {
@@ -31,6 +33,8 @@ pub enum Described {
         name: String,
         /// What the store knows it by.
         id: QueueId,
+        /// What the store knows its deduplication window by.
+        window: Option<QueueId>,
     },
     /// A binding.
     Binding {
@@ -49,8 +53,8 @@ impl fmt::Display for Described {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Vhost { name } => write!(f, "vhost {name:?}"),
-            Self::Exchange { vhost, name, kind } => write!(f, "{kind} exchange {name:?} in vhost {vhost:?}"),
-            Self::Queue { vhost, name, id } => write!(f, "queue {name:?} (id {id:x}) in vhost {vhost:?}"),
+            Self::Exchange { vhost, name, kind, .. } => write!(f, "{kind} exchange {name:?} in vhost {vhost:?}"),
+            Self::Queue { vhost, name, id, .. } => write!(f, "queue {name:?} (id {id:x}) in vhost {vhost:?}"),
             Self::Binding { vhost, source, destination: (kind, name), key } => {
                 write!(f, "binding from {source:?} to {kind} {name:?} with key {key:?} in vhost {vhost:?}")
             }
@@ -68,9 +72,17 @@ pub fn describe(key: &[u8], value: &[u8]) -> Option<Result<Described, String>> {
     Some(if read(records::VHOST_PREFIX) {
         records::parse(value).map(|VhostRecord { name, .. }| Described::Vhost { name })
     } else if read(records::EXCHANGE_PREFIX) {
-        records::parse(value).map(|ExchangeRecord { vhost, name, kind, .. }| Described::Exchange { vhost, name, kind })
+        records::parse(value).map(|record: ExchangeRecord| {
+            let kept = [record.delayed, record.history, record.window].into_iter().flatten().collect();
+            Described::Exchange { vhost: record.vhost, name: record.name, kind: record.kind, kept }
+        })
     } else if read(records::QUEUE_PREFIX) {
-        records::parse(value).map(|QueueRecord { vhost, name, id, .. }| Described::Queue { vhost, name, id })
+        records::parse(value).map(|QueueRecord { vhost, name, id, window, .. }| Described::Queue {
+            vhost,
+            name,
+            id,
+            window,
+        })
     } else if read(records::BINDING_PREFIX) {
         records::parse(value).map(|record: BindingRecord| {
             let kind = match record.destination_type {

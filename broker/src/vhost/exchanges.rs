@@ -166,8 +166,10 @@ impl Vhost {
         }
         let current = &existing.spec().arguments;
         let inner = existing.spec().is_delayed_type.then_some(INNER_TYPE);
-        let compared = [ALTERNATE_EXCHANGE, DELAYED_EXCHANGE].into_iter().chain(inner).chain(deduplication::ARGUMENTS);
-        request.arguments.check_equivalence(current, compared, &named)
+        let compared = [ALTERNATE_EXCHANGE, DELAYED_EXCHANGE, deduplication::ENABLED].into_iter().chain(inner);
+        // To the others their arguments mean nothing.
+        let of_window = existing.window().map(|_| deduplication::ARGUMENTS).into_iter().flatten();
+        request.arguments.check_equivalence(current, compared.chain(of_window), &named)
     }
 
     /// The alternate need not exist, but its name must be one, and messages will go from here to it.

@@ -85,6 +85,10 @@ pub fn name_losses(vhosts: &[Arc<Vhost>], lost: &[LostMessages]) -> Vec<String> 
     for vhost in vhosts {
         let of = |name: &str| format!("{name:?} in vhost {:?}", vhost.name());
         names.extend(vhost.queues().iter().map(|queue| (queue.id(), format!("queue {}", of(&queue.spec().name)))));
+        for queue in vhost.queues() {
+            let window = queue.window().and_then(|window| window.id());
+            names.extend(window.map(|id| (id, format!("the window of queue {}", of(&queue.spec().name)))));
+        }
         for exchange in vhost.exchanges() {
             let delayed = exchange.delay().and_then(|delay| delay.id());
             let history = exchange.history().and_then(|history| history.id());

@@ -369,6 +369,63 @@ fn a_dead_letter_is_no_duplicate() {
 }
 
 #[test]
+fn what_was_refused_can_be_sent_again() {
+    if peer_is_set(ABSENT) {
+        return;
+    }
+    run(async |server| {
+        let channel = confirming(server).await;
+        let full = [("x-max-length", AMQPValue::LongInt(1)), ("x-overflow", text("reject-publish"))];
+        let window = queue_with(&channel, durable(), asking(full.clone())).await;
+        let (plain, limited) = (queue(&channel, durable()).await, queue_with(&channel, durable(), tables(full)).await);
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let exchange = exchange_with(&channel, ExchangeKind::Fanout, options, asking([])).await;
+        bind(&channel, &plain, &exchange, "").await;
+        bind(&channel, &limited, &exchange, "").await;
+        for (exchange, key, queue) in [("", window.as_str(), &window), (exchange.as_str(), "", &limited)] {
+            send_id(&channel, exchange, key, "first").await;
+            for _ in 0..2 {
+                let confirm = publish_with(&channel, exchange, key, "second", with_id("second")).await;
+                assert!(confirm.await.expect("a confirm").is_nack());
+            }
+            // A duplicate needs no room.
+            send_id(&channel, exchange, key, "first").await;
+            assert_eq!(drain(&channel, queue).await, ["first"]);
+            send_id(&channel, exchange, key, "second").await;
+            assert_eq!(drain(&channel, queue).await, ["second"]);
+        }
+        // One that took it takes it again with each attempt.
+        assert_eq!(drain(&channel, &plain).await, ["first", "second", "second", "second"]);
+    });
+}
+
+#[test]
+fn delayed_messages_come_once() {
+    if peer_is_set(ABSENT) {
+        return;
+    }
+    run(async |server| {
+        let channel = confirming(server).await;
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let delayed = tables([("x-delayed-exchange", AMQPValue::Boolean(true))]);
+        let plain = exchange_with(&channel, ExchangeKind::Fanout, options, delayed).await;
+        let delayed = asking([("x-delayed-exchange", AMQPValue::Boolean(true))]);
+        let once = exchange_with(&channel, ExchangeKind::Fanout, options, delayed).await;
+        // The last one to come tells that the others have come.
+        for (exchange, queue) in [(&plain, window_of(&channel, 10).await), (&once, queue(&channel, durable()).await)] {
+            bind(&channel, &queue, exchange, "").await;
+            for (id, delay_ms) in [("a", 20), ("b", 30), ("a", 40), ("last", 50)] {
+                let headers = tables([(HEADER, text(id)), ("x-delay", AMQPValue::LongInt(delay_ms))]);
+                send_with(&channel, exchange, "", id, persistent().with_headers(headers)).await;
+            }
+            let mut consumer = consume(&channel, &queue, no_ack()).await;
+            assert_eq!(next_bodies(&mut consumer, 3).await, ["a", "b", "last"]);
+            assert_no_delivery(&channel, &mut consumer).await;
+        }
+    });
+}
+
+#[test]
 fn a_restart_forgets_no_message_that_was_confirmed() {
     if peer_is_set("it kills the broker") {
         return;
@@ -407,6 +464,9 @@ fn a_restart_forgets_no_message_that_was_confirmed() {
             assert_eq!(drain(&channel, "window").await, new);
             let all = vec!["always".to_owned(), round.to_string(), "transient".to_owned()];
             assert_eq!(drain(&channel, "memory").await, all);
+            // A confirm says that what came before it is on disk: here, that they were taken out.
+            declare(&channel, "fence", durable(), FieldTable::default()).await.expect("declare");
+            send_with(&channel, "", "fence", "", persistent()).await;
         });
         broker = if round == 0 { broker.restart() } else { broker.kill9().start() };
     }

@@ -94,6 +94,38 @@ fn the_firehose_is_a_field_of_the_virtual_host() {
 }
 
 #[test]
+fn what_is_published_here_may_be_a_duplicate() {
+    let server = start();
+    let once = r#"{"type":"x-message-deduplication","durable":true,"arguments":{"x-cache-size":10}}"#;
+    server.expect(201, "PUT", "/api/exchanges/%2F/once", once);
+    let window = r#"{"durable":true,"arguments":{"x-message-deduplication":true}}"#;
+    server.expect(201, "PUT", "/api/queues/%2F/window", window);
+    let publish = |exchange: &str, body: &str, id: &str| {
+        let message = format!(
+            r#"{{"routing_key":"window","payload":"{body}","payload_encoding":"string","properties":{{"delivery_mode":2,"headers":{{"x-deduplication-header":"{id}"}}}}}}"#
+        );
+        let answer = server.expect(200, "POST", &format!("/api/exchanges/%2F/{exchange}/publish"), &message);
+        answer["routed"].as_bool().expect("whether it was routed")
+    };
+    assert!(!publish("once", "nobody", "1"));
+    server.expect(201, "POST", "/api/bindings/%2F/e/once/q/window", r#"{"routing_key":"","arguments":{}}"#);
+    assert!(publish("once", "first", "1"));
+    assert!(publish("amq.default", "second", "2"));
+    for (exchange, id) in [("once", "1"), ("amq.default", "1"), ("once", "2"), ("amq.default", "2")] {
+        publish(exchange, "duplicate", id);
+    }
+    let mut raw = Raw::connect(server.broker.address());
+    raw.login("guest", "guest");
+    raw.open("/");
+    raw.open_channel(1);
+    for body in ["first", "second"] {
+        assert_eq!(raw.get(1, "window", true).expect("a message").text(), body);
+    }
+    assert!(raw.get(1, "window", true).is_none());
+    assert!(server.broker.terminate().status.success());
+}
+
+#[test]
 fn what_is_published_here_is_delayed_and_kept() {
     let server = start();
     let kept = r#"{"type":"x-recent-history","durable":true,"arguments":{"x-delayed-exchange":true}}"#;

@@ -222,9 +222,10 @@ impl<'w> Locked<'w> {
     }
 }
 
-/// Octets of a stored key: version, key, wall time until which it counts or 0.
-const RECORD_BYTES: usize = 1 + Key::BYTES + 8;
-const VERSION: u8 = 1;
+/// What a stored key begins with: its version, behind a length that no message has, so that nobody takes it for one.
+const MARK: [u8; 3] = [0xff, 0xff, 1];
+/// Octets of a stored key: mark, key, wall time until which it counts or 0.
+const RECORD_BYTES: usize = MARK.len() + Key::BYTES + 8;
 
 /// A key on its way into the store.
 struct Record {
@@ -248,15 +249,16 @@ impl Payload for Record {
 
 fn write(key: &Key, until_ms: Option<u64>) -> [u8; RECORD_BYTES] {
     let mut bytes = [0; RECORD_BYTES];
-    bytes[0] = VERSION;
-    bytes[1..=Key::BYTES].copy_from_slice(key.as_bytes());
-    bytes[1 + Key::BYTES..].copy_from_slice(&until_ms.unwrap_or(0).to_le_bytes());
+    let (mark, rest) = bytes.split_at_mut(MARK.len());
+    let (stored, until) = rest.split_at_mut(Key::BYTES);
+    mark.copy_from_slice(&MARK);
+    stored.copy_from_slice(key.as_bytes());
+    until.copy_from_slice(&until_ms.unwrap_or(0).to_le_bytes());
     bytes
 }
 
 fn read(bytes: &[u8]) -> Option<(Key, Option<u64>)> {
-    let (&VERSION, rest) = bytes.split_first()? else { return None };
-    let (key, until_ms) = rest.split_first_chunk()?;
+    let (key, until_ms) = bytes.strip_prefix(&MARK)?.split_first_chunk()?;
     let until_ms = u64::from_le_bytes(until_ms.try_into().ok()?);
     Some((Key::from_bytes(*key), (until_ms != 0).then_some(until_ms)))
 }

@@ -190,3 +190,14 @@ fn several_windows_are_locked_in_one_order() {
         }
     });
 }
+
+#[test]
+fn a_stored_key_is_no_message() {
+    let bytes = write(&key(1), Some(5));
+    assert_eq!(read(&bytes), Some((key(1), Some(5))));
+    assert_eq!(read(&write(&key(1), None)), Some((key(1), None)));
+    assert_eq!(read(&bytes[1..]), None);
+    assert_eq!(read(&bytes[..RECORD_BYTES - 1]), None);
+    let message = crate::model::message::Message::from_stored(bytes.to_vec().into(), Place::default(), None);
+    assert!(message.is_none());
+}

@@ -39,8 +39,8 @@ fn unknown_types_are_refused_before_anything_else() {
     );
     fixture.with_exchange("x", "direct");
     assert_eq!(
-        refusal(fixture.declare_exchange(exchange("x", "x-message-deduplication"))),
-        refused(540, "NOT_IMPLEMENTED - exchange type 'x-message-deduplication' is not supported yet", 40, 10)
+        refusal(fixture.declare_exchange(exchange("x", "nonsense"))),
+        refused(406, "PRECONDITION_FAILED - invalid exchange type 'nonsense'", 40, 10)
     );
 }
 
@@ -154,16 +154,29 @@ fn an_alternate_is_a_name() {
 }
 
 #[test]
-fn arguments_that_have_not_landed_are_named() {
+fn arguments_of_deduplication_are_checked_where_it_is_asked_for() {
     let fixture = Fixture::new();
-    let request = ExchangeRequest {
-        arguments: arguments(&[("x-message-deduplication", AMQPValue::Boolean(true))]),
-        ..exchange("x", "direct")
+    let declare = |kind, pairs: &[(&str, AMQPValue)]| {
+        refusal(fixture.declare_exchange(ExchangeRequest { arguments: arguments(pairs), ..exchange("x", kind) }))
     };
     assert_eq!(
-        refusal(fixture.declare_exchange(request)),
-        refused(540, "NOT_IMPLEMENTED - exchange argument 'x-message-deduplication' is not supported yet", 40, 10)
+        declare("direct", &[("x-message-deduplication", AMQPValue::LongInt(1))]),
+        refused(
+            406,
+            "PRECONDITION_FAILED - invalid arg 'x-message-deduplication' for exchange 'x' in vhost '/': \
+             {unacceptable_type,signedint}",
+            40,
+            10
+        )
     );
+    let text = "PRECONDITION_FAILED - Missing or invalid argument, 'x-cache-size' must be an integer greater than 0";
+    assert_eq!(declare("x-message-deduplication", &[]), refused(406, text, 40, 10));
+    let asked = [("x-message-deduplication", AMQPValue::Boolean(true)), ("x-cache-size", AMQPValue::LongInt(5))];
+    assert_eq!(declare("direct", &asked), None);
+    assert_eq!(declare("direct", &asked), None);
+    let text = "PRECONDITION_FAILED - inequivalent arg 'x-message-deduplication' for exchange 'x' in vhost '/': \
+                received none but current is the value 'true' of type 'bool'";
+    assert_eq!(declare("direct", &[]), refused(406, text, 40, 10));
 }
 
 #[test]
