@@ -113,6 +113,7 @@ impl Broker {
         let queues = Arc::<NodeQueues>::default();
         for vhost in &vhosts {
             vhost.count_queues_in(&queues);
+            vhost.set_rules(settings.rules_of(vhost.name()));
         }
         Self {
             channel_max: AtomicU16::new(settings.limits.channel_max),

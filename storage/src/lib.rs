@@ -52,6 +52,6 @@ pub use spill::{Spill, SpillBatch, SpillOptions, SpillStats};
 pub use stats::{BUCKETS, Histogram, Stats};
 pub use store::Store;
 pub use types::{
-    Due, Durable, LostMessages, Lsn, Meta, Payload, Place, QueueId, ReadBatch, ReadMessage, Recovered, RecoveredQueue,
-    Seq, SeqRange, TopologyChange, TxOp,
+    Due, Durable, Listed, LostMessages, Lsn, Meta, Payload, Place, QueueId, ReadBatch, ReadMessage, Recovered,
+    RecoveredQueue, Seq, SeqRange, TopologyChange, TxOp,
 };

@@ -23,7 +23,7 @@ use crate::log::segment;
 use crate::recover::{is_unreadable, keep_evidence};
 use crate::schedule::Unreadable;
 use crate::shortage;
-use crate::types::{Due, Durable, Lsn, Place, QueueId, ReadBatch, ReadMessage, Seq};
+use crate::types::{Due, Durable, Listed, Lsn, Place, QueueId, ReadBatch, ReadMessage, Seq};
 
 /// Neighbours on disk with no more than this between them are read at once.
 const GAP: u64 = 16 * 1024;
@@ -39,6 +39,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Something that somebody asked for.
 pub(crate) enum Request {
     Read(Read),
+    List(List),
     /// The messages that are due at a time.
     Due(u64, Box<dyn FnOnce(Due) + Send>),
 }
@@ -50,6 +51,14 @@ pub(crate) struct Read {
     pub(crate) max_messages: usize,
     pub(crate) max_bytes: usize,
     pub(crate) done: Box<dyn FnOnce(ReadBatch) + Send>,
+}
+
+/// Which messages there are, without their bytes.
+pub(crate) struct List {
+    pub(crate) queue: QueueId,
+    pub(crate) from: Seq,
+    pub(crate) max_messages: usize,
+    pub(crate) done: Box<dyn FnOnce(Listed) + Send>,
 }
 
 /// The queue of reads.
@@ -119,8 +128,8 @@ pub(crate) struct Postponed {
 }
 
 impl Postponed {
-    pub(crate) fn new(core: &Arc<Core>, read: Read) -> Arc<Self> {
-        Arc::new(Self { core: Arc::downgrade(core), request: Mutex::new(Some(Request::Read(read))) })
+    pub(crate) fn new(core: &Arc<Core>, request: Request) -> Arc<Self> {
+        Arc::new(Self { core: Arc::downgrade(core), request: Mutex::new(Some(request)) })
     }
 }
 
@@ -138,6 +147,16 @@ pub(crate) fn run(core: &Arc<Core>) {
     while let Some(request) = core.requests.next() {
         let request = match request {
             Request::Read(read) => read,
+            Request::List(list) => {
+                let listed = core.index.lock().list(list.queue, list.from, list.max_messages);
+                match listed {
+                    Ok(listed) => (list.done)(listed),
+                    Err(lsn) => {
+                        core.waiters.add(lsn, Postponed::new(core, Request::List(list)));
+                    }
+                }
+                continue;
+            }
             Request::Due(now_ms, done) => {
                 let Some(due) = reader.due(now_ms) else {
                     return;
@@ -156,7 +175,7 @@ pub(crate) fn run(core: &Arc<Core>) {
                 }
             }
             Some(Err(lsn)) => {
-                core.waiters.add(lsn, Postponed::new(core, request));
+                core.waiters.add(lsn, Postponed::new(core, Request::Read(request)));
             }
             None => return,
         }

@@ -17,13 +17,13 @@ use crate::error::{CloseError, OpenError};
 use crate::fs::File;
 use crate::log::record::{Entry, Purge, Requeue};
 use crate::options::Options;
-use crate::reader::{self, Postponed, Read, Request};
+use crate::reader::{self, List, Postponed, Read, Request};
 use crate::recover::{self, Opened};
 use crate::space;
 use crate::spill::{Spill, SpillOptions};
 use crate::stats::Stats;
 use crate::types::{
-    Due, Durable, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp,
+    Due, Durable, Listed, Lsn, Meta, Payload, QueueId, ReadBatch, Recovered, Seq, SeqRange, TopologyChange, TxOp,
 };
 
 /// Ranges in one entry of a requeue, so that no entry outgrows a group of the log.
@@ -186,6 +186,15 @@ impl Store {
         done: Box<dyn FnOnce(ReadBatch) + Send>,
     ) {
         let request = Read { queue, from, max_messages: max_messages.max(1), max_bytes, done };
+        self.postpone(Request::Read(request));
+    }
+
+    /// As [`Store::read`], but tells only which messages there are: nothing is read from the disk.
+    pub fn list(&self, queue: QueueId, from: Seq, max_messages: usize, done: Box<dyn FnOnce(Listed) + Send>) {
+        self.postpone(Request::List(List { queue, from, max_messages: max_messages.max(1), done }));
+    }
+
+    fn postpone(&self, request: Request) {
         if self.core.landed.add(self.core.pending.last(), Postponed::new(&self.core, request)) {
             self.core.kick();
         }

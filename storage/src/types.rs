@@ -146,6 +146,17 @@ pub struct ReadBatch {
     pub damaged: Vec<Seq>,
 }
 
+/// Which messages there are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Their positions, ascending.
+    pub seqs: Vec<Seq>,
+    /// Where the next list continues.
+    pub next: Seq,
+    /// No live message was at or above `next` when the list was made.
+    pub end: bool,
+}
+
 /// Messages that have expired.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Due {

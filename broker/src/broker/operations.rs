@@ -79,6 +79,7 @@ impl Broker {
         }
         let (vhost, lsn) = Vhost::create_with(name, metadata, self.services.clone());
         vhost.count_queues_in(&self.queues);
+        vhost.set_rules(self.settings.rules_of(name));
         vhosts.insert(Arc::clone(vhost.name()), vhost);
         drop(vhosts);
         self.services.events.emit("vhost.created", || Fields::by_operator().text("name", name));

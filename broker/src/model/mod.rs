@@ -9,6 +9,7 @@ pub mod consumer_arguments;
 pub mod copies;
 pub mod dead_letter_arguments;
 pub mod death;
+pub mod deduplication;
 pub mod delay;
 pub mod erlang_term;
 pub mod events;

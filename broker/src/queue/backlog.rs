@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use storage::{QueueId, ReadBatch, Seq, SeqRange, SpillBatch};
+use storage::{Listed, QueueId, ReadBatch, Seq, SeqRange, SpillBatch};
 
 use super::classic::{Queue, Reading, State};
 use super::discard::Discarded;
@@ -19,6 +19,8 @@ const READ_AHEAD_MESSAGES: usize = 1024;
 /// One read of the backlog.
 const READ_MESSAGES: usize = 2048;
 const READ_BYTES: usize = 2 << 20;
+/// Positions of the backlog that are asked for at once.
+const LIST_MESSAGES: usize = 8192;
 /// What a queue keeps in memory while all queues together take too much.
 const SHORT_BYTES: usize = 64 * 1024;
 
@@ -55,6 +57,10 @@ impl Queue {
         let queue = Arc::clone(self);
         let store = &self.services.store;
         match wanted {
+            Wanted::Stored { next, end } if self.drops_unread(state) => {
+                let done = move |listed| queue.listed(reading, listed, end);
+                store.list(id, next, LIST_MESSAGES, Box::new(done));
+            }
             Wanted::Stored { next, end } => {
                 let done = move |batch| queue.loaded(id, reading, batch, end);
                 store.read(id, next, READ_MESSAGES, max_bytes, Box::new(done));
@@ -75,6 +81,11 @@ impl Queue {
                 self.services.store.settle(id, SeqRange::one(seq));
             }
         }
+    }
+
+    /// The answer of the store about messages that are to be dropped, on a thread of it.
+    fn listed(self: &Arc<Self>, reading: Reading, listed: Listed, end: Seq) {
+        self.take_over(reading, |state| state.ready.listed(reading.level, listed, end));
     }
 
     /// The answer of the spill, on its thread, which had at least `messages` when it was asked.

@@ -61,7 +61,7 @@ impl Queue {
 
 impl State {
     /// What is being read is of no use any more when there is no backlog left.
-    fn forget_read(&mut self) {
+    pub(super) fn forget_read(&mut self) {
         if self.reading.is_some_and(|reading| !self.ready.has_backlog(reading.level)) {
             self.reading = None;
         }

@@ -7,9 +7,9 @@
 //!
 //! A queue without priorities has the lane of level 0 alone: there a position is the number in the store, and an id the id.
 
-use storage::{QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, SpillBatch};
+use storage::{Listed, QueueId, ReadBatch, RecoveredQueue, Seq, SeqRange, SpillBatch};
 
-use super::ready::{Entry, Ready, Wanted};
+use super::ready::{Entry, Ready, Skipped, Wanted};
 use crate::model::message::Message;
 
 /// The level is above these bits of a position. The store makes ids out of the number of its opening and a counter, and a
@@ -327,6 +327,15 @@ impl Lanes {
         self.change(level, Ready::pop).map(|entry| in_queue(entry, level))
     }
 
+    /// As [`Ready::skip`].
+    pub(super) fn skip(&mut self) -> Skipped {
+        let level = self.top();
+        match self.change(level, Ready::skip) {
+            Skipped::Stored(seq) => Skipped::Stored(at_level(seq, level)),
+            other => other,
+        }
+    }
+
     /// The earliest deadline of a message in memory, or some time before it.
     pub(super) fn first_deadline(&self) -> Option<u64> {
         match &self.higher {
@@ -410,6 +419,11 @@ impl Lanes {
     /// As [`Ready::loaded`], for one level.
     pub(super) fn loaded(&mut self, level: u8, batch: ReadBatch, end: Seq) -> u64 {
         self.change(level, |ready| ready.loaded(batch, end))
+    }
+
+    /// As [`Ready::listed`], for one level.
+    pub(super) fn listed(&mut self, level: u8, listed: Listed, end: Seq) -> u64 {
+        self.change(level, |ready| ready.listed(listed, end))
     }
 
     /// As [`Ready::loaded_spilled`], for one level.

@@ -10,6 +10,7 @@ use storage::Seq;
 
 use super::classic::{Queue, State};
 use super::discard::Discarded;
+use super::ready::{Entry, Skipped};
 use super::settings::QueueSettings;
 use super::signal::WakeList;
 use crate::model::death::Reason;
@@ -118,16 +119,50 @@ impl Queue {
             && settings.is_too_much(state.ready.len() as u64, state.ready.body_bytes())
     }
 
-    /// Drops the oldest messages until the rest is not too much. Those on disk are read first, see `read_ahead`.
+    /// Whether messages on disk can be dropped without being read: they count as one each.
+    pub(super) fn drops_unread(&self, state: &State) -> bool {
+        state.settings.max_length_bytes.is_none() && self.is_over_full(state)
+    }
+
+    /// Drops the oldest messages until the rest is not too much. Those on disk have to be listed or read first, see
+    /// `read_ahead`.
     pub(super) fn drop_head(&self, state: &mut State) {
-        let mut dropped = Vec::new();
-        while self.is_over_full(state)
-            && let Some(entry) = state.ready.pop()
-        {
-            dropped.push(entry);
+        if !self.is_over_full(state) {
+            return;
         }
-        if !dropped.is_empty() {
-            self.discard(state, Discarded::Held(dropped), Reason::MaxLen);
+        let (mut held, mut stored) = (Vec::new(), Vec::new());
+        while self.is_over_full(state) {
+            if let Some(entry) = state.ready.pop() {
+                self.drop_unread(state, &mut stored);
+                held.push(entry);
+                continue;
+            }
+            if state.settings.max_length_bytes.is_some() {
+                break;
+            }
+            match state.ready.skip() {
+                Skipped::Stored(seq) => {
+                    self.drop_held(state, &mut held);
+                    stored.push(seq);
+                }
+                Skipped::Front => {}
+                Skipped::Nothing => break,
+            }
+        }
+        self.drop_held(state, &mut held);
+        self.drop_unread(state, &mut stored);
+        state.forget_read();
+    }
+
+    fn drop_held(&self, state: &mut State, held: &mut Vec<Entry>) {
+        if !held.is_empty() {
+            self.discard(state, Discarded::Held(std::mem::take(held)), Reason::MaxLen);
+        }
+    }
+
+    fn drop_unread(&self, state: &mut State, stored: &mut Vec<Seq>) {
+        if !stored.is_empty() {
+            self.discard(state, Discarded::Stored(std::mem::take(stored)), Reason::MaxLen);
         }
     }
 }

@@ -29,13 +29,14 @@ pub mod signal;
 pub mod stored;
 pub mod timers;
 pub mod unacked;
+pub mod window;
 
 use std::sync::Arc;
 
 use storage::Store;
 
 pub use classic::Queue;
-pub use outcome::{Attach, Get, NotDeleted, Published};
+pub use outcome::{Attach, Get, NotDeleted, NotReserved, Published};
 
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;

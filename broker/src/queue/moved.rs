@@ -10,6 +10,9 @@ use super::ready::Entry;
 use super::signal::WakeList;
 use crate::model::message::Message;
 
+/// Puts the entry of a message into the log, and tells where that is durable.
+pub(super) type Append<'a> = &'a mut dyn FnMut(TxOp) -> Lsn;
+
 impl Queue {
     /// Takes a message that another queue or an exchange gives up, which is settled there in the store once it is here.
     /// `from`: where that is, as the store calls it.
@@ -19,23 +22,36 @@ impl Queue {
         from: Option<(QueueId, Seq)>,
         wakes: &mut WakeList,
     ) -> Published {
-        let taken = self.take(message, from, wakes);
+        let Some((queue, seq)) = from else {
+            return self.take(message, None, wakes);
+        };
+        let store = &self.services.store;
+        let range = SeqRange::one(seq);
+        let mut append = |entry| store.transaction(vec![entry, TxOp::Settle { queue, range }]);
+        let taken = self.take(message, Some(&mut append), wakes);
         if let Published::Taken(_) = taken
-            && let Some((queue, seq)) = from
             && !self.stores(message)
         {
-            self.services.store.settle(queue, SeqRange::one(seq));
+            store.settle(queue, range);
         }
         taken
     }
 
-    /// The entry of the log for a message at its new place that takes it away from the old one, as the store calls it.
-    pub(super) fn log_moved(&self, seq: Seq, message: &Arc<Message>, (queue, old): (QueueId, Seq)) -> Lsn {
+    /// Takes a message. If it is stored here, `append` puts it into the log, together with what belongs to it; it is called
+    /// under the queue's lock, and not at all if the queue does not take the message.
+    pub fn publish_together(
+        self: &Arc<Self>,
+        message: &Arc<Message>,
+        append: Append<'_>,
+        wakes: &mut WakeList,
+    ) -> Published {
+        self.take(message, Some(append), wakes)
+    }
+
+    /// The entry of the log for a message at a position of this queue.
+    pub fn entry_of(&self, seq: Seq, message: &Arc<Message>) -> TxOp {
         let (id, at) = self.in_store(seq);
-        self.services.store.transaction(vec![
-            TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(message) as _ },
-            TxOp::Settle { queue, range: SeqRange::one(old) },
-        ])
+        TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(message) as _ }
     }
 
     /// As [`Queue::publish_moved`], into several queues that store it, and where else `ops` enter it. Gives how many queues
@@ -52,10 +68,8 @@ impl Queue {
         for queue in queues {
             // One that was deleted meanwhile, or that has no room, takes nothing.
             let message = queue.with_own_deadline(message);
-            let Some(seq) = queue.reserve(&message) else { continue };
-            let payload = Arc::clone(&message) as _;
-            let (id, at) = queue.in_store(seq);
-            ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload });
+            let Ok(seq) = queue.reserve(&message) else { continue };
+            ops.push(queue.entry_of(seq, &message));
             places.push((queue, seq, message));
         }
         if ops.is_empty() {
@@ -71,7 +85,7 @@ impl Queue {
 
     /// Makes a message visible at its reserved position, at once: it is in the log, and nobody waits for it. Unlike those of
     /// transactions it need not stay in memory.
-    fn publish_placed(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
+    pub fn publish_placed(self: &Arc<Self>, seq: Seq, message: &Arc<Message>, wakes: &mut WakeList) {
         let mut state = self.lock();
         state.unreserve(seq, message);
         if self.is_closed() {

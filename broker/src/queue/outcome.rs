@@ -7,7 +7,7 @@ use storage::Lsn;
 pub enum Published {
     /// Taken; durable at this position (0 when there is nothing to wait for).
     Taken(Lsn),
-    /// The queue has crashed and takes nothing: the publisher gets a nack.
+    /// The queue has no room, or has crashed and takes nothing: the publisher gets a nack.
     Refused,
     /// The queue was deleted: its share counts as confirmed.
     Gone,
@@ -42,4 +42,13 @@ pub enum NotDeleted {
     InUse,
     /// Somebody else deleted it first.
     AlreadyClosed,
+}
+
+/// Why a queue has set no position aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReserved {
+    /// It has been deleted.
+    Gone,
+    /// It has no room.
+    NoRoom,
 }

@@ -6,6 +6,7 @@ use storage::{Lsn, QueueId, Seq, SeqRange};
 
 use super::classic::{Queue, State};
 use super::lanes;
+use super::outcome::NotReserved;
 use super::ready::Entry;
 use super::signal::WakeList;
 use crate::model::message::Message;
@@ -50,20 +51,24 @@ impl Queue {
         }
     }
 
-    /// Sets a position aside for a message of a transaction; `None` when the queue is gone or has no room.
-    pub fn reserve(&self, message: &Arc<Message>) -> Option<Seq> {
+    /// Sets a position aside for a message of a transaction.
+    ///
+    /// # Errors
+    ///
+    /// When the queue is gone or has no room.
+    pub fn reserve(&self, message: &Arc<Message>) -> Result<Seq, NotReserved> {
         let mut state = self.lock();
         if self.is_closed() {
-            return None;
+            return Err(NotReserved::Gone);
         }
         self.drop_expired(&mut state);
         if self.has_no_room(&state, message) {
             let overflow = state.settings.overflow;
             drop(state);
             self.refuse(message, overflow);
-            return None;
+            return Err(NotReserved::NoRoom);
         }
-        Some(state.reserve(message))
+        Ok(state.reserve(message))
     }
 
     /// Makes a message of a committed transaction visible at its reserved position.

@@ -7,13 +7,17 @@
 //! A backlog is in up to three places: the store, the spill, and memory (`resident`). The store and the spill are each read in
 //! order; a message comes to the front when neither can have an older one.
 
-use std::collections::BTreeSet;
+mod skip;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use storage::{ReadBatch, Seq, SeqRange, SpillBatch};
 
 use super::sequence::Sequence;
 use crate::model::message::Message;
+
+pub use skip::Skipped;
 
 /// A message at its position in a queue.
 pub struct Entry {
@@ -78,6 +82,8 @@ struct Backlog {
     /// Messages on disk that have expired and that a read may still bring: one was under way, or they stay in the store
     /// until they are dead-lettered.
     expired_unread: BTreeSet<Seq>,
+    /// Messages that the store is known to have from `next` on, and perhaps some below; those that expire leave.
+    listed: VecDeque<Seq>,
 }
 
 impl Backlog {
@@ -93,6 +99,7 @@ impl Backlog {
             resident: Sequence::default(),
             expired_resident: BTreeSet::new(),
             expired_unread: BTreeSet::new(),
+            listed: VecDeque::new(),
         }
     }
 
@@ -293,6 +300,9 @@ impl Ready {
         backlog.on_disk = backlog.on_disk.saturating_sub(taken.len() as u64);
         if readable {
             backlog.expired_unread.extend(&taken);
+        }
+        if !taken.is_empty() {
+            backlog.listed.retain(|seq| taken.binary_search(seq).is_err());
         }
         self.follow_backlog();
         taken

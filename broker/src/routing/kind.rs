@@ -21,11 +21,13 @@ pub enum ExchangeKind {
     LocalRandom,
     /// All of them, and those bound later get the last messages.
     RecentHistory,
+    /// All of them, unless the message has come before.
+    Deduplication,
 }
 
 impl ExchangeKind {
     /// All there are.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -35,6 +37,7 @@ impl ExchangeKind {
         Self::Random,
         Self::LocalRandom,
         Self::RecentHistory,
+        Self::Deduplication,
     ];
 
     /// The kind with this name on the wire.
@@ -54,12 +57,13 @@ impl ExchangeKind {
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
             Self::RecentHistory => "x-recent-history",
+            Self::Deduplication => "x-message-deduplication",
         }
     }
 
     /// Whether `route` never reports a destination twice for one key.
     pub fn reports_once(self) -> bool {
-        matches!(self, Self::Direct | Self::Fanout | Self::RecentHistory)
+        matches!(self, Self::Direct | Self::Fanout | Self::RecentHistory | Self::Deduplication)
     }
 
     /// Whether a number selects one destination, instead of keys and headers any number of them.

@@ -34,7 +34,8 @@ impl Session {
             return Err(AmqpError::new(ReplyCode::NotImplemented, format_args!("prefetch_size!=0 ({prefetch_size})")));
         }
         let count = u32::from(qos.prefetch_count);
-        if qos.global {
+        // Where they are refused, such a prefetch counts for each consumer, as in RabbitMQ.
+        if qos.global && self.vhost()?.rules().global_qos {
             self.outbox.set_channel_prefetch(channel.slot, count, &mut self.resumable);
             self.resume_waiting();
         } else {

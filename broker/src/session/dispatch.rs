@@ -286,7 +286,7 @@ impl Session {
     }
 
     /// A soft error: the channel ends now, the client is told, and until it answers everything on it is ignored.
-    fn close_channel(&mut self, channel: &mut Channel, error: &AmqpError) {
+    pub(super) fn close_channel(&mut self, channel: &mut Channel, error: &AmqpError) {
         tracing::info!(connection = self.id.0, channel = channel.number, %error, "channel closed");
         self.end_channel(channel);
         channel.closing = true;
@@ -304,14 +304,14 @@ impl Session {
         self.reply(number, &AMQPClass::Access(access::AMQPMethod::RequestOk(ok)));
     }
 
-    fn take_channel(&mut self, number: u16) -> Option<Box<Channel>> {
+    pub(super) fn take_channel(&mut self, number: u16) -> Option<Box<Channel>> {
         match &self.current {
             Some(channel) if channel.number == number => self.current.take(),
             _ => self.channels.remove(&number),
         }
     }
 
-    fn put_channel(&mut self, channel: Box<Channel>) {
+    pub(super) fn put_channel(&mut self, channel: Box<Channel>) {
         if let Some(previous) = self.current.replace(channel) {
             self.channels.insert(previous.number, previous);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use protocol::amqp::{AMQPClass, AMQPValue, FieldTable, connection};
 use protocol::names::{long, short_cut};
-use protocol::{AmqpError, FRAME_MIN_SIZE, ReplyCode, parse_amqplain, parse_plain};
+use protocol::{AmqpError, ReplyCode, parse_amqplain, parse_plain};
 
 use super::{Phase, Session};
 use crate::auth::{AuthFailure, Grants, LogLine, UserInfo};
@@ -162,9 +162,10 @@ impl Session {
         let offered = self.limits;
         let refuse = |text: std::fmt::Arguments<'_>| Err(AmqpError::new(ReplyCode::NotAllowed, text).at(10, 31));
         let (frame_max, channel_max) = (tune_ok.frame_max, tune_ok.channel_max);
-        if frame_max != 0 && frame_max < FRAME_MIN_SIZE {
+        let least = self.broker.settings.compatibility.frame_max_min;
+        if frame_max != 0 && frame_max < least {
             return refuse(format_args!(
-                "negotiated frame_max = {frame_max} is lower than the minimum allowed value ({FRAME_MIN_SIZE})"
+                "negotiated frame_max = {frame_max} is lower than the minimum allowed value ({least})"
             ));
         }
         if let Some(text) = too_high("frame_max", frame_max, offered.frame_max) {
@@ -203,6 +204,7 @@ impl Session {
         }
         self.grants =
             Some(Grants::new(Arc::clone(&self.broker.auth), Arc::clone(&user.name), Arc::clone(vhost.name())));
+        self.limits.max_message_bytes = vhost.rules().max_message_bytes;
         self.vhost = Some(vhost);
         self.phase = Phase::Running;
         self.connection_created();

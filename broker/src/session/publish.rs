@@ -20,7 +20,7 @@ use crate::model::{death, delay, expiration};
 use crate::queue::item::OutItem;
 use crate::queue::{Published, Queue};
 use crate::routing::kind::ExchangeKind;
-use crate::vhost::{Beside, Delayed, Exchange, Targets};
+use crate::vhost::{Beside, Delayed, Exchange, Fresh, Targets};
 
 const BASIC: u16 = 60;
 const PUBLISH: u16 = 40;
@@ -28,6 +28,22 @@ const PUBLISH: u16 = 40;
 const ROUTES: usize = 64;
 
 type Queues = SmallVec<[Arc<Queue>; 1]>;
+
+/// A message that may be published as it is.
+struct Checked<'a> {
+    message: Assembled<'a>,
+    exchange: &'a Exchange,
+    /// Its routing keys.
+    keys: &'a [&'a str],
+    headers: Option<&'a [u8]>,
+    /// Its properties with the address for direct replies, if it asked for one ...
+    with_address: Option<&'a [u8]>,
+    /// ... and without the header that nobody is to see.
+    without_bcc: Option<&'a [u8]>,
+    hidden_keys: &'a [u8],
+    ttl_ms: Option<u64>,
+    persistent: bool,
+}
 
 /// Where recent publishes of a channel went, by exchange and routing key. An entry holds as long as the versions it was
 /// made under, so that a change of the topology is seen by the very next publish.
@@ -111,10 +127,7 @@ impl Session {
         }
         let max = self.limits.max_message_bytes;
         if message.body_size > max {
-            return Err(AmqpError::new(
-                ReplyCode::PreconditionFailed,
-                format_args!("message size {} is larger than configured max size {max}", message.body_size),
-            ));
+            return Err(too_large(message.body_size, max));
         }
         let properties = Properties::parse(message.properties)?;
         let persistent = properties.delivery_mode() == Some(2);
@@ -183,33 +196,62 @@ impl Session {
         if special {
             self.check_user_id(properties)?;
         }
-        let exchange_is_default = exchange.is_default();
         let exchange_version = exchange.version();
         let mut targets = Targets::default();
         let info = vhost.route_to(&exchange, &keys, Some(properties), &mut targets);
-        let queues: Queues = targets.queues.into();
-        if !special && !queues.is_empty() && !info.by_message {
+        if !special && !targets.queues.is_empty() && !info.by_message {
             publisher.routes.put(Route {
                 address: message.address.into(),
-                exchange,
+                exchange: Arc::clone(&exchange),
                 exchange_version,
                 vhost_version: (!info.simple).then_some(vhost_version),
-                queues: queues.clone(),
+                queues: targets.queues.iter().cloned().collect(),
             });
         }
-        let raw = without_bcc.as_deref().or(with_address.as_deref()).unwrap_or(message.properties);
-        let traits = Traits { hidden_keys: &hidden, ..Traits::default() };
+        let checked = Checked {
+            message,
+            exchange: &exchange,
+            keys: &keys,
+            headers,
+            with_address: with_address.as_deref(),
+            without_bcc: without_bcc.as_deref(),
+            hidden_keys: &hidden,
+            ttl_ms,
+            persistent,
+        };
+        if headers.is_some_and(|headers| targets.are_watched(headers)) {
+            return vhost.route_fresh(&exchange, &keys, properties, &mut targets, |targets, fresh| {
+                self.publish_routed(number, publisher, checked, std::mem::take(targets), Some(fresh))
+            });
+        }
+        self.publish_routed(number, publisher, checked, targets, None)
+    }
+
+    /// Handles a message whose targets are known. `fresh`: some of these have windows, which are locked.
+    fn publish_routed(
+        &mut self,
+        number: u16,
+        publisher: &mut Publisher,
+        checked: Checked<'_>,
+        targets: Targets,
+        fresh: Option<Fresh<'_, '_>>,
+    ) -> Result<(), AmqpError> {
+        let Checked { message, exchange, keys, headers, with_address, without_bcc, hidden_keys, ttl_ms, persistent } =
+            checked;
+        let queues: Queues = targets.queues.into();
+        let raw = without_bcc.or(with_address).unwrap_or(message.properties);
+        let traits = Traits { hidden_keys, ..Traits::default() };
         let mut beside = Beside { histories: targets.histories, ..Beside::default() };
-        let mut mandatory = message.mandatory;
-        if exchange_is_default {
-            let addressed = self.addressed(&keys)?;
+        // That somebody has had it before is no reason to return it.
+        let mut mandatory = message.mandatory && fresh.as_ref().is_none_or(|fresh| fresh.original().is_none());
+        if exchange.is_default() {
+            let addressed = self.addressed(keys)?;
             mandatory &= !addressed.any;
             beside.replies = addressed.consumers;
         }
         if self.is_traced() {
-            let raw = with_address.as_deref().unwrap_or(message.properties);
-            let properties = &Properties::parse(raw)?;
-            let traced = Traced { exchange: exchange_name, keys: &keys, properties, body: &message.body };
+            let properties = &Properties::parse(with_address.unwrap_or(message.properties))?;
+            let traced = Traced { exchange: exchange.name(), keys, properties, body: &message.body };
             self.trace_publish(number, &traced, &queues);
         }
         if !targets.delays.is_empty() {
@@ -225,7 +267,11 @@ impl Session {
         if let Some(ttl_ms) = ttl_ms {
             message.expire_at(self.broker.clock().now_ms().saturating_add(ttl_ms));
         }
-        self.enqueue(number, publisher, message, Destination { queues: &queues, beside, mandatory, cached: None })
+        let to = Destination { queues: &queues, beside, mandatory, cached: None };
+        match fresh {
+            Some(fresh) => self.enqueue_fresh(number, publisher, message, to, fresh),
+            None => self.enqueue(number, publisher, message, to),
+        }
     }
 
     /// Queues of a cached route that still holds, if the user may still publish there.
@@ -261,7 +307,7 @@ impl Session {
         message.share(queues.len());
         if let Mode::Transaction(transaction) = &mut publisher.mode {
             if !queues.is_empty() || !beside.is_empty() || mandatory {
-                transaction.add(message, queues, beside, mandatory, self.broker.clock())?;
+                transaction.add(message, queues, beside, mandatory, None, self.broker.clock())?;
             }
             return Ok(());
         }
@@ -280,6 +326,30 @@ impl Session {
             Destination { queues, beside: Beside::default(), mandatory, cached },
             lsn,
         )
+    }
+
+    /// As [`Session::enqueue`], where duplicates are not taken.
+    fn enqueue_fresh(
+        &mut self,
+        number: u16,
+        publisher: &mut Publisher,
+        mut message: Message,
+        to: Destination<'_>,
+        fresh: Fresh<'_, '_>,
+    ) -> Result<(), AmqpError> {
+        let Destination { queues, beside, mandatory, .. } = to;
+        message.share(queues.len());
+        if let Mode::Transaction(transaction) = &mut publisher.mode {
+            let claims = Some(Box::new(fresh.into_claims()));
+            return transaction.add(message, queues, beside, mandatory, claims, self.broker.clock());
+        }
+        let message = Arc::new(message);
+        if queues.is_empty() && mandatory {
+            self.push_return(number, Arc::clone(&message));
+        }
+        let published = fresh.publish(&self.broker.services, &message, queues, beside, Vec::new(), &mut self.wakes);
+        self.confirm(number, publisher, published.lsn, published.refused);
+        Ok(())
     }
 
     fn hand_over(
@@ -310,13 +380,18 @@ impl Session {
         if queues.is_empty() && mandatory {
             self.push_return(number, message);
         }
+        self.confirm(number, publisher, lsn, refused);
+        Ok(())
+    }
+
+    /// What was published is safe at `lsn`, or a queue refused it.
+    fn confirm(&mut self, number: u16, publisher: &mut Publisher, lsn: Lsn, refused: bool) {
         if let Mode::Confirm(confirms) = &mut publisher.mode {
             confirms.published(lsn, refused);
             if !std::mem::replace(&mut confirms.listed, true) {
                 self.unconfirmed.push(number);
             }
         }
-        Ok(())
     }
 
     /// Routes again after a cached route led to a deleted queue; only when none of its queues had taken the message.
@@ -355,4 +430,12 @@ impl Session {
     pub(super) fn push_return(&mut self, number: u16, message: Arc<Message>) {
         self.outbox.push(OutItem::Return { channel: number, message });
     }
+}
+
+fn too_large(size: u64, max: u64) -> AmqpError {
+    /// What RabbitMQ's own limit can be set to at most: it has another text for that.
+    const RABBITMQ_LARGEST: u64 = 512 << 20;
+    let configured = if max == RABBITMQ_LARGEST { "" } else { "configured " };
+    let text = format_args!("message size {size} is larger than {configured}max size {max}");
+    AmqpError::new(ReplyCode::PreconditionFailed, text)
 }

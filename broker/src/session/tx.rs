@@ -15,10 +15,11 @@ use crate::model::clock::Clock;
 use crate::model::death::Reason;
 use crate::model::memory::{Memory, Owner, Share};
 use crate::model::message::Message;
-use crate::queue::Queue;
 use crate::queue::settle::{Acked, Rejected, Requeue};
 use crate::queue::unacked::Unacked;
-use crate::vhost::{Beside, Passage};
+use crate::queue::window::{Locked, Windows};
+use crate::queue::{NotReserved, Queue};
+use crate::vhost::{Beside, Claims, Passage};
 
 /// What a channel has done since the last commit.
 pub(super) struct Transaction {
@@ -37,6 +38,8 @@ struct TxPublish {
     queues: SmallVec<[Arc<Queue>; 1]>,
     beside: Option<Box<Beside>>,
     mandatory: bool,
+    /// What makes it known to those who do not take duplicates.
+    claims: Option<Box<Claims>>,
     /// When it was made, if it can expire: its time runs from the commit.
     made_ms: Option<u64>,
 }
@@ -58,13 +61,14 @@ impl Transaction {
         queues: &[Arc<Queue>],
         beside: Beside,
         mandatory: bool,
+        claims: Option<Box<Claims>>,
         clock: &Clock,
     ) -> Result<(), AmqpError> {
         let made_ms = message.deadline_ms().map(|_| clock.now_ms());
         self.bytes += std::mem::size_of::<TxPublish>() + message.resident_bytes() + beside.bytes();
         self.share.set(self.bytes);
         let beside = (!beside.is_empty()).then(|| Box::new(beside));
-        self.publishes.push(TxPublish { message, queues: queues.into(), beside, mandatory, made_ms });
+        self.publishes.push(TxPublish { message, queues: queues.into(), beside, mandatory, claims, made_ms });
         if self.share.memory().transactions_are_full() {
             return Err(AmqpError::new(ReplyCode::ResourceError, "too many octets in open transactions"));
         }
@@ -97,6 +101,8 @@ pub(super) struct PendingCommit {
     beside: Vec<(Box<Beside>, Arc<Message>)>,
     returns: Vec<Arc<Message>>,
     settled: Vec<TxSettle>,
+    /// A queue had no room for one of its messages.
+    is_partial: bool,
 }
 
 const TX: u16 = 90;
@@ -153,7 +159,22 @@ impl Session {
         let mut publishes = Vec::new();
         let mut beside = Vec::new();
         let mut returns = Vec::new();
-        for TxPublish { mut message, queues, beside: others, mandatory, made_ms } in transaction.publishes.drain(..) {
+        let mut is_partial = false;
+        let mut windows = Windows::new();
+        for claims in transaction.publishes.iter().filter_map(|publish| publish.claims.as_ref()) {
+            claims.add_windows(&mut windows);
+        }
+        let mut locked = Locked::new(&mut windows, self.broker.clock().now_ms());
+        // Where that is durable which others had before.
+        let mut originals = Lsn(0);
+        for publish in transaction.publishes.drain(..) {
+            let TxPublish { mut message, queues, beside: others, mandatory, mut claims, made_ms } = publish;
+            if let Some(claims) = &mut claims
+                && claims.is_late(&locked)
+            {
+                originals = originals.max(claims.original().unwrap_or_default());
+                continue;
+            }
             if let Some(made_ms) = made_ms {
                 message.postpone_expiry(self.broker.clock().now_ms().saturating_sub(made_ms));
             }
@@ -161,12 +182,38 @@ impl Session {
             if queues.is_empty() && mandatory {
                 returns.push(Arc::clone(&message));
             }
+            let mut had = Had { taken: others.is_some(), ..Had::default() };
             if let Some(mut others) = others {
+                let before = ops.len();
                 others.commit(&message, self.broker.clock().now_ms(), &mut ops);
+                had.stored = ops.len() > before;
                 beside.push((others, Arc::clone(&message)));
             }
             for queue in queues {
-                enter(queue, &message, &mut ops, &mut publishes);
+                if let Some(claims) = &mut claims
+                    && claims.is_late_for(&queue, &locked)
+                {
+                    had.taken = true;
+                    continue;
+                }
+                match enter(&queue, &message, &mut ops, &mut publishes) {
+                    Ok(()) => {
+                        let stored = queue.stores(&message);
+                        if let Some(claims) = &claims {
+                            claims.taken_by(&queue, stored, &mut locked, &mut ops);
+                        }
+                        had.taken = true;
+                        had.stored |= stored;
+                    }
+                    Err(reason) => had.refused |= reason == NotReserved::NoRoom,
+                }
+            }
+            is_partial |= had.refused;
+            if let Some(claims) = claims {
+                originals = originals.max(claims.original().unwrap_or_default());
+                if had.taken && !had.refused {
+                    claims.taken(had.stored, &mut locked, &mut ops);
+                }
             }
         }
         transaction.clear_bytes();
@@ -187,7 +234,8 @@ impl Session {
                         beside.push((Box::new(others), Arc::clone(&message)));
                     }
                     for target in queues {
-                        enter(target, &message, &mut ops, &mut publishes);
+                        // One without room takes nothing, as with any dead letter.
+                        let _ = enter(&target, &message, &mut ops, &mut publishes);
                     }
                 }
                 *tried_later = to.at_least_once && (publishes.len(), beside.len()) == before;
@@ -199,6 +247,9 @@ impl Session {
         }
         ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle { queue, range }));
         let lsn = if ops.is_empty() { Lsn(0) } else { self.broker.store.transaction(ops) };
+        locked.appended(lsn);
+        drop(locked);
+        let lsn = lsn.max(originals);
         transaction.committing = true;
         self.commits.push_back(PendingCommit {
             lsn,
@@ -208,6 +259,7 @@ impl Session {
             beside,
             returns,
             settled,
+            is_partial,
         });
         if lsn <= self.broker.store.durable() {
             // Nothing to wait for: the channel is at hand, so that it is answered here.
@@ -230,6 +282,7 @@ impl Session {
                 _ => self.channel(number),
             };
             let alive = alive.is_some_and(|channel| channel.slot == commit.channel_slot && !channel.closing);
+            let is_partial = commit.is_partial;
             let returns = self.apply(commit, alive);
             let channel = match current.as_deref_mut() {
                 Some(channel) if channel.number == number => Some(channel),
@@ -244,7 +297,19 @@ impl Session {
             for message in returns {
                 self.push_return(number, message);
             }
-            self.reply(number, &AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+            if !is_partial {
+                self.reply(number, &AMQPClass::Tx(tx::AMQPMethod::CommitOk(tx::CommitOk {})));
+                continue;
+            }
+            match current.as_deref_mut() {
+                Some(channel) if channel.number == number => self.close_channel(channel, &partial()),
+                _ => {
+                    if let Some(mut channel) = self.take_channel(number) {
+                        self.close_channel(&mut channel, &partial());
+                        self.put_channel(channel);
+                    }
+                }
+            }
         }
     }
 
@@ -294,20 +359,33 @@ impl Session {
     }
 }
 
-/// A message of a transaction gets its place in a queue. One that was deleted meanwhile takes nothing, which is no error.
+/// Who has had a message that is not to be had twice.
+#[derive(Default)]
+struct Had {
+    taken: bool,
+    stored: bool,
+    refused: bool,
+}
+
+/// A message of a transaction gets its place in a queue. That one was deleted meanwhile, and so takes nothing, is no error.
 fn enter(
-    queue: Arc<Queue>,
+    queue: &Arc<Queue>,
     message: &Arc<Message>,
     ops: &mut Vec<TxOp>,
     publishes: &mut Vec<(Arc<Queue>, Seq, Arc<Message>)>,
-) {
+) -> Result<(), NotReserved> {
     let message = queue.with_own_deadline(message);
-    let Some(seq) = queue.reserve(&message) else { return };
+    let seq = queue.reserve(&message)?;
     if queue.stores(&message) {
-        let (id, at) = queue.in_store(seq);
-        ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(&message) as _ });
+        ops.push(queue.entry_of(seq, &message));
     }
-    publishes.push((queue, seq, message));
+    publishes.push((Arc::clone(queue), seq, message));
+    Ok(())
+}
+
+/// As in RabbitMQ: the rest of the transaction has taken effect.
+fn partial() -> AmqpError {
+    AmqpError::new(ReplyCode::PreconditionFailed, "partial tx completion").at(TX, COMMIT)
 }
 
 fn not_transactional(method: u16) -> AmqpError {

@@ -235,6 +235,7 @@ fn check_binding(
         | ExchangeKind::Topic
         | ExchangeKind::ModulusHash
         | ExchangeKind::RecentHistory
+        | ExchangeKind::Deduplication
         | ExchangeKind::Random => Ok(()),
     }
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
-use storage::{Lsn, QueueId, ReadBatch, ReadMessage, RecoveredQueue, Seq, SeqRange, TxOp};
+use storage::{Lsn, QueueId, ReadBatch, ReadMessage, Seq, SeqRange, TxOp};
 
 use super::Vhost;
 use super::exchange::Exchange;
@@ -22,6 +22,7 @@ use crate::queue::Services;
 use crate::queue::directory::Waiting;
 use crate::queue::signal::WakeList;
 use crate::queue::timers::{Timed, Timer};
+use crate::queue::window::Stored;
 
 /// Messages in one read of the store, and octets.
 const READ_MESSAGES: u64 = 128;
@@ -62,12 +63,6 @@ impl State {
         self.held_bytes = (self.held_bytes + after).saturating_sub(before);
         self.share.set(self.held_bytes);
     }
-}
-
-/// What an exchange's messages are stored under, and what was found there.
-pub(super) struct Stored {
-    pub(super) id: QueueId,
-    pub(super) found: Option<RecoveredQueue>,
 }
 
 impl Delay {

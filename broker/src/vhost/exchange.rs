@@ -13,8 +13,10 @@ use storage::QueueId;
 use super::delay::Delay;
 use super::history::History;
 use crate::model::arguments::{Arguments, string};
+use crate::model::deduplication::Deduplication;
 use crate::policy::Effective;
 use crate::queue::Queue;
+use crate::queue::window::Window;
 use crate::routing::binding::BindingKey;
 use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
@@ -63,6 +65,11 @@ impl ExchangeSpec {
         self.is_delayed_type || matches!(self.arguments.get(DELAYED_EXCHANGE), Some(AMQPValue::Boolean(true)))
     }
 
+    /// What it remembers of messages, as its arguments say, which are good; `None` when it routes duplicates.
+    pub(super) fn deduplication(&self) -> Option<Deduplication> {
+        Deduplication::from_arguments(&self.arguments, self.kind == ExchangeKind::Deduplication)
+    }
+
     /// What it hashes of a message; 406 when its arguments cannot be used. `resource` is the exchange in error texts.
     pub(super) fn hash_on(&self, resource: &dyn Display) -> Result<HashOn, AmqpError> {
         match self.kind {
@@ -77,6 +84,7 @@ impl ExchangeSpec {
 pub(super) struct Kept {
     pub(super) delay: Option<Arc<Delay>>,
     pub(super) history: Option<Arc<History>>,
+    pub(super) window: Option<Arc<Window>>,
 }
 
 /// An exchange with its bindings.
@@ -173,6 +181,11 @@ impl Exchange {
     /// Its last messages, if it keeps them for those who come later.
     pub fn history(&self) -> Option<&Arc<History>> {
         self.kept.history.as_ref()
+    }
+
+    /// Where it remembers what has come by, if it does not route duplicates.
+    pub fn window(&self) -> Option<&Arc<Window>> {
+        self.kept.window.as_ref()
     }
 
     /// Whether it is the one without a name, which routes by queue name.

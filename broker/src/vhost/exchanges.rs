@@ -7,22 +7,17 @@ use protocol::error::{AmqpError, ReplyCode};
 use storage::Lsn;
 
 use super::Vhost;
-use super::delay::{Delay, Stored};
+use super::delay::Delay;
 use super::exchange::{ALTERNATE_EXCHANGE, DELAYED_EXCHANGE, DELAYED_TYPE, Exchange, ExchangeSpec, INNER_TYPE, Kept};
 use super::history::History;
 use super::names::{Named, check_not_default, is_reserved, strip_line_breaks};
 use super::records;
+use crate::config::Redeclare;
 use crate::model::access::{Access, Permission, Resource};
-use crate::model::argument_errors::not_implemented;
 use crate::model::arguments::{Arguments, inequivalent, string, type_name};
+use crate::model::deduplication;
+use crate::queue::window::Window;
 use crate::routing::kind::ExchangeKind;
-
-/// Types that other brokers have and this one does not yet.
-const PENDING_TYPES: &[&str] = &["x-message-deduplication"];
-
-/// Arguments that give an exchange of any type an ability it does not have here yet.
-const PENDING_ARGUMENTS: &[&str] =
-    &["x-message-deduplication", "x-deduplication-header", "x-cache-size", "x-cache-ttl"];
 
 /// An exchange.declare that is not passive.
 #[derive(Clone, Debug)]
@@ -62,7 +57,6 @@ impl Vhost {
         let named = Named::exchange(&name, &self.name);
         named.check_reserved()?;
         self.check_alternate(access, &name, &request.arguments)?;
-        check_pending_arguments(&request.arguments)?;
         check_delayed_argument(&request.arguments, &named)?;
         let kind = if is_delayed_type { inner_kind(&request.arguments)? } else { parse_kind(type_name)? };
         let spec = ExchangeSpec {
@@ -75,6 +69,7 @@ impl Vhost {
             arguments: request.arguments,
         };
         let hash_on = spec.hash_on(&named)?;
+        check_deduplication(&spec, &named)?;
         let kept = self.kept(&spec, spec.history_length()?);
         let exchange = Arc::new(Exchange::new(topology.new_exchange_id(), spec, hash_on, kept));
         let mut lsn = Lsn(0);
@@ -88,13 +83,14 @@ impl Vhost {
 
     /// What a new exchange keeps, with room for that in the store.
     fn kept(&self, spec: &ExchangeSpec, history_length: Option<usize>) -> Kept {
-        let stored = || spec.durable.then(|| Stored { id: self.services.store.new_queue_id(), found: None });
+        let stored = || self.new_stored(spec.durable);
         let services = || self.services.clone();
         Kept {
             delay: spec
                 .delays()
                 .then(|| Delay::new(Arc::clone(&spec.name), stored(), Arc::clone(&self.handle), services())),
             history: history_length.map(|length| History::new(length, stored(), services())),
+            window: spec.deduplication().map(|asked| Window::new(asked, stored(), &self.services)),
         }
     }
 
@@ -156,6 +152,9 @@ impl Vhost {
         if type_name != current {
             return Err(inequivalent("type", &named, &quoted_kind(type_name), &quoted_kind(current)));
         }
+        if self.rules().redeclare == Redeclare::Relaxed {
+            return Ok(());
+        }
         for (field, received, current) in [
             ("durable", request.durable, existing.durable()),
             ("auto_delete", request.auto_delete, existing.auto_delete()),
@@ -167,7 +166,7 @@ impl Vhost {
         }
         let current = &existing.spec().arguments;
         let inner = existing.spec().is_delayed_type.then_some(INNER_TYPE);
-        let compared = [ALTERNATE_EXCHANGE, DELAYED_EXCHANGE].into_iter().chain(inner);
+        let compared = [ALTERNATE_EXCHANGE, DELAYED_EXCHANGE].into_iter().chain(inner).chain(deduplication::ARGUMENTS);
         request.arguments.check_equivalence(current, compared, &named)
     }
 
@@ -200,9 +199,6 @@ fn parse_kind(name: &str) -> Result<ExchangeKind, AmqpError> {
     if let Some(kind) = ExchangeKind::from_name(name) {
         return Ok(kind);
     }
-    if PENDING_TYPES.contains(&name) {
-        return Err(not_implemented(&format_args!("exchange type '{name}'")));
-    }
     Err(AmqpError::new(ReplyCode::PreconditionFailed, format_args!("invalid exchange type '{name}'")))
 }
 
@@ -226,9 +222,11 @@ fn check_delayed_argument(arguments: &Arguments, named: &Named<'_>) -> Result<()
     }
 }
 
-fn check_pending_arguments(arguments: &Arguments) -> Result<(), AmqpError> {
-    match arguments.iter().find(|(name, _)| PENDING_ARGUMENTS.contains(name)) {
-        Some((name, _)) => Err(not_implemented(&format_args!("exchange argument '{name}'"))),
-        None => Ok(()),
+fn check_deduplication(spec: &ExchangeSpec, named: &Named<'_>) -> Result<(), AmqpError> {
+    if spec.kind == ExchangeKind::Deduplication {
+        return deduplication::check_type(&spec.arguments);
     }
+    deduplication::check(&spec.arguments, |name, reason| {
+        AmqpError::new(ReplyCode::PreconditionFailed, format_args!("invalid arg '{name}' for {named}: {reason}"))
+    })
 }

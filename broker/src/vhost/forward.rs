@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::Properties;
-use storage::{QueueId, Seq, SeqRange};
+use storage::{QueueId, Seq, SeqRange, TxOp};
 
 use super::Vhost;
 use super::beside::Beside;
@@ -39,7 +39,11 @@ impl Vhost {
         message.set_deadline(ttl_ms.map(|ttl_ms| now_ms.saturating_add(ttl_ms)));
         message.share(targets.queues.len());
         let message = Arc::new(message);
-        let beside = Beside::of(&message, &mut targets, now_ms);
+        let mut beside = Beside::of(&message, &mut targets, now_ms);
+        let settle = from.map(|(queue, seq)| TxOp::Settle { queue, range: SeqRange::one(seq) });
+        if self.hand_on_fresh(&message, &mut targets.queues, &mut beside, settle, wakes) {
+            return;
+        }
         let passage = Passage { message, queues: targets.queues, beside };
         if !self.hand_on(passage, from, wakes)
             && let Some((queue, seq)) = from

@@ -15,7 +15,6 @@ use protocol::{Properties, lookup};
 use storage::{Lsn, Meta, QueueId, Seq, SeqRange, TxOp};
 
 use super::Vhost;
-use super::delay::Stored;
 use super::exchange::{Destination, Exchange, ExchangeSpec};
 use super::route::Targets;
 use crate::model::arguments::{string, value_text};
@@ -24,6 +23,7 @@ use crate::model::expiration;
 use crate::model::memory::{Owner, Share};
 use crate::model::message::Message;
 use crate::queue::signal::WakeList;
+use crate::queue::window::Stored;
 use crate::queue::{Published, Services};
 use crate::routing::kind::ExchangeKind;
 

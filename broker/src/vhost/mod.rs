@@ -10,6 +10,7 @@
 mod beside;
 mod bindings;
 mod dead_letter;
+mod deduplicate;
 mod delay;
 mod delete;
 mod describe;
@@ -42,6 +43,7 @@ use storage::Lsn;
 pub use beside::{Beside, Delayed, Replies};
 pub use bindings::{ExchangeBinding, QueueBinding};
 pub use dead_letter::Passage;
+pub use deduplicate::{Claims, Fresh, Outcome};
 pub use delay::Delay;
 pub use describe::{Described, describe};
 pub use direct_reply::{DIRECT_REPLY, is_reply_address};
@@ -56,6 +58,7 @@ pub use recover::{Recovery, name_losses, recover};
 pub use route::{RouteInfo, Targets};
 pub use settings::{Metadata, MetadataChange, NodeQueues};
 
+use crate::config::VhostRules;
 use crate::model::arguments::Arguments;
 use crate::queue::direct_reply::ReplyConsumer;
 use crate::queue::{Queue, Services};
@@ -93,6 +96,7 @@ pub struct Vhost {
     settings: RwLock<Settings>,
     policy_state: RwLock<PolicyState>,
     node_queues: OnceLock<Arc<NodeQueues>>,
+    rules: OnceLock<VhostRules>,
     deleted: AtomicBool,
     traced: AtomicBool,
     version: AtomicU64,
@@ -165,6 +169,7 @@ impl Vhost {
             settings: RwLock::default(),
             policy_state: RwLock::default(),
             node_queues: OnceLock::new(),
+            rules: OnceLock::new(),
             deleted: AtomicBool::new(false),
             traced: AtomicBool::new(false),
             version: AtomicU64::new(0),

@@ -51,6 +51,9 @@ pub(super) struct ExchangeRecord {
     /// What its last messages are stored under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) history: Option<QueueId>,
+    /// What its deduplication window is stored under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) window: Option<QueueId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +65,9 @@ pub(super) struct QueueRecord {
     pub(super) auto_delete: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) arguments: String,
+    /// What its deduplication window is stored under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) window: Option<QueueId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -110,6 +116,7 @@ pub(super) fn put_exchange(vhost: &str, exchange: &Exchange) -> TopologyChange {
             arguments: STANDARD.encode(spec.arguments.to_wire()),
             delayed: exchange.delay().and_then(|delay| delay.id()),
             history: exchange.history().and_then(|history| history.id()),
+            window: exchange.window().and_then(|window| window.id()),
         },
     )
 }
@@ -118,7 +125,8 @@ pub(super) fn delete_exchange(vhost: &str, exchange: &Exchange) -> impl Iterator
     let record = TopologyChange::Delete { key: named_key(EXCHANGE_PREFIX, vhost, exchange.name()) };
     let delayed = exchange.delay().and_then(|delay| delay.id());
     let history = exchange.history().and_then(|history| history.id());
-    [record].into_iter().chain(delayed.into_iter().chain(history).map(TopologyChange::DropQueue))
+    let window = exchange.window().and_then(|window| window.id());
+    [record].into_iter().chain(delayed.into_iter().chain(history).chain(window).map(TopologyChange::DropQueue))
 }
 
 pub(super) fn put_queue(queue: &Queue) -> TopologyChange {
@@ -132,6 +140,7 @@ pub(super) fn put_queue(queue: &Queue) -> TopologyChange {
             id: queue.id(),
             auto_delete: spec.auto_delete,
             arguments: STANDARD.encode(spec.arguments.to_wire()),
+            window: queue.window().and_then(|window| window.id()),
         },
     )
 }
@@ -140,7 +149,8 @@ pub(super) fn put_queue(queue: &Queue) -> TopologyChange {
 pub(super) fn delete_queue(queue: &Queue) -> impl Iterator<Item = TopologyChange> {
     let spec = queue.spec();
     let record = TopologyChange::Delete { key: named_key(QUEUE_PREFIX, &spec.vhost, &spec.name) };
-    std::iter::once(record).chain(queue.store_ids().into_iter().map(TopologyChange::DropQueue))
+    let window = queue.window().and_then(|window| window.id());
+    std::iter::once(record).chain(queue.store_ids().into_iter().chain(window).map(TopologyChange::DropQueue))
 }
 
 pub(super) fn put_binding(

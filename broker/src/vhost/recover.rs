@@ -5,7 +5,7 @@ use std::sync::Arc;
 use storage::{LostMessages, QueueId, RecoveredQueue};
 
 use super::Vhost;
-use super::delay::{Delay, Stored};
+use super::delay::Delay;
 use super::exchange::{DELAYED_TYPE, Destination, Exchange, ExchangeSpec, INNER_TYPE, Kept};
 use super::history::History;
 use super::names::Named;
@@ -16,6 +16,7 @@ use crate::model::collections::Map;
 use crate::model::queue_arguments::max_priority;
 use crate::policy::{self, GlobalParameters};
 use crate::queue::lanes::{id_of, owner_of};
+use crate::queue::window::{Stored, Window};
 use crate::queue::{Queue, QueueSpec, Services};
 use crate::routing::kind::ExchangeKind;
 
@@ -87,7 +88,8 @@ pub fn name_losses(vhosts: &[Arc<Vhost>], lost: &[LostMessages]) -> Vec<String> 
         for exchange in vhost.exchanges() {
             let delayed = exchange.delay().and_then(|delay| delay.id());
             let history = exchange.history().and_then(|history| history.id());
-            let kept = delayed.into_iter().chain(history);
+            let window = exchange.window().and_then(|window| window.id());
+            let kept = delayed.into_iter().chain(history).chain(window);
             names.extend(kept.map(|id| (id, format!("exchange {}", of(exchange.name())))));
         }
     }
@@ -180,10 +182,12 @@ impl Rebuild<'_> {
         let length = spec.history_length().map_err(|error| error.text)?;
         let history = record.history.zip(length);
         let history = history.map(|(id, length)| History::new(length, Some(stored(id)), self.services.clone()));
-        let kept = Kept { delay, history };
+        // One that persists only in memory has nothing in the store.
+        let window = spec.deduplication().map(|asked| Window::new(asked, record.window.map(stored), self.services));
+        let kept = Kept { delay, history, window };
         let exchange = Exchange::new(vhost.topology.lock().new_exchange_id(), spec, hash_on, kept);
         vhost.add_exchange(Arc::new(exchange));
-        for id in record.delayed.iter().chain(&record.history) {
+        for id in record.delayed.iter().chain(&record.history).chain(&record.window) {
             self.messages.remove(id);
         }
         Ok(())
@@ -206,8 +210,9 @@ impl Rebuild<'_> {
         let ids: Vec<QueueId> = ids.filter(|id| self.messages.contains_key(id)).collect();
         let found: Vec<RecoveredQueue> = ids.iter().filter_map(|id| self.messages.get(id).copied()).collect();
         let queue = Queue::recovered(record.id, spec, self.services.clone(), &found);
+        queue.open_window(|| record.window.map(|id| Stored { id, found: self.messages.get(&id).copied() }));
         vhost.add_queue(&mut vhost.topology.lock(), &queue);
-        for id in ids {
+        for id in ids.into_iter().chain(record.window) {
             self.messages.remove(&id);
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use protocol::Properties;
 use smallvec::SmallVec;
+use storage::Lsn;
 
 use super::Vhost;
 use super::delay::Delay;
@@ -11,6 +12,7 @@ use super::exchange::{Destination, Exchange};
 use super::history::{self, History};
 use crate::model::delay;
 use crate::queue::Queue;
+use crate::queue::window::{Locked, Window};
 use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
 use crate::routing::phash2;
@@ -35,6 +37,10 @@ pub struct Targets {
     pub delays: SmallVec<[Arc<Delay>; 1]>,
     /// Those that keep it for others who come later.
     pub histories: SmallVec<[Arc<History>; 1]>,
+    /// Those of the exchanges that it came to, where they do not route duplicates and something makes it known.
+    pub windows: SmallVec<[Arc<Window>; 1]>,
+    /// Some exchange has routed it before: where the message it routed then is durable.
+    pub original: Option<Lsn>,
 }
 
 /// Queues found so far, each once.
@@ -73,10 +79,22 @@ impl Vhost {
         properties: Option<&Properties<'_>>,
         targets: &mut Targets,
     ) -> RouteInfo {
-        let Targets { queues, delays, histories } = targets;
+        self.route_past(exchange, keys, properties, targets, None)
+    }
+
+    /// As [`Vhost::route_to`], but not through exchanges that have routed the message before, as far as their windows are
+    /// among those that are locked.
+    pub(super) fn route_past(
+        &self,
+        exchange: &Arc<Exchange>,
+        keys: &[&str],
+        properties: Option<&Properties<'_>>,
+        targets: &mut Targets,
+        locked: Option<&Locked<'_>>,
+    ) -> RouteInfo {
+        *targets = Targets { queues: std::mem::take(&mut targets.queues), ..Targets::default() };
+        let Targets { queues, delays, histories, windows, original } = targets;
         queues.clear();
-        delays.clear();
-        histories.clear();
         let mut info = RouteInfo { simple: true, by_message: false };
         let mut found = Found { queues, seen: None };
         let mut visited = Visited::default();
@@ -85,6 +103,18 @@ impl Vhost {
         let mut next = Some(exchange.clone());
         while let Some(exchange) = next {
             // Not for messages without headers, which are all whose routes are remembered.
+            if let Some(window) = exchange.window()
+                && let Some(key) =
+                    properties.and_then(Properties::headers).and_then(|headers| window.asked().key(headers))
+            {
+                windows.push(Arc::clone(window));
+                if let Some(lsn) = locked.and_then(|locked| locked.find(window, &key)) {
+                    *original = (*original).max(Some(lsn));
+                    next = pending.pop();
+                    continue;
+                }
+            }
+            // Neither.
             if let Some(delay) = exchange.delay()
                 && properties.and_then(Properties::headers).and_then(delay::wanted_ms).is_some()
             {
@@ -147,7 +177,7 @@ impl Vhost {
         let first = keys.get(..1).unwrap_or_default();
         let (relevant, headers) = match exchange.kind() {
             ExchangeKind::Headers => (first, properties.and_then(Properties::headers)),
-            ExchangeKind::Fanout | ExchangeKind::RecentHistory => (first, None),
+            ExchangeKind::Fanout | ExchangeKind::RecentHistory | ExchangeKind::Deduplication => (first, None),
             _ => (keys, None),
         };
         let once = found.queues.is_empty() && relevant.len() == 1 && exchange.kind().reports_once();
@@ -173,7 +203,11 @@ fn depends_on_message(exchange: &Exchange) -> bool {
         ExchangeKind::RecentHistory => true,
         ExchangeKind::Headers | ExchangeKind::Random | ExchangeKind::LocalRandom => true,
         ExchangeKind::ConsistentHash => *exchange.hash_on() != HashOn::RoutingKey,
-        ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic | ExchangeKind::ModulusHash => false,
+        ExchangeKind::Direct
+        | ExchangeKind::Fanout
+        | ExchangeKind::Topic
+        | ExchangeKind::ModulusHash
+        | ExchangeKind::Deduplication => false,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::LazyLock;
 
+use broker::model::limit_arguments::Overflow;
 use broker::queue::credit::Terms;
+use broker::queue::settings::QueueSettings;
 use proptest::prelude::*;
 
 use crate::support::Disk;
@@ -30,6 +32,8 @@ enum Op {
     CloseConnection(usize),
     Advance { held: bool },
     Pass { ms: u64, store_first: bool },
+    Declare,
+    Limit(QueueSettings),
     SetWall(u64),
 }
 
@@ -44,6 +48,23 @@ fn terms() -> impl Strategy<Value = Terms> {
         no_ack,
         timeout_ms,
     })
+}
+
+fn settings() -> impl Strategy<Value = QueueSettings> {
+    let overflow = prop_oneof![
+        3 => Just(Overflow::DropHead), 1 => Just(Overflow::RejectPublish), 1 => Just(Overflow::RejectPublishDlx)
+    ];
+    let time = || prop::option::weighted(0.3, 1..400u64);
+    let (length, bytes) = (prop::option::weighted(0.7, 0..12u64), prop::option::weighted(0.3, 0..900u64));
+    (time(), time(), length, bytes, overflow).prop_map(
+        |(message_ttl_ms, expires_ms, max_length, max_length_bytes, overflow)| QueueSettings {
+            message_ttl_ms,
+            expires_ms,
+            max_length,
+            max_length_bytes,
+            overflow,
+        },
+    )
 }
 
 fn features() -> impl Strategy<Value = Features> {
@@ -90,6 +111,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => connection.prop_map(Op::CloseConnection),
         8 => any::<bool>().prop_map(|held| Op::Advance { held }),
         8 => (1..200u64, any::<bool>()).prop_map(|(ms, store_first)| Op::Pass { ms, store_first }),
+        2 => Just(Op::Declare),
         1 => prop_oneof![Just(START_MS - 10_000_000), Just(START_MS + 10_000_000)].prop_map(Op::SetWall),
     ]
 }
@@ -131,6 +153,9 @@ fn apply(world: &mut World<'_>, op: Op, cold: bool) {
         Op::CloseChannel { connection, channel } => world.close_channel(connection, channel),
         Op::CloseConnection(connection) => world.close_connection(connection),
         Op::Pass { ms, store_first } => world.pass(ms, store_first),
+        Op::Declare => world.declare(),
+        Op::Limit(settings) if cold => world.limit(QueueSettings { max_length_bytes: None, ..settings }),
+        Op::Limit(settings) => world.limit(settings),
         Op::SetWall(wall_ms) => world.time.set_wall(wall_ms),
         Op::Advance { held } => {
             if cold {
@@ -174,6 +199,69 @@ proptest! {
     ) {
         static COLD: LazyLock<Disk> = LazyLock::new(Disk::new);
         let mut world = World::cold_with(&COLD, messages, high_water, features);
+        world.stop_reader();
+        for op in ops {
+            apply(&mut world, op, true);
+        }
+        world.drain();
+        world.check_leaks();
+    }
+}
+
+/// Operations on a queue with limits that change. Nothing is given back for want of time: it is not known then what was
+/// first.
+fn limited() -> impl Strategy<Value = Vec<Op>> {
+    let patient = op().prop_map(|op| match op {
+        Op::Attach { connection, channel, terms, exclusive, priority } => {
+            Op::Attach { connection, channel, terms: Terms { timeout_ms: None, ..terms }, exclusive, priority }
+        }
+        // Where it went cannot be told without looking, and dead letters are looked at later.
+        Op::Publish { persistent, len, ttl_ms: Some(0) } => Op::Publish { persistent, len, ttl_ms: Some(1) },
+        other => other,
+    });
+    let ops = prop::collection::vec(prop_oneof![15 => patient, 1 => settings().prop_map(Op::Limit)], 1..120);
+    (settings(), ops).prop_map(|(settings, ops)| [Op::Limit(settings)].into_iter().chain(ops).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+
+    #[test]
+    fn within_limits_every_message_is_in_one_place(
+        ops in limited(),
+        durable in any::<bool>(),
+        high_water in prop_oneof![Just(usize::MAX), Just(2_000usize)],
+        features in features(),
+        dead_letters in any::<bool>(),
+    ) {
+        let mut world = World::with(&MEMORY, durable, high_water, features);
+        if dead_letters {
+            world.look_at_dead_letters();
+        }
+        for op in ops {
+            apply(&mut world, op, false);
+        }
+        world.drain();
+        world.check_leaks();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn within_limits_a_cold_backlog_is_in_one_place(
+        ops in limited(),
+        messages in prop_oneof![4 => 1..30u64, 1 => 2_040..2_060u64],
+        high_water in prop_oneof![Just(usize::MAX), Just(2_000usize)],
+        features in features(),
+        dead_letters in any::<bool>(),
+    ) {
+        static COLD: LazyLock<Disk> = LazyLock::new(Disk::new);
+        let mut world = World::cold_with(&COLD, messages, high_water, features);
+        if dead_letters {
+            world.look_at_dead_letters();
+        }
         world.stop_reader();
         for op in ops {
             apply(&mut world, op, true);

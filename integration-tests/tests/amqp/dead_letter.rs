@@ -1,16 +1,16 @@
 //! Messages that a queue gives up and another exchange gets: their headers, the keys they go by, and the ways round.
 
+use crate::deaths::*;
 use crate::support::*;
 use integration_tests::id;
 use integration_tests::raw::{Delivery as RawDelivery, Raw};
 use integration_tests::server::Server;
 use integration_tests::unique;
 use integration_tests::wire::{Bytes, PERSISTENT, Reader};
-use lapin::message::Delivery;
 use lapin::options::{
     BasicNackOptions, BasicRejectOptions, ExchangeBindOptions, ExchangeDeclareOptions, QueueDeclareOptions,
 };
-use lapin::types::{AMQPValue, FieldArray, FieldTable};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, ExchangeKind};
 
 const EXCHANGE: &str = "x-dead-letter-exchange";
@@ -37,71 +37,9 @@ async fn reject(channel: &Channel, queue: &str) {
     assert!(message.reject(BasicRejectOptions { requeue: false }).await.expect("basic.reject"));
 }
 
-/// Gets a message once there is one: dead letters come by themselves, and nobody is told.
-async fn got(channel: &Channel, queue: &str) -> Delivery {
-    loop {
-        if let Some(message) = get(channel, queue).await {
-            return message.delivery;
-        }
-    }
-}
-
-fn headers_of(delivery: &Delivery) -> FieldTable {
-    delivery.properties.headers().clone().unwrap_or_default()
-}
-
-fn array(values: &[&str]) -> AMQPValue {
-    AMQPValue::FieldArray(FieldArray::from(values.iter().map(|value| text(value)).collect::<Vec<_>>()))
-}
-
-fn field<'a>(table: &'a FieldTable, name: &str) -> &'a AMQPValue {
-    table.inner().get(name).unwrap_or_else(|| panic!("no {name} in {table:?}"))
-}
-
-/// The entries of x-death without their times, which are checked to be there.
-fn deaths(delivery: &Delivery) -> Vec<FieldTable> {
-    let headers = headers_of(delivery);
-    let AMQPValue::FieldArray(entries) = field(&headers, "x-death") else { panic!("x-death is no array") };
-    let entries = entries.as_slice().iter().map(|entry| {
-        let AMQPValue::FieldTable(entry) = entry else { panic!("{entry:?} is no table") };
-        let mut without_time = FieldTable::default();
-        for (name, value) in entry.inner() {
-            if name.as_str() == "time" {
-                assert!(matches!(value, AMQPValue::Timestamp(1_700_000_000..)), "{value:?}");
-            } else {
-                without_time.insert(name.clone(), value.clone());
-            }
-        }
-        assert_eq!(without_time.inner().len() + 1, entry.inner().len(), "{entry:?}");
-        without_time
-    });
-    entries.collect()
-}
-
-/// An entry of x-death without its time and without an original expiration.
-fn death(queue: &str, reason: &str, count: i64, exchange: &str, keys: &[&str]) -> FieldTable {
-    tables([
-        ("count", AMQPValue::LongLongInt(count)),
-        ("reason", text(reason)),
-        ("queue", text(queue)),
-        ("exchange", text(exchange)),
-        ("routing-keys", array(keys)),
-    ])
-}
-
 fn expired_from(mut entry: FieldTable, expiration: &str) -> FieldTable {
     entry.insert("original-expiration".into(), text(expiration));
     entry
-}
-
-/// Asserts who comes first and last in the headers beside x-death: reason, queue, exchange.
-fn assert_first_and_last(delivery: &Delivery, first: [&str; 3], last: [&str; 3]) {
-    let headers = headers_of(delivery);
-    for (kind, values) in [("first", first), ("last", last)] {
-        for (what, value) in ["reason", "queue", "exchange"].iter().zip(values) {
-            assert_eq!(field(&headers, &format!("x-{kind}-death-{what}")), &text(value), "{kind} {what}");
-        }
-    }
 }
 
 fn raw_get(raw: &mut Raw, queue: &str) -> RawDelivery {

@@ -273,7 +273,7 @@ fn refused(mechanism: &str) -> String {
 }
 
 /// The entries of a table that holds strings and tables only.
-fn table_of_strings(bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn table_of_strings(bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
     let mut reader = Reader::new(bytes);
     let mut entries = BTreeMap::new();
     while !reader.rest().is_empty() {

@@ -101,27 +101,9 @@ fn a_consumer_makes_no_room_for_what_is_refused() {
 }
 
 #[test]
-fn a_transaction_loses_what_there_is_no_room_for() {
-    let server = server();
-    let mut raw = server.channel();
-    let queue = unique("queue");
-    let arguments =
-        Bytes::new().field("x-max-length", b'I').long(2).field("x-overflow", b'S').longstr("reject-publish");
-    raw.send_declare(1, &queue, 2, arguments.as_ref());
-    raw.expect(1, id::QUEUE_DECLARE_OK);
-    raw.call(1, id::TX_SELECT, [], id::TX_SELECT_OK);
-    for body in ["1", "2", "3"] {
-        raw.publish(1, ("", &queue), 0, NO_PROPERTIES, body.as_bytes());
-    }
-    raw.call(1, id::TX_COMMIT, [], id::TX_COMMIT_OK);
-    assert_eq!(raw.get(1, &queue, true).expect("a message").text(), "1");
-    assert_eq!(raw.get(1, &queue, true).expect("a message").text(), "2");
-    assert!(raw.get(1, &queue, true).is_none());
-}
-
-#[test]
 fn messages_wait_for_as_long_as_the_queue_lets_them() {
     run(async |server| {
+        let only_heads_expire = peer_is_set("what expires in the middle of a queue");
         let channel = confirming(server).await;
         let short = queue_with(&channel, durable(), table("x-message-ttl", number(30))).await;
         let long = queue_with(&channel, durable(), table("x-message-ttl", number(600_000))).await;
@@ -132,7 +114,9 @@ fn messages_wait_for_as_long_as_the_queue_lets_them() {
             // To one queue, and one message to two.
             send_with(&channel, "", &short, "a", properties.clone()).await;
             send_with(&channel, &exchange, "", "b", properties.clone()).await;
-            send_with(&channel, "", &long, "c", properties.clone().with_expiration("30".into())).await;
+            if !only_heads_expire {
+                send_with(&channel, "", &long, "c", properties.clone().with_expiration("30".into())).await;
+            }
             while counts(&channel, &short).await != (0, 0) {}
             while counts(&channel, &long).await != (1, 0) {}
             assert_eq!(drain(&channel, &long).await, ["b"]);
@@ -158,7 +142,8 @@ fn wait_until_gone(raw: &mut Raw, queue: &str) {
             raw.expect(1, id::BASIC_ACK);
             return;
         }
-        assert_eq!(frame.id(), Some(id::BASIC_ACK));
+        // RabbitMQ refuses what comes at the very end.
+        assert!(matches!(frame.id(), Some(id::BASIC_ACK | id::BASIC_NACK)), "{frame:?}");
         assert!(started.elapsed() < integration_tests::DEADLINE, "it never ended");
     }
 }
@@ -185,7 +170,7 @@ fn a_queue_that_nobody_uses_ends() {
 fn limits_are_compared_and_checked() {
     let server = server();
     let mut raw = server.channel();
-    let queue = unique("queue");
+    let (queue, vhost) = (unique("queue"), server.vhost());
     for (name, value, reason) in [
         ("x-message-ttl", -1_i32, "{value_negative,-1}"),
         ("x-expires", 0, "{value_zero,0}"),
@@ -193,13 +178,15 @@ fn limits_are_compared_and_checked() {
         ("x-max-length-bytes", -1, "{value_negative,-1}"),
     ] {
         raw.send_declare(1, &queue, 2, Bytes::new().field(name, b'I').long(value.cast_unsigned()).as_ref());
-        let text = format!("PRECONDITION_FAILED - invalid arg '{name}' for queue '{queue}' in vhost '/': {reason}");
+        let text =
+            format!("PRECONDITION_FAILED - invalid arg '{name}' for queue '{queue}' in vhost '{vhost}': {reason}");
         raw.expect_channel_close(1, 406, &text, id::QUEUE_DECLARE);
         raw.open_channel(1);
     }
     raw.send_declare(1, &queue, 2, Bytes::new().field("x-overflow", b'S').longstr("sideways").as_ref());
-    let text =
-        format!("PRECONDITION_FAILED - invalid arg 'x-overflow' for queue '{queue}' in vhost '/': invalid_overflow");
+    let text = format!(
+        "PRECONDITION_FAILED - invalid arg 'x-overflow' for queue '{queue}' in vhost '{vhost}': invalid_overflow"
+    );
     raw.expect_channel_close(1, 406, &text, id::QUEUE_DECLARE);
     raw.open_channel(1);
     raw.send_declare(1, &queue, 2, Bytes::new().field("x-max-length", b'I').long(5).as_ref());
@@ -208,7 +195,7 @@ fn limits_are_compared_and_checked() {
     raw.expect(1, id::QUEUE_DECLARE_OK);
     raw.send_declare(1, &queue, 2, Bytes::new().field("x-max-length", b'I').long(6).as_ref());
     let text = format!(
-        "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue '{queue}' in vhost '/': \
+        "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue '{queue}' in vhost '{vhost}': \
          received '6' but current is '5'"
     );
     raw.expect_channel_close(1, 406, &text, id::QUEUE_DECLARE);

@@ -8,6 +8,7 @@ pub(crate) mod codec;
 pub(crate) mod cold;
 pub(crate) mod columns;
 pub(crate) mod held;
+mod list;
 pub(crate) mod queue;
 pub(crate) mod settled;
 #[cfg(test)]

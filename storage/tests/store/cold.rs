@@ -369,3 +369,40 @@ fn a_big_index_is_rebuilt() {
         }
     }
 }
+
+#[test]
+fn a_list_of_a_cold_queue_reads_nothing_from_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut options = cold(dir.path());
+    let reads = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&reads);
+    options.fs = Hooked::new(move |call, _| {
+        if call == Call::Read && std::thread::current().name() == Some("warren-reader") {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    });
+    let (store, _) = Store::open(options).expect("it opens");
+    fill(&store, 1, 5000, 5);
+    for seq in (1..=5000).filter(|seq| seq % 3 != 0) {
+        store.settle(1, SeqRange::one(seq));
+    }
+    let last = store.settle(1, range(2_000, 3_500));
+    wait(&store, last);
+    let (mut found, mut from) = (Vec::new(), 0);
+    loop {
+        let (sender, receiver) = mpsc::channel();
+        store.list(1, from, 100, Box::new(move |listed| drop(sender.send(listed))));
+        let listed = receiver.recv().expect("the list is answered");
+        assert!(listed.seqs.len() <= 100);
+        found.extend(listed.seqs);
+        if listed.end {
+            break;
+        }
+        from = listed.next;
+    }
+    assert_eq!(reads.load(Ordering::Relaxed), 0);
+    assert_eq!(found, seqs(&store, 1));
+    assert!(found.into_iter().eq((1..=5000).filter(|seq| seq % 3 == 0 && !(2_000..=3_500).contains(seq))));
+    assert!(reads.load(Ordering::Relaxed) > 0, "a read does");
+}

@@ -96,13 +96,16 @@ fn the_log_goes_on_and_readers_of_others_too() {
     // A read of its queue does not go past it.
     let (sender, receiver) = mpsc::channel();
     store.read(1, 0, 10, usize::MAX, Box::new(move |batch| sender.send(batch).unwrap_or_default()));
+    let (sender, listed) = mpsc::channel();
+    store.list(1, 0, 10, Box::new(move |listed| sender.send(listed.seqs).unwrap_or_default()));
     assert_eq!(seqs(&store, 2), [1]);
-    assert!(receiver.try_recv().is_err());
+    assert!(receiver.try_recv().is_err() && listed.try_recv().is_err());
     gate.open();
     first.recv().expect("it becomes durable");
     second.recv().expect("it becomes durable");
     let found: Vec<u64> = receiver.recv().expect("answered").messages.iter().map(|message| message.seq).collect();
     assert_eq!(found, [2, 3]);
+    assert_eq!(listed.recv().expect("answered"), [2, 3]);
     drop(store);
     let (store, recovered) = Store::open(small(dir.path())).expect("it opens");
     assert_eq!(recovered.damage, Vec::<String>::new());

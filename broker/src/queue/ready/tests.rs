@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use storage::{Meta, Payload, Place, ReadMessage};
+use storage::{Listed, Meta, Payload, Place, ReadMessage};
 
 use super::*;
 
@@ -20,7 +20,9 @@ enum Op {
     Publish(prop::sample::Index),
     Pop(usize),
     Requeue(prop::sample::Index),
+    Drop(usize),
     Ask,
+    List,
     Answer { most: usize },
     Pass(u64),
     Clear,
@@ -35,7 +37,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => index.clone().prop_map(Op::Publish),
         6 => (1..6usize).prop_map(Op::Pop),
         3 => index.prop_map(Op::Requeue),
+        4 => (1..9usize).prop_map(Op::Drop),
         6 => Just(Op::Ask),
+        4 => Just(Op::List),
         6 => (1..9usize).prop_map(|most| Op::Answer { most }),
         2 => (1..100u64).prop_map(Op::Pass),
         1 => Just(Op::Clear),
@@ -51,6 +55,7 @@ struct Known {
 /// A read under way, with what it has found.
 enum Asked {
     Stored { batch: Option<ReadBatch>, next: Seq, end: Seq },
+    Listed { listed: Option<Listed>, next: Seq, end: Seq },
     Spilled { messages: u64 },
 }
 
@@ -130,7 +135,15 @@ impl World {
                     self.model.insert(seq, known);
                 }
             }
+            Op::Drop(count) => {
+                self.expire();
+                for _ in 0..count {
+                    self.drop_head();
+                }
+                self.forget_read();
+            }
             Op::Ask => self.ask(),
+            Op::List => self.list(),
             Op::Answer { most } => self.answer(most),
             Op::Pass(ms) => self.pass(ms),
             Op::Clear => self.clear(),
@@ -164,6 +177,30 @@ impl World {
         }
     }
 
+    /// What goes is what is first, also when it has not been read.
+    fn drop_head(&mut self) {
+        let seq = match self.ready.pop() {
+            Some(entry) => entry.seq,
+            None => match self.ready.skip() {
+                Skipped::Stored(seq) => seq,
+                Skipped::Front => return assert!(self.ready.has_front()),
+                Skipped::Nothing => {
+                    return assert!(self.model.is_empty() || self.ready.wants(1, 1).is_some(), "it can be listed");
+                }
+            },
+        };
+        assert_eq!(self.model.pop_first().map(|(seq, _)| seq), Some(seq), "nothing is passed over");
+        self.stored.remove(&seq);
+    }
+
+    fn list(&mut self) {
+        if self.asked.is_none()
+            && let Some(Wanted::Stored { next, end }) = self.ready.wants(1, 1)
+        {
+            self.asked = Some(Asked::Listed { listed: None, next, end });
+        }
+    }
+
     fn ask(&mut self) {
         if self.asked.is_some() {
             return;
@@ -187,6 +224,14 @@ impl World {
                 }
                 self.asked = Some(Asked::Stored { batch: Some(batch), next, end });
             }
+            Some(Asked::Listed { listed: None, next, end }) => {
+                let seqs: Vec<Seq> = self.stored.range(next..).map(|(seq, _)| *seq).take(most).collect();
+                let listed_to = seqs.last().map_or(next, |last| last + 1);
+                let is_end = self.stored.range(listed_to..).next().is_none();
+                let listed = Some(Listed { seqs, next: listed_to, end: is_end });
+                self.asked = Some(Asked::Listed { listed, next, end });
+            }
+            Some(Asked::Listed { listed: Some(listed), end, .. }) => assert_eq!(self.ready.listed(listed, end), 0),
             Some(Asked::Stored { batch: Some(batch), end, .. }) => assert_eq!(self.ready.loaded(batch, end), 0),
             Some(Asked::Spilled { messages }) => {
                 let taken = self.spill.drain(..most.min(self.spill.len())).map(|(seq, known)| read(seq, known));

@@ -1,5 +1,6 @@
 //! A queue, its outboxes, and a model that is told of every operation and shown every delivery.
 
+mod limits;
 mod observe;
 mod settle;
 mod time;
@@ -20,11 +21,12 @@ use broker::queue::lanes::{id_of as id_of_level, owner_of};
 use broker::queue::outbox::Outbox;
 use broker::queue::settle::{Acked, Requeue};
 use broker::queue::signal::WakeList;
-use broker::queue::{Attach, Get, NotDeleted, Published, Queue, QueueSpec, Services};
+use broker::queue::{Attach, Get, NotDeleted, NotReserved, Published, Queue, QueueSpec, Services};
 use storage::{QueueId, RecoveredQueue, Seq, SeqRange, TxOp};
 
 use crate::manual_time::ManualTime;
 use crate::support::{Disk, Release};
+use limits::Limits;
 
 const ADDRESS: &[u8] = b"\0\x01q";
 const PERSISTENT: &[u8] = &[0x10, 0x00, 2];
@@ -147,6 +149,7 @@ struct Known {
     persistent: bool,
     redelivered: bool,
     deadline_ms: Option<u64>,
+    len: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -229,6 +232,7 @@ pub(crate) struct World<'d> {
     next_seq: BTreeMap<u8, Seq>,
     next_id: u64,
     closed: bool,
+    limits: Limits,
     /// There is a backlog on disk only, or may be.
     pub(crate) cold: bool,
     /// Where the reader stops; 0 = it runs freely.
@@ -290,6 +294,7 @@ impl<'d> World<'d> {
             next_seq: BTreeMap::new(),
             next_id: 1,
             closed: false,
+            limits: Limits::default(),
             cold: false,
             stop: 0,
             held: false,
@@ -343,7 +348,7 @@ impl<'d> World<'d> {
             lane.bytes += 8;
             let seq = world.take_seq(level);
             world.unnamed.extend(deadline_ms.map(|deadline_ms| (deadline_ms, seq)));
-            world.ready.insert(seq, Known { id: number, persistent: true, redelivered: false, deadline_ms });
+            world.ready.insert(seq, Known { id: number, persistent: true, redelivered: false, deadline_ms, len: 8 });
         }
         disk.barrier();
         world.next_id = messages + 1;
@@ -420,6 +425,9 @@ impl<'d> World<'d> {
         let id = self.next_id;
         let deadline_ms = ttl_ms.map(|ttl_ms| self.now_ms() + ttl_ms);
         let message = self.features.message(id, persistent, len, deadline_ms);
+        let ttl_ms = self.own_ttl(ttl_ms);
+        let deadline_ms = ttl_ms.map(|ttl_ms| self.now_ms() + ttl_ms);
+        let has_no_room = self.has_no_room(len.max(8));
         let held = Arc::strong_count(&message);
         let mut wakes = WakeList::default();
         let published = self.queue.publish(&message, &mut wakes);
@@ -427,8 +435,14 @@ impl<'d> World<'d> {
             assert_eq!(published, Published::Gone);
             return;
         }
-        assert!(matches!(published, Published::Taken(_)), "{published:?}");
         self.next_id += 1;
+        if has_no_room {
+            assert_eq!(published, Published::Refused);
+            self.note_refused(id);
+            self.observe();
+            return;
+        }
+        assert!(matches!(published, Published::Taken(_)), "{published:?}");
         let seq = self.take_seq(self.features.level(id));
         self.note_stored(seq, persistent, deadline_ms);
         let now_or_never = ttl_ms == Some(0);
@@ -436,7 +450,8 @@ impl<'d> World<'d> {
         if now_or_never && !persistent && Arc::strong_count(&message) == held {
             assert!(self.settled.insert(id));
         } else {
-            self.ready.insert(seq, Known { id, persistent, redelivered: false, deadline_ms });
+            let len = len.max(8);
+            self.ready.insert(seq, Known { id, persistent, redelivered: false, deadline_ms, len });
         }
         self.observe();
         assert!(!now_or_never || !self.ready.contains_key(&seq), "a message without time waits");
@@ -447,13 +462,28 @@ impl<'d> World<'d> {
         let id = self.next_id;
         let deadline_ms = ttl_ms.map(|ttl_ms| self.now_ms() + ttl_ms);
         let message = self.features.message(id, persistent, 8, deadline_ms);
-        let Some(seq) = self.queue.reserve(&message) else {
-            assert!(self.closed);
+        let message = self.queue.with_own_deadline(&message);
+        let deadline_ms = message.deadline_ms();
+        let expected = if self.closed {
+            Err(NotReserved::Gone)
+        } else if self.has_no_room(8) {
+            Err(NotReserved::NoRoom)
+        } else {
+            Ok(())
+        };
+        let reserved = self.queue.reserve(&message);
+        assert_eq!(reserved.map(|_| ()), expected);
+        let Ok(seq) = reserved else {
+            if !self.closed {
+                self.next_id += 1;
+                self.note_refused(id);
+                self.observe();
+            }
             return;
         };
         assert_eq!(seq, self.take_seq(self.features.level(id)));
         self.next_id += 1;
-        let known = Known { id, persistent, redelivered: false, deadline_ms };
+        let known = Known { id, persistent, redelivered: false, deadline_ms, len: 8 };
         self.reserved.push(Reserved { seq, known, message, logged: false });
         self.observe();
     }
@@ -572,6 +602,9 @@ impl<'d> World<'d> {
         let last = self.queue.detach(self.consumers[*at].id);
         assert_eq!(last, attached.len() == 1);
         self.end_consumer(*at);
+        if last {
+            self.note_use();
+        }
         self.hand_over(&[*at]);
         self.observe();
     }

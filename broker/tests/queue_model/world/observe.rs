@@ -78,7 +78,7 @@ impl World<'_> {
 
     /// Takes what the outboxes hold and checks it against the model. True when there was something.
     fn observe_full(&mut self, disordered: bool, get_no_ack: Option<bool>) -> bool {
-        let mut delivered = BTreeSet::new();
+        let mut delivered = BTreeMap::new();
         let mut any = false;
         // An answer to a get may have taken the credit of a channel, and is looked at last.
         let disordered = disordered || self.connections.iter().any(|connection| !connection.pending.is_empty());
@@ -101,7 +101,7 @@ impl World<'_> {
                     OutItem::Deliver(delivery) => {
                         let (seq, tag, channel) = (delivery.seq, delivery.tag, usize::from(delivery.channel - 1));
                         let known = self.take_ready(seq, id_of(&delivery.message), delivery.redelivered);
-                        delivered.insert(seq);
+                        delivered.insert(seq, known.len);
                         let consumer = (0..self.consumers.len())
                             .rev()
                             .find(|c| self.consumers[*c].connection == at && self.consumers[*c].slot == delivery.slot)
@@ -132,7 +132,7 @@ impl World<'_> {
                     OutItem::Got(got) => {
                         let (seq, tag, channel) = (got.entry.seq, got.tag, usize::from(got.channel - 1));
                         let known = self.take_ready(seq, id_of(&got.entry.message), got.entry.redelivered);
-                        delivered.insert(seq);
+                        delivered.insert(seq, known.len);
                         assert_eq!(got.remaining as usize, self.ready.len(), "message count of get-ok");
                         self.hold_got(at, channel, tag, seq, known, got.no_ack);
                     }
@@ -154,21 +154,24 @@ impl World<'_> {
                 self.consumers[at].in_turn = false;
             }
         }
+        let dropped = self.observe_dropped(&delivered);
+        let mut first = lowest.iter().take(delivered.len() + dropped.len());
         assert!(
             std::mem::take(&mut self.unordered)
-                || lowest.iter().take(delivered.len()).all(|seq| delivered.contains(seq)),
-            "not in order: {delivered:?} of {lowest:?}"
+                || first.all(|seq| delivered.contains_key(seq) || dropped.contains(seq)),
+            "not in order: {delivered:?} and {dropped:?} of {lowest:?}"
         );
         assert_eq!(self.queue.message_count() as usize, self.ready.len(), "ready messages");
         let unacked: usize = self.connections.iter().flat_map(|c| &c.channels).map(|c| c.unacked.len()).sum();
         assert_eq!(self.queue.unacked_count(), unacked + self.flying.len(), "unacked messages");
         let consumers = self.consumers.iter().filter(|consumer| consumer.attached).count();
         assert_eq!(self.queue.consumer_count() as usize, consumers, "consumers");
-        any
+        any |= !dropped.is_empty();
+        any | self.bury()
     }
 
     /// Answers of gets that had to wait.
-    fn observe_resolved(&mut self, delivered: &mut BTreeSet<Seq>) -> bool {
+    fn observe_resolved(&mut self, delivered: &mut BTreeMap<Seq, usize>) -> bool {
         let mut any = false;
         for at in 0..self.connections.len() {
             let ids: Vec<u64> = self.connections[at].pending.keys().copied().collect();
@@ -188,7 +191,7 @@ impl World<'_> {
                 };
                 let seq = got.entry.seq;
                 let known = self.take_ready(seq, id_of(&got.entry.message), got.entry.redelivered);
-                delivered.insert(seq);
+                delivered.insert(seq, known.len);
                 assert_eq!(got.no_ack, no_ack);
                 self.hold_got(at, channel, got.tag, seq, known, no_ack);
                 let item = OutItem::Got(got);
@@ -297,6 +300,8 @@ impl World<'_> {
         }
         self.run_reader();
         self.check_rest();
+        self.check_room();
+        self.check_buried();
         self.check_store();
         if self.cold {
             self.stop_reader();

@@ -111,6 +111,7 @@ impl World<'_> {
     }
 
     pub(crate) fn get(&mut self, connection: usize, channel: usize, no_ack: bool) {
+        self.note_use();
         let to = &self.connections[connection];
         let before = self.ready.len();
         match self.queue.get(&Arc::clone(&to.outbox), to.channels[channel].slot, no_ack) {
@@ -153,6 +154,7 @@ impl World<'_> {
 
     pub(crate) fn close_channel(&mut self, connection: usize, channel: usize) {
         let mut gone = Vec::new();
+        let was_used = self.consumers.iter().any(|consumer| consumer.attached);
         for at in 0..self.consumers.len() {
             let consumer = &self.consumers[at];
             if consumer.attached && (consumer.connection, consumer.channel) == (connection, channel) {
@@ -204,6 +206,9 @@ impl World<'_> {
             self.give_back(connection, channel, tag, Settle::Requeue);
         }
         requeue.commit(&mut WakeList::default());
+        if was_used && self.consumers.iter().all(|consumer| !consumer.attached) {
+            self.note_use();
+        }
         self.hand_over(&gone);
         self.observe_with(true);
         let mut resume = Vec::new();
@@ -213,6 +218,7 @@ impl World<'_> {
 
     /// The client is gone; another one takes its place.
     pub(crate) fn close_connection(&mut self, connection: usize) {
+        let was_used = self.consumers.iter().any(|consumer| consumer.attached);
         let to = &mut self.connections[connection];
         let undelivered = to.outbox.close(&mut to.items);
         to.items.clear();
@@ -241,6 +247,9 @@ impl World<'_> {
         }
         self.connections[connection].pending.clear();
         undelivered.requeue.commit(&mut WakeList::default());
+        if was_used && self.consumers.iter().all(|consumer| !consumer.attached) {
+            self.note_use();
+        }
         self.hand_over(&gone);
         let fresh = self.connect();
         self.connections.swap_remove(connection);

@@ -20,6 +20,7 @@ impl World<'_> {
         }
         self.lapse();
         self.forget_due();
+        self.observe_unused();
         self.observe_with(true);
     }
 
@@ -72,7 +73,11 @@ impl World<'_> {
     pub(crate) fn forget_due(&mut self) {
         let now_ms = self.now_ms();
         let due = self.ready.values().filter(|known| known.is_due(now_ms));
-        self.settled.extend(due.map(|known| known.id));
+        for known in due {
+            self.settled.insert(known.id);
+            self.limits.due.0 += 1;
+            self.limits.due.1 += known.len as u64;
+        }
         self.ready.retain(|_, known| !known.is_due(now_ms));
     }
 
