@@ -19,6 +19,7 @@ use super::{
     Context, bindings, connections, definitions, exchanges, health, login, overview, permissions, policies, queues,
     tracing, users, vhosts,
 };
+use crate::model::events::acting_as;
 
 /// Definitions of large brokers have some tens of megabytes.
 const BODY_MAX_BYTES: usize = 64 << 20;
@@ -60,7 +61,11 @@ async fn answer(context: Context, operator: Operator, request: Request<Body>) ->
     // Large lists take their time: the tasks of connections must not wait for it.
     let work = tokio::task::spawn_blocking(move || {
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        (dispatch(&ask, &segments), ask.lsn.get())
+        let answer = match &ask.operator {
+            Operator::Local => dispatch(&ask, &segments),
+            Operator::User(user) => acting_as(&user.name, || dispatch(&ask, &segments)),
+        };
+        (answer, ask.lsn.get())
     });
     let (answer, lsn) = work.await.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     if lsn > Lsn(0) {

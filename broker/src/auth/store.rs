@@ -15,7 +15,7 @@ use super::password::PasswordHash;
 use super::patterns::Patterns;
 use super::records::{self, Stored};
 use super::topics::TopicPermission;
-use crate::model::events::{Events, Fields, OPERATOR};
+use crate::model::events::{Events, Fields};
 use crate::model::limits::UserLimits;
 
 /// Where changes become durable. The store's topology is the real one.
@@ -122,7 +122,7 @@ impl AuthStore {
     /// Something has happened to a user. Called with nothing held.
     pub(super) fn emit(&self, key: &str, fields: impl FnOnce(Fields) -> Fields) {
         if let Some(events) = self.events.get() {
-            events.emit(key, || fields(Fields::by(OPERATOR)));
+            events.emit(key, || fields(Fields::by_operator()));
         }
     }
 

@@ -7,7 +7,7 @@ use super::login::UserInfo;
 use super::password::PasswordHash;
 use super::records;
 use super::store::{AuthStore, User};
-use crate::model::limits::UserLimits;
+use crate::model::limits::{MAX_CHANNELS, MAX_CONNECTIONS, UserLimits};
 use crate::model::operation::{OperationError, check_name};
 
 /// How a user will log in.
@@ -161,10 +161,14 @@ impl AuthStore {
     ///
     /// When there is no such user, or with RabbitMQ's text for what can't be a limit.
     pub fn set_limits(&self, name: &str, limits: &Map<String, Value>) -> Result<Lsn, OperationError> {
-        self.change_user(name, |user| {
+        let given = UserLimits::default().with(limits).map_err(OperationError::Invalid)?;
+        let lsn = self.change_user(name, |user| {
             user.limits = user.limits.with(limits).map_err(OperationError::Invalid)?;
             Ok(())
-        })
+        })?;
+        let given = [(MAX_CONNECTIONS, given.max_connections), (MAX_CHANNELS, given.max_channels)];
+        self.emit("user.limits.set", |fields| fields.text("name", "limits").text("username", name).limits(&given));
+        Ok(lsn)
     }
 
     /// Takes a limit away, or all of them.
@@ -173,10 +177,12 @@ impl AuthStore {
     ///
     /// When there is no such user.
     pub fn clear_limits(&self, name: &str, limit: Option<&str>) -> Result<Lsn, OperationError> {
-        self.change_user(name, |user| {
+        let lsn = self.change_user(name, |user| {
             user.limits = user.limits.without(limit);
             Ok(())
-        })
+        })?;
+        self.emit("user.limits.cleared", |fields| fields.text("name", "limits").text("username", name));
+        Ok(lsn)
     }
 
     /// What a user may have open.

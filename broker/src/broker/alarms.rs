@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::Broker;
+use crate::model::events::Fields;
 use crate::queue::signal;
 
 /// What the node can be short of.
@@ -16,6 +17,13 @@ pub enum Alarm {
 }
 
 impl Alarm {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+
     const fn bit(self) -> u8 {
         match self {
             Self::Memory => 1,
@@ -108,6 +116,8 @@ impl Broker {
         if !now.any() {
             self.connections.raise_all(signal::ALARM);
         }
+        let key = if now.has(alarm) { "alarm.set" } else { "alarm.cleared" };
+        self.services.events.emit(key, || Fields::default().text("source", alarm.name()).text("node", &self.node_name));
         true
     }
 

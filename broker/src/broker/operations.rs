@@ -13,7 +13,7 @@ use super::Broker;
 use super::connections::{ChannelLimit, ConnectionFacts, ConnectionInfo, ConnectionLimit, ConnectionLimits, Usage};
 use crate::auth::{Patterns, TopicPermission};
 use crate::model::ConnectionId;
-use crate::model::events::{Fields, OPERATOR};
+use crate::model::events::Fields;
 use crate::model::limits::{NodeLimits, reached};
 use crate::model::operation::{OperationError, check_name};
 use crate::policy::{self, GlobalParameters, Policy, PolicyKind, PolicyRequest};
@@ -82,7 +82,7 @@ impl Broker {
         vhost.set_rules(self.settings.rules_of(name));
         vhosts.insert(Arc::clone(vhost.name()), vhost);
         drop(vhosts);
-        self.services.events.emit("vhost.created", || Fields::by(OPERATOR).text("name", name));
+        self.services.events.emit("vhost.created", || Fields::by_operator().text("name", name));
         Some(lsn)
     }
 
@@ -99,7 +99,7 @@ impl Broker {
         self.vhosts.write().remove(name);
         let lsn = self.auth.delete_vhost(name, changes);
         self.connections.close_vhost(name, &vhost.deletion_reason());
-        self.services.events.emit("vhost.deleted", || Fields::by(OPERATOR).text("name", name));
+        self.services.events.emit("vhost.deleted", || Fields::by_operator().text("name", name));
         self.store.kick();
         Ok(lsn)
     }

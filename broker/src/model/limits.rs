@@ -49,9 +49,12 @@ pub struct NodeLimits {
     pub max_queues: Limit,
 }
 
-const MAX_CONNECTIONS: &str = "max-connections";
-const MAX_CHANNELS: &str = "max-channels";
-const MAX_QUEUES: &str = "max-queues";
+/// Name of the limit of open connections.
+pub const MAX_CONNECTIONS: &str = "max-connections";
+/// Name of the limit of open channels.
+pub const MAX_CHANNELS: &str = "max-channels";
+/// Name of the limit of queues.
+pub const MAX_QUEUES: &str = "max-queues";
 
 impl UserLimits {
     /// Takes the limits that are given and keeps the others, as RabbitMQ does.

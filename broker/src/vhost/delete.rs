@@ -7,7 +7,7 @@ use storage::TopologyChange;
 
 use super::topology::Topology;
 use super::{Vhost, records};
-use crate::model::events::OPERATOR;
+use crate::model::events::operator;
 use crate::model::operation::OperationError;
 
 impl Vhost {
@@ -38,12 +38,13 @@ impl Vhost {
         topology.delete();
         self.deleted.store(true, Ordering::Release);
         let mut changes = Vec::new();
+        let operator = operator();
         let exchanges = self.exchanges();
-        self.remove_exchanges(&mut topology, exchanges, OPERATOR, &mut changes);
+        self.remove_exchanges(&mut topology, exchanges, &operator, &mut changes);
         for queue in self.queues() {
             // Closed already or not: it goes.
             let _ = queue.close(false, false);
-            self.remove_queue(&mut topology, &queue, OPERATOR, &mut changes);
+            self.remove_queue(&mut topology, &queue, &operator, &mut changes);
         }
         self.delete_policies(&mut changes);
         changes.push(records::delete_vhost(&self.name));

@@ -7,7 +7,8 @@ use protocol::{amqp::BasicProperties, encode_properties};
 use super::Vhost;
 use super::exchange::{Destination, Exchange};
 use crate::model::arguments::Arguments;
-use crate::model::events::{EventSink, Fields, OPERATOR};
+use crate::model::events::{EventSink, Fields, operator};
+use crate::model::limits::{MAX_CONNECTIONS, MAX_QUEUES, VhostLimits};
 use crate::policy::PolicyKind;
 use crate::queue::Queue;
 use crate::queue::signal::WakeList;
@@ -106,11 +107,22 @@ impl Vhost {
             PolicyKind::Policy => "policy",
             PolicyKind::OperatorPolicy => "operator.policy",
         };
-        self.services.events.emit(&format!("{prefix}.{what}"), || self.about(name, OPERATOR));
+        self.services.events.emit(&format!("{prefix}.{what}"), || self.about(name, &operator()));
     }
 
     pub(super) fn parameter_event(&self, key: &str, component: &str, name: &str) {
-        self.services.events.emit(key, || self.about(name, OPERATOR).text("component", component));
+        self.services.events.emit(key, || self.about(name, &operator()).text("component", component));
+    }
+
+    /// Limits are a parameter as well. `limits`: all that there are now; `None` when they are gone.
+    pub(super) fn limits_event(&self, limits: Option<VhostLimits>) {
+        let what = if limits.is_some() { "set" } else { "cleared" };
+        self.parameter_event(&format!("parameter.{what}"), "vhost-limits", "limits");
+        self.services.events.emit(&format!("vhost.limits.{what}"), || {
+            let fields = Fields::by_operator().text("name", "limits");
+            let VhostLimits { max_connections, max_queues } = limits.unwrap_or_default();
+            fields.limits(&[(MAX_CONNECTIONS, max_connections), (MAX_QUEUES, max_queues)])
+        });
     }
 
     /// What an event about something with a name in here begins with.

@@ -161,7 +161,7 @@ impl Vhost {
     /// RabbitMQ's text for what can't be a limit.
     pub fn set_limits(&self, limits: &Map<String, Value>) -> Result<Lsn, OperationError> {
         let limits = VhostLimits::read(limits).map_err(OperationError::NotValidated)?;
-        self.change_settings(|settings| settings.limits = limits)
+        self.change_limits(|_| Some(limits))
     }
 
     /// Sets one limit beside the others.
@@ -172,10 +172,11 @@ impl Vhost {
     pub fn set_limit(&self, name: &str, value: &Value) -> Result<Lsn, OperationError> {
         let given = Map::from_iter([(name.to_owned(), value.clone())]);
         let read = VhostLimits::read(&given).map_err(OperationError::NotValidated)?;
-        self.change_settings(|settings| {
-            let limits = &mut settings.limits;
-            limits.max_connections = read.max_connections.or(limits.max_connections);
-            limits.max_queues = read.max_queues.or(limits.max_queues);
+        self.change_limits(|limits| {
+            Some(VhostLimits {
+                max_connections: read.max_connections.or(limits.max_connections),
+                max_queues: read.max_queues.or(limits.max_queues),
+            })
         })
     }
 
@@ -188,10 +189,22 @@ impl Vhost {
         if name.is_none() && self.limits().is_empty() {
             return Err(OperationError::NoSuchParameter);
         }
-        self.change_settings(|settings| match name {
-            Some(name) => settings.limits = settings.limits.without(name),
-            None => settings.limits = VhostLimits::default(),
-        })
+        self.change_limits(|limits| name.map(|name| limits.without(name)))
+    }
+
+    /// `None`: they go.
+    fn change_limits(&self, change: impl FnOnce(VhostLimits) -> Option<VhostLimits>) -> Result<Lsn, OperationError> {
+        let mut changed = (VhostLimits::default(), None);
+        let lsn = self.change_settings(|settings| {
+            let limits = change(settings.limits);
+            changed = (settings.limits, limits);
+            settings.limits = limits.unwrap_or_default();
+        })?;
+        let (before, now) = changed;
+        if now != Some(before) {
+            self.limits_event(now);
+        }
+        Ok(lsn)
     }
 
     fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<Lsn, OperationError> {

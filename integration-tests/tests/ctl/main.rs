@@ -144,3 +144,30 @@ fn the_firehose_goes_on_and_off() {
     assert_eq!(ctl.done(&["trace_off", "-p", "v"]), shown);
     assert_eq!(traced(), "name\ttracing\n/\ttrue\nv\tfalse\n");
 }
+
+#[test]
+fn what_it_does_is_told_as_its_own() {
+    let broker = start();
+    let ctl = Rabbitmqctl::of(&broker);
+    let mut raw = connect(&broker);
+    raw.open_channel(1);
+    for key in ["user.created", "queue.deleted", "alarm.*"] {
+        raw.declare(1, "events", 2);
+        raw.bind(1, "events", "amq.rabbitmq.event", key, &[]);
+    }
+    raw.declare(1, "q", 2);
+    raw.consume(1, "events", "", 2);
+    ctl.done(&["add_user", "u", "p"]);
+    ctl.done(&["delete_queue", "q"]);
+    ctl.done(&["set_alarm", "disk"]);
+    ctl.done(&["set_alarm", "disk"]);
+    ctl.done(&["clear_alarm", "disk"]);
+    for (key, header) in
+        [("user.created", "rmq-cli"), ("queue.deleted", "rmq-cli"), ("alarm.set", "disk"), ("alarm.cleared", "disk")]
+    {
+        let event = raw.delivery(1);
+        assert_eq!(event.routing_key.as_str(), key);
+        let properties = &event.content.properties;
+        assert!(properties.windows(header.len()).any(|window| window == header.as_bytes()), "{key}: {properties:?}");
+    }
+}
