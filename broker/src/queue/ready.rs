@@ -7,6 +7,7 @@
 //! A backlog is in up to three places: the store, the spill, and memory (`resident`). The store and the spill are each read in
 //! order; a message comes to the front when neither can have an older one.
 
+mod measure;
 mod skip;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -16,6 +17,8 @@ use storage::{ReadBatch, Seq, SeqRange, SpillBatch};
 
 use super::sequence::Sequence;
 use crate::model::message::Message;
+
+use measure::Unmeasured;
 
 pub use skip::Skipped;
 
@@ -66,8 +69,10 @@ struct Backlog {
     end: Seq,
     /// Messages of it that only the store has.
     on_disk: u64,
-    /// Octets of the bodies of messages on disk. What leaves the disk unread takes the average with it.
+    /// Octets of the bodies of messages on disk, but for those not measured. What leaves the disk unread takes the average
+    /// with it.
     disk_bytes: u64,
+    unmeasured: Option<Unmeasured>,
     /// Messages that the spill has.
     spilled: u64,
     /// No message in the spill lies below this.
@@ -93,6 +98,7 @@ impl Backlog {
             end,
             on_disk,
             disk_bytes: 0,
+            unmeasured: None,
             spilled: 0,
             spill_next: 0,
             expired_spilled: BTreeSet::new(),
@@ -129,9 +135,10 @@ impl Backlog {
 }
 
 impl Ready {
-    /// A backlog found at start, of which the store has so many `bytes`.
-    pub fn recovered(first: Seq, end: Seq, messages: u64, bytes: u64) -> Self {
-        let backlog = || Box::new(Backlog { disk_bytes: bytes, ..Backlog::new(first, end, messages) });
+    /// A backlog found at start.
+    pub fn recovered(first: Seq, end: Seq, messages: u64) -> Self {
+        let unmeasured = Some(Unmeasured::new(first, end));
+        let backlog = || Box::new(Backlog { unmeasured, ..Backlog::new(first, end, messages) });
         Self { backlog: (messages > 0).then(backlog), ..Self::default() }
     }
 
@@ -150,7 +157,7 @@ impl Ready {
         self.front.accounted_bytes() + self.backlog.as_ref().map_or(0, |b| b.resident.accounted_bytes())
     }
 
-    /// Octets of the bodies of ready messages. After a start, what the store has of those not read yet stands for them.
+    /// Octets of the bodies of ready messages, but for those not measured.
     pub fn body_bytes(&self) -> u64 {
         let backlog = self.backlog.as_ref().map_or(0, |b| b.disk_bytes + b.resident.body_bytes());
         self.front.body_bytes() + backlog
@@ -377,7 +384,9 @@ impl Ready {
                 lost += 1;
                 continue;
             };
-            backlog.disk_bytes = backlog.disk_bytes.saturating_sub(message.body_len() as u64);
+            if backlog.unmeasured.is_none_or(|unmeasured| !unmeasured.contains(read.seq)) {
+                backlog.disk_bytes = backlog.disk_bytes.saturating_sub(message.body_len() as u64);
+            }
             note_deadline(&mut self.deadlines, read.seq, &message);
             let entry = Entry { seq: read.seq, message: Arc::new(message), redelivered: read.redelivered };
             if mixed { backlog.resident.insert(entry) } else { self.front.push(entry) }
