@@ -114,10 +114,14 @@ impl Backlog {
         self.on_disk as usize + (self.spilled as usize).saturating_sub(self.expired_spilled.len())
     }
 
-    /// So many messages are about to leave the disk without having been read.
-    fn forget_bytes(&mut self, messages: u64) {
-        let left = self.on_disk() as u64;
-        self.disk_bytes -= if left <= messages { self.disk_bytes } else { self.disk_bytes / left * messages };
+    /// This message is about to leave the disk without having been read.
+    fn forget_bytes(&mut self, seq: Seq) {
+        if self.unmeasured.as_mut().is_some_and(|unmeasured| unmeasured.take(seq)) {
+            return;
+        }
+        let not_counted = self.unmeasured.map_or(0, |unmeasured| unmeasured.messages());
+        let counted = (self.on_disk() as u64).saturating_sub(not_counted).max(1);
+        self.disk_bytes -= self.disk_bytes / counted;
     }
 
     /// Messages below this are in memory, all of them.
@@ -137,7 +141,7 @@ impl Backlog {
 impl Ready {
     /// A backlog found at start.
     pub fn recovered(first: Seq, end: Seq, messages: u64) -> Self {
-        let unmeasured = Some(Unmeasured::new(first, end));
+        let unmeasured = Some(Unmeasured::new(first, end, messages));
         let backlog = || Box::new(Backlog { unmeasured, ..Backlog::new(first, end, messages) });
         Self { backlog: (messages > 0).then(backlog), ..Self::default() }
     }
@@ -279,7 +283,7 @@ impl Ready {
             } else if let Some(backlog) = &mut self.backlog
                 && backlog.spilled > 0
             {
-                backlog.forget_bytes(1);
+                backlog.forget_bytes(seq);
                 backlog.expired_spilled.insert(seq);
             }
         }
@@ -303,8 +307,10 @@ impl Ready {
                 && !backlog.has_expired(*seq)
         };
         let taken: Vec<Seq> = named.iter().copied().filter(on_disk).collect();
-        backlog.forget_bytes(taken.len() as u64);
-        backlog.on_disk = backlog.on_disk.saturating_sub(taken.len() as u64);
+        for seq in &taken {
+            backlog.forget_bytes(*seq);
+            backlog.on_disk = backlog.on_disk.saturating_sub(1);
+        }
         if readable {
             backlog.expired_unread.extend(&taken);
         }
@@ -384,7 +390,7 @@ impl Ready {
                 lost += 1;
                 continue;
             };
-            if backlog.unmeasured.is_none_or(|unmeasured| !unmeasured.contains(read.seq)) {
+            if !backlog.unmeasured.as_mut().is_some_and(|unmeasured| unmeasured.take(read.seq)) {
                 backlog.disk_bytes = backlog.disk_bytes.saturating_sub(message.body_len() as u64);
             }
             note_deadline(&mut self.deadlines, read.seq, &message);

@@ -11,15 +11,24 @@ use crate::model::message::Message;
 pub(super) struct Unmeasured {
     next: Seq,
     end: Seq,
+    /// How many there are.
+    messages: u64,
 }
 
 impl Unmeasured {
-    pub(super) fn new(next: Seq, end: Seq) -> Self {
-        Self { next, end }
+    pub(super) fn new(next: Seq, end: Seq, messages: u64) -> Self {
+        Self { next, end, messages }
     }
 
-    pub(super) fn contains(self, seq: Seq) -> bool {
-        (self.next..self.end).contains(&seq)
+    pub(super) fn messages(self) -> u64 {
+        self.messages
+    }
+
+    /// Takes a message out; false when it is none of them.
+    pub(super) fn take(&mut self, seq: Seq) -> bool {
+        let is_in = (self.next..self.end).contains(&seq);
+        self.messages = self.messages.saturating_sub(u64::from(is_in));
+        is_in
     }
 }
 
@@ -36,7 +45,7 @@ impl Ready {
         let Some(mut backlog) = self.backlog.take() else {
             return;
         };
-        if let Some(unmeasured) = backlog.unmeasured
+        if let Some(mut unmeasured) = backlog.unmeasured
             && from >= unmeasured.next
         {
             for read in batch.messages {
@@ -46,7 +55,7 @@ impl Ready {
                     && !backlog.resident.contains(read.seq)
                     && !backlog.has_expired(read.seq);
                 if is_on_disk
-                    && unmeasured.contains(read.seq)
+                    && unmeasured.take(read.seq)
                     && let Some(message) = Message::from_stored(read.payload, read.place, read.meta.deadline_ms)
                 {
                     backlog.disk_bytes += message.body_len() as u64;
