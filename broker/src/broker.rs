@@ -11,7 +11,7 @@ mod unused;
 
 use std::collections::HashMap as StdMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -66,6 +66,8 @@ pub struct Broker {
     next_consumer: AtomicU64,
     connections: Connections,
     node_limits: RwLock<NodeLimits>,
+    /// What connection.tune offers from now on.
+    channel_max: AtomicU16,
     /// Held while virtual hosts, or what belongs to one by its name, come and go.
     operations: Mutex<()>,
     stopping: AtomicBool,
@@ -105,13 +107,16 @@ impl Broker {
     pub fn new(settings: Settings, services: Services, auth: Arc<AuthStore>, vhosts: Vec<Arc<Vhost>>) -> Self {
         let host = rustix::system::uname();
         let memory = Arc::clone(&services.memory);
+        auth.set_events(Arc::clone(&services.events));
         memory.set_limit(memory::limit(settings.memory.high_watermark));
         let node_name = format!("warren@{}", host.nodename().to_string_lossy());
         let queues = Arc::<NodeQueues>::default();
         for vhost in &vhosts {
             vhost.count_queues_in(&queues);
+            vhost.set_rules(settings.rules_of(vhost.name()));
         }
         Self {
+            channel_max: AtomicU16::new(settings.limits.channel_max),
             settings,
             store: Arc::clone(&services.store),
             services,

@@ -41,6 +41,12 @@ impl Peer {
         self.request("DELETE", &format!("/api/vhosts/{vhost}"), "");
     }
 
+    /// Turns the firehose of a virtual host on or off.
+    #[track_caller]
+    pub fn set_tracing(&self, vhost: &str, tracing: bool) {
+        self.request("PUT", &format!("/api/vhosts/{vhost}"), &format!(r#"{{"tracing":{tracing}}}"#));
+    }
+
     /// Creates a user.
     #[track_caller]
     pub fn add_user(&self, user: &str, password: &str, tags: &str) {

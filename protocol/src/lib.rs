@@ -45,8 +45,8 @@ pub mod amqp {
 pub use amqp::AMQPClass;
 pub use assemble::{Assembled, Assembler};
 pub use content::{
-    ContentHeader, Properties, Property, decode_header, encode_properties, replace_headers, replace_property,
-    retain_fields, without_header,
+    ContentHeader, Properties, Property, decode_header, encode_properties, replace_header, replace_headers,
+    replace_property, retain_fields, without_header,
 };
 pub use encode::{
     Content, address, put_ack, put_body_frame_header, put_deliver, put_deliver_head, put_frame, put_get_ok,

@@ -162,6 +162,8 @@ pub struct Listed {
 pub struct Due {
     /// In ascending order for each queue.
     pub messages: Vec<(QueueId, Vec<Seq>)>,
+    /// The deadlines of all of them, in the same order.
+    pub deadlines: Vec<u64>,
     /// There are more: ask again at once.
     pub more: bool,
     /// As [`crate::Store::next_deadline`].

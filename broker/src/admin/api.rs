@@ -17,7 +17,7 @@ use super::answer::{Answer, Refusal};
 use super::request::{Ask, Operator, decode, parse_query};
 use super::{
     Context, bindings, connections, definitions, exchanges, health, login, overview, permissions, policies, queues,
-    users, vhosts,
+    tracing, users, vhosts,
 };
 
 /// Definitions of large brokers have some tens of megabytes.
@@ -115,6 +115,7 @@ fn dispatch(ask: &Ask, segments: &[&str]) -> Answer {
         ("warren", ["users", user, "add"]) => users::add(ask, user),
         ("warren", ["users", user, "credentials"]) => users::change_credentials(ask, user),
         ("warren", ["users", user, "tags"]) => users::set_tags(ask, user),
+        ("warren", ["tracing", vhost]) => tracing::answer(ask, vhost),
         ("user-limits", rest) => users::limits(ask, rest),
         ("permissions", rest) => permissions::answer(ask, rest),
         ("topic-permissions", rest) => permissions::topics(ask, rest),

@@ -15,7 +15,7 @@ use crate::model::message::Message;
 use crate::queue::Published;
 use crate::queue::signal::WakeList;
 use crate::routing::kind::ExchangeKind;
-use crate::vhost::{Exchange, ExchangeRequest, Vhost};
+use crate::vhost::{Beside, Exchange, ExchangeRequest, Fresh, Targets, Vhost};
 
 pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
     match (rest, &ask.method) {
@@ -125,7 +125,7 @@ fn publish(ask: &Ask, vhost: &Vhost, name: &str) -> Answer {
     if exchange.kind() == ExchangeKind::Topic {
         access.check_topic(Permission::Write, name, key)?;
     }
-    if payload.len() as u64 > ask.broker().settings.limits.max_message_bytes {
+    if payload.len() as u64 > vhost.rules().max_message_bytes {
         return Err(Refusal::bad_request("the payload is larger than configured max size"));
     }
     let (Ok(name_len), Ok(key_len)) = (u8::try_from(name.len()), u8::try_from(key.len())) else {
@@ -149,13 +149,21 @@ fn publish(ask: &Ask, vhost: &Vhost, name: &str) -> Answer {
     if let Some(ttl_ms) = parsed.expiration().map(crate::model::expiration::parse).transpose()? {
         message.expire_at(ask.broker().clock().now_ms().saturating_add(ttl_ms));
     }
-    let mut queues = Vec::new();
-    vhost.route(&exchange, &[key], Some(&parsed), &mut queues);
-    message.share(queues.len());
+    let mut targets = Targets::default();
+    vhost.route_to(&exchange, &[key], Some(&parsed), &mut targets);
+    if parsed.headers().is_some_and(|headers| targets.are_watched(headers)) {
+        return vhost.route_fresh(&exchange, &[key], &parsed, &mut targets, |targets, fresh| {
+            hand_over_fresh(ask, message, targets, fresh)
+        });
+    }
+    message.share(targets.queues.len());
     let message = Arc::new(message);
     let mut wakes = WakeList::default();
-    let mut routed = false;
-    for queue in &queues {
+    // As over AMQP, what an exchange keeps back counts as taken.
+    let mut routed = !targets.delays.is_empty();
+    let beside = Beside::of(&message, &mut targets, ask.broker().clock().now_ms());
+    ask.wait(beside.hand_over(&message, &mut wakes));
+    for queue in &targets.queues {
         if let Published::Taken(lsn) = queue.publish(&message, &mut wakes) {
             routed = true;
             ask.wait(lsn);
@@ -165,6 +173,21 @@ fn publish(ask: &Ask, vhost: &Vhost, name: &str) -> Answer {
     ask.broker().memory.touch();
     ask.broker().store.kick();
     Ok(Reply::Value(json!({"routed": routed})))
+}
+
+/// Publishes a message to those who have not had it.
+fn hand_over_fresh(ask: &Ask, mut message: Message, targets: &mut Targets, fresh: Fresh<'_, '_>) -> Answer {
+    message.share(targets.queues.len());
+    let message = Arc::new(message);
+    let mut wakes = WakeList::default();
+    let broker = ask.broker();
+    let beside = Beside::of(&message, targets, broker.clock().now_ms());
+    let published = fresh.publish(&broker.services, &message, &targets.queues, beside, Vec::new(), &mut wakes);
+    ask.wait(published.lsn);
+    wakes.wake();
+    broker.memory.touch();
+    broker.store.kick();
+    Ok(Reply::Value(json!({"routed": published.taken})))
 }
 
 fn properties(given: &Value) -> Result<BasicProperties, Refusal> {

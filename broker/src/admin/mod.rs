@@ -6,7 +6,7 @@
 //! - `api`: a request from login to answer, and which resource it is about; `request`: what is known of it
 //! - `login`: HTTP Basic; `answer`: answers and errors as JSON; `list`: pages, columns and order of lists; `json`: arguments
 //! - one file per kind of resource: `overview`, `health`, `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues`,
-//!   `bindings`, `connections`, `definitions` (with `import`)
+//!   `bindings`, `connections`, `definitions` (with `import`), `tracing`
 //! - Warren's own: `status`, `backup`, `node` (alarms, limits, connections, whether clients are served)
 
 mod answer;
@@ -30,6 +30,7 @@ mod queues;
 mod request;
 mod socket;
 mod status;
+mod tracing;
 mod users;
 mod vhosts;
 

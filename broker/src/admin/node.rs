@@ -58,6 +58,11 @@ pub(super) async fn setting(
             broker.store.set_disk_free_limit((broker.total_memory() as f64 * fraction) as u64);
             Ok(Reply::Done)
         }
+        ("channel_max", Method::PUT, Some(value)) => {
+            let channels = serde_json::from_value(value).map_err(|_| wrong("a number of channels up to 65535"))?;
+            broker.set_channel_max(channels);
+            Ok(Reply::Done)
+        }
         ("memory_watermark", Method::PUT, Some(value)) => {
             let fraction = value.as_f64().filter(|fraction| (0.0..=1.0).contains(fraction));
             let fraction = fraction.ok_or_else(|| wrong("from 0 to 1"))?;

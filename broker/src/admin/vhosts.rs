@@ -49,7 +49,7 @@ fn shown(ask: &Ask, vhost: &Vhost) -> Value {
         "default_queue_type": metadata.default_queue_type.as_deref().unwrap_or("classic"),
         "protected_from_deletion": metadata.protected_from_deletion,
         "metadata": described,
-        "tracing": false,
+        "tracing": vhost.is_traced(),
         "cluster_state": Map::from_iter([(node, Value::from("running"))]),
         "messages_ready": ready,
         "messages_unacknowledged": unacked,
@@ -75,11 +75,17 @@ fn put(ask: &Ask, name: &str) -> Answer {
     ask.need_administrator()?;
     let body = ask.object()?;
     let metadata = metadata(&body)?;
+    let tracing = if body.contains_key("tracing") { Some(flag(&body, "tracing")?) } else { None };
     let broker = ask.broker();
     let (is_new, mut lsn) = match broker.vhost(name) {
         Some(known) if body.is_empty() => (false, known.set_metadata(known.metadata())?),
         _ => broker.put_vhost(name, metadata)?,
     };
+    match tracing {
+        Some(true) => broker.trace_on(name)?,
+        Some(false) => broker.trace_off(name)?,
+        None => {}
+    }
     // Whoever creates a virtual host may do everything in it.
     if is_new && broker.auth.user(ask.operator.name()).is_some() {
         lsn = lsn.max(broker.set_permissions(ask.operator.name(), name, [".*"; 3])?);

@@ -9,6 +9,7 @@ use super::records;
 use super::store::{AuthStore, Topics, User};
 use super::topics::TopicPermission;
 use super::users::no_such_user;
+use crate::model::access::Permission;
 use crate::model::operation::{OperationError, check_name};
 
 /// A permission with whose it is and where.
@@ -63,8 +64,17 @@ impl AuthStore {
         };
         let mut state = self.write();
         let entry = state.users.get_mut(user).ok_or_else(|| no_such_user(user))?;
-        entry.permissions.insert(vhost.to_owned(), Arc::new(patterns));
-        Ok(self.commit(vec![put]))
+        let patterns = Arc::new(patterns);
+        entry.permissions.insert(vhost.to_owned(), Arc::clone(&patterns));
+        let lsn = self.commit(vec![put]);
+        drop(state);
+        self.emit("permission.created", |fields| {
+            let fields = fields.text("user", user).text("vhost", vhost);
+            [("configure", Permission::Configure), ("write", Permission::Write), ("read", Permission::Read)]
+                .into_iter()
+                .fold(fields, |fields, (name, permission)| fields.text(name, patterns.text(permission)))
+        });
+        Ok(lsn)
     }
 
     /// Takes all of a user's rights in a vhost away; `None` when there were none.
@@ -72,7 +82,10 @@ impl AuthStore {
         let mut state = self.write();
         state.users.get_mut(user)?.permissions.remove(vhost)?;
         let key = records::permission_key(user, vhost);
-        Some(self.commit(vec![TopologyChange::Delete { key }]))
+        let lsn = self.commit(vec![TopologyChange::Delete { key }]);
+        drop(state);
+        self.emit("permission.deleted", |fields| fields.text("user", user).text("vhost", vhost));
+        Some(lsn)
     }
 
     /// Sets which keys a user may use with an exchange. Whether there are such a vhost and exchange is the caller's to know.
@@ -95,8 +108,15 @@ impl AuthStore {
         let mut state = self.write();
         let entry = state.users.get_mut(user).ok_or_else(|| no_such_user(user))?;
         let topics = entry.topics.entry(vhost.to_owned()).or_default();
-        Arc::make_mut(topics).insert(exchange.to_owned(), permission);
-        Ok(self.commit(vec![put]))
+        Arc::make_mut(topics).insert(exchange.to_owned(), permission.clone());
+        let lsn = self.commit(vec![put]);
+        drop(state);
+        self.emit("topic.permission.created", |fields| {
+            let fields = fields.text("user", user).text("vhost", vhost).text("exchange", exchange);
+            let (write, read) = (permission.text(Permission::Write), permission.text(Permission::Read));
+            fields.text("write", write).text("read", read)
+        });
+        Ok(lsn)
     }
 
     /// Takes a user's topic permission for an exchange away, or all of them in the vhost; `None` when there were none. Every
@@ -115,7 +135,14 @@ impl AuthStore {
         if topics.is_empty() {
             entry.topics.remove(vhost);
         }
-        Some(self.commit(deleted_topics(user, vhost, &removed).collect()))
+        let lsn = self.commit(deleted_topics(user, vhost, &removed).collect());
+        drop(state);
+        for exchange in removed.keys() {
+            self.emit("topic.permission.deleted", |fields| {
+                fields.text("user", user).text("vhost", vhost).text("exchange", exchange)
+            });
+        }
+        Some(lsn)
     }
 
     /// Forgets every permission in a vhost that is being deleted. `changes` are the vhost's own; all become durable as one.

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{RwLock, RwLockWriteGuard};
 use storage::{Lsn, TopologyChange};
@@ -15,6 +15,7 @@ use super::password::PasswordHash;
 use super::patterns::Patterns;
 use super::records::{self, Stored};
 use super::topics::TopicPermission;
+use crate::model::events::{Events, Fields, OPERATOR};
 use crate::model::limits::UserLimits;
 
 /// Where changes become durable. The store's topology is the real one.
@@ -46,6 +47,7 @@ pub struct AuthStore {
     pub(super) loopback_users: RwLock<Vec<String>>,
     pub(super) anonymous_user: Option<String>,
     pub(super) refusals: LogLimit,
+    pub(super) events: OnceLock<Arc<Events>>,
 }
 
 #[derive(Default)]
@@ -108,7 +110,20 @@ impl AuthStore {
             loopback_users: RwLock::new(settings.loopback_users.clone()),
             anonymous_user: settings.anonymous_user.clone(),
             refusals: LogLimit::default(),
+            events: OnceLock::new(),
         })
+    }
+
+    /// Where events of users go; only the first call counts.
+    pub fn set_events(&self, events: Arc<Events>) {
+        let _ = self.events.set(events);
+    }
+
+    /// Something has happened to a user. Called with nothing held.
+    pub(super) fn emit(&self, key: &str, fields: impl FnOnce(Fields) -> Fields) {
+        if let Some(events) = self.events.get() {
+            events.emit(key, || fields(Fields::by(OPERATOR)));
+        }
     }
 
     /// Whether there is no user at all.

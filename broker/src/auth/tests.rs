@@ -10,6 +10,8 @@ use storage::{Lsn, TopologyChange};
 
 use super::*;
 use crate::model::access::Permission;
+use crate::model::arguments::{Arguments, string};
+use crate::model::events::{EventSink, Events};
 use crate::model::operation::OperationError;
 
 /// A journal that keeps the pairs as the store would.
@@ -300,4 +302,53 @@ fn the_real_store_brings_users_back() {
     assert!(auth.vhost_access("ann", "/"));
     assert!(auth.user("bob").is_none());
     log.close(Vec::new()).unwrap();
+}
+
+/// Keeps the events it is shown: their keys, and who acts.
+#[derive(Default)]
+struct Listener(Mutex<Vec<(String, Arguments)>>);
+
+impl EventSink for Listener {
+    fn is_listened_to(&self) -> bool {
+        true
+    }
+
+    fn publish(&self, key: &str, fields: Arguments) {
+        self.0.lock().push((key.to_owned(), fields));
+    }
+}
+
+#[test]
+fn what_operators_do_to_users_is_told() {
+    let auth = Arc::<Memory>::default().open();
+    let listener = Arc::new(Listener::default());
+    let events = Arc::new(Events::default());
+    let sink: std::sync::Weak<Listener> = Arc::downgrade(&listener);
+    events.set_sink(sink);
+    auth.set_events(events);
+    let told = |key: &str, fields: &[(&str, &str)]| {
+        let (seen, arguments) = listener.0.lock().remove(0);
+        assert_eq!(seen, key);
+        for (name, value) in fields.iter().chain(&[("user_who_performed_action", "rmq-cli")]) {
+            assert_eq!(arguments.get(name).and_then(string).as_deref(), Some(*value), "{name} of {key}");
+        }
+    };
+    auth.add_user("u", Credentials::Password("p"), &["monitoring".to_owned()]).unwrap();
+    told("user.created", &[("name", "u")]);
+    told("user.tags.set", &[("name", "u")]);
+    auth.set_credentials("u", Credentials::None).unwrap();
+    told("user.password.cleared", &[("name", "u")]);
+    auth.set_credentials("u", Credentials::Password("q")).unwrap();
+    told("user.password.changed", &[("name", "u")]);
+    auth.put_permission("u", "/", patterns("c", "w", "r")).unwrap();
+    told("permission.created", &[("user", "u"), ("vhost", "/"), ("configure", "c"), ("write", "w"), ("read", "r")]);
+    auth.put_topic_permission("u", "/", "x", TopicPermission::new("w", "r").unwrap()).unwrap();
+    told("topic.permission.created", &[("user", "u"), ("exchange", "x"), ("write", "w"), ("read", "r")]);
+    auth.delete_topic_permission("u", "/", None).unwrap();
+    told("topic.permission.deleted", &[("user", "u"), ("exchange", "x")]);
+    auth.delete_permission("u", "/").unwrap();
+    told("permission.deleted", &[("user", "u"), ("vhost", "/")]);
+    auth.delete_user("u").unwrap();
+    told("user.deleted", &[("name", "u")]);
+    assert!(listener.0.lock().is_empty() && auth.delete_user("u").is_err());
 }

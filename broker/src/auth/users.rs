@@ -69,6 +69,24 @@ impl AuthStore {
         tags: &[String],
         may_exist: bool,
     ) -> Result<Lsn, OperationError> {
+        let (lsn, is_new) = self.replace_user(name, credentials, tags, may_exist)?;
+        if is_new {
+            self.emit("user.created", |fields| fields.text("name", name));
+        }
+        if !tags.is_empty() || !is_new {
+            self.emit("user.tags.set", |fields| fields.text("name", name).list("tags", tags));
+        }
+        Ok(lsn)
+    }
+
+    /// True with a new user.
+    fn replace_user(
+        &self,
+        name: &str,
+        credentials: Credentials<'_>,
+        tags: &[String],
+        may_exist: bool,
+    ) -> Result<(Lsn, bool), OperationError> {
         check_name("user", name)?;
         let hash = credentials.into_hash();
         let mut state = self.write();
@@ -78,12 +96,13 @@ impl AuthStore {
         }
         let limits = old.map(|user| user.limits).unwrap_or_default();
         let put = put_user(name, hash.as_ref(), tags, limits)?;
+        let is_new = old.is_none();
         let mut user = User::new(name, hash, tags, limits);
         if let Some(old) = state.users.remove(name) {
             (user.permissions, user.topics) = (old.permissions, old.topics);
         }
         state.users.insert(name.to_owned(), user);
-        Ok(self.commit(vec![put]))
+        Ok((self.commit(vec![put]), is_new))
     }
 
     /// Deletes a user with all permissions. Open connections stay, without any rights.
@@ -100,7 +119,10 @@ impl AuthStore {
         for (vhost, topics) in &user.topics {
             changes.extend(topics.keys().map(|exchange| delete(records::topic_key(name, vhost, exchange))));
         }
-        Ok(self.commit(changes))
+        let lsn = self.commit(changes);
+        drop(state);
+        self.emit("user.deleted", |fields| fields.text("name", name));
+        Ok(lsn)
     }
 
     /// Changes how a user logs in: another password, a hash, or none. Open connections stay.
@@ -110,10 +132,13 @@ impl AuthStore {
     /// When there is no such user.
     pub fn set_credentials(&self, name: &str, credentials: Credentials<'_>) -> Result<Lsn, OperationError> {
         let hash = credentials.into_hash();
-        self.change_user(name, |user| {
+        let key = if hash.is_some() { "user.password.changed" } else { "user.password.cleared" };
+        let lsn = self.change_user(name, |user| {
             user.hash = hash;
             Ok(())
-        })
+        })?;
+        self.emit(key, |fields| fields.text("name", name));
+        Ok(lsn)
     }
 
     /// Replaces a user's tags. Connections keep those of their login.
@@ -122,10 +147,12 @@ impl AuthStore {
     ///
     /// When there is no such user.
     pub fn set_tags(&self, name: &str, tags: &[String]) -> Result<Lsn, OperationError> {
-        self.change_user(name, |user| {
+        let lsn = self.change_user(name, |user| {
             user.info.tags = tags.into();
             Ok(())
-        })
+        })?;
+        self.emit("user.tags.set", |fields| fields.text("name", name).list("tags", tags));
+        Ok(lsn)
     }
 
     /// Sets the limits that are given: `max-connections`, `max-channels`. What is open beyond them stays open.

@@ -211,6 +211,11 @@ impl Connections {
         }
     }
 
+    /// What is known of a connection.
+    pub(super) fn facts(&self, id: ConnectionId) -> Option<ConnectionFacts> {
+        self.state.lock().all.get(&id).map(|connection| connection.facts.clone())
+    }
+
     /// The connections that have a virtual host, by number.
     pub(super) fn list(&self) -> Vec<ConnectionInfo> {
         let state = self.state.lock();

@@ -4,6 +4,7 @@
 //! node.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value};
 use storage::{Lsn, TopologyChange};
@@ -12,6 +13,7 @@ use super::Broker;
 use super::connections::{ChannelLimit, ConnectionFacts, ConnectionInfo, ConnectionLimit, ConnectionLimits, Usage};
 use crate::auth::{Patterns, TopicPermission};
 use crate::model::ConnectionId;
+use crate::model::events::{Fields, OPERATOR};
 use crate::model::limits::{NodeLimits, reached};
 use crate::model::operation::{OperationError, check_name};
 use crate::policy::{self, GlobalParameters, Policy, PolicyKind, PolicyRequest};
@@ -77,7 +79,10 @@ impl Broker {
         }
         let (vhost, lsn) = Vhost::create_with(name, metadata, self.services.clone());
         vhost.count_queues_in(&self.queues);
+        vhost.set_rules(self.settings.rules_of(name));
         vhosts.insert(Arc::clone(vhost.name()), vhost);
+        drop(vhosts);
+        self.services.events.emit("vhost.created", || Fields::by(OPERATOR).text("name", name));
         Some(lsn)
     }
 
@@ -94,8 +99,29 @@ impl Broker {
         self.vhosts.write().remove(name);
         let lsn = self.auth.delete_vhost(name, changes);
         self.connections.close_vhost(name, &vhost.deletion_reason());
+        self.services.events.emit("vhost.deleted", || Fields::by(OPERATOR).text("name", name));
         self.store.kick();
         Ok(lsn)
+    }
+
+    /// Copies every message that is published or delivered in a virtual host to its exchange `amq.rabbitmq.trace`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such virtual host.
+    pub fn trace_on(&self, vhost: &str) -> Result<(), OperationError> {
+        self.find_vhost(vhost)?.set_traced(true);
+        Ok(())
+    }
+
+    /// Ends that.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such virtual host.
+    pub fn trace_off(&self, vhost: &str) -> Result<(), OperationError> {
+        self.find_vhost(vhost)?.set_traced(false);
+        Ok(())
     }
 
     /// Sets what a user may do in a virtual host.
@@ -282,6 +308,11 @@ impl Broker {
         self.connections.note(id, note);
     }
 
+    /// What is known of a connection that is open.
+    pub(crate) fn connection_facts(&self, id: ConnectionId) -> Option<ConnectionFacts> {
+        self.connections.facts(id)
+    }
+
     /// Connections that are open in a virtual host.
     pub fn connections_in(&self, vhost: &str) -> usize {
         self.connections.in_vhost(vhost)
@@ -326,6 +357,16 @@ impl Broker {
     pub(crate) fn open_channel(&self, user: &str, usage: &Usage) -> Result<(), ChannelLimit> {
         let limit = self.auth.limits(user).and_then(|limits| limits.max_channels);
         self.connections.open_channel(usage, self.node_limits().max_channels, limit)
+    }
+
+    /// Channels that connection.tune offers; 0 is no limit.
+    pub fn channel_max(&self) -> u16 {
+        self.channel_max.load(Ordering::Relaxed)
+    }
+
+    /// From the next connection on; until the broker stops.
+    pub fn set_channel_max(&self, channels: u16) {
+        self.channel_max.store(channels, Ordering::Relaxed);
     }
 
     /// Channels have ended.

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::arguments;
 use super::error::{ConfigError, quoted};
 use super::keys;
+use super::rules::{Redeclare, RuleChanges};
 use super::secret::Secret;
 use super::topology::{DestinationType, UserSecret};
 
@@ -26,7 +27,10 @@ impl Section {
 
 /// All sections of the topology.
 pub(crate) const SECTIONS: &[Section] = &[
-    Section { name: "vhost", fields: &["name"] },
+    Section {
+        name: "vhost",
+        fields: &["name", "max_message_bytes", "transient_nonexclusive_queues", "global_qos", "redeclare"],
+    },
     Section { name: "exchange", fields: &["name", "vhost", "type", "durable", "auto_delete", "internal", "arguments"] },
     Section { name: "queue", fields: &["name", "vhost", "durable", "auto_delete", "arguments"] },
     Section {
@@ -119,13 +123,48 @@ impl<'a> Entry<'a> {
     }
 
     pub(super) fn boolean(&self, field: &str, default: bool) -> Result<bool, ConfigError> {
+        Ok(self.optional_boolean(field)?.unwrap_or(default))
+    }
+
+    fn optional_boolean(&self, field: &str) -> Result<Option<bool>, ConfigError> {
         match self.field(field) {
-            None => Ok(default),
-            Some(DeValue::Boolean(value)) => Ok(*value),
+            None => Ok(None),
+            Some(DeValue::Boolean(value)) => Ok(Some(*value)),
             Some(DeValue::String(text)) => {
                 Err(self.error(format_args!("{field} = {} must be true or false, without quotes", quoted(text))))
             }
             Some(other) => Err(self.error(format_args!("{field} must be true or false, not {}", with_article(other)))),
+        }
+    }
+
+    pub(super) fn rules(&self) -> Result<RuleChanges, ConfigError> {
+        let redeclare = match self.text("redeclare")? {
+            None => None,
+            Some(word) => Some(Redeclare::from_name(&word).ok_or_else(|| {
+                let words: Vec<String> = Redeclare::NAMES.iter().map(|word| quoted(word)).collect();
+                self.error(format_args!("redeclare = {} must be {}", quoted(&word), words.join(" or ")))
+            })?),
+        };
+        Ok(RuleChanges {
+            transient_nonexclusive_queues: self.optional_boolean("transient_nonexclusive_queues")?,
+            global_qos: self.optional_boolean("global_qos")?,
+            redeclare,
+            max_message_bytes: self.bytes("max_message_bytes")?,
+        })
+    }
+
+    /// A number of bytes that is not 0.
+    fn bytes(&self, field: &str) -> Result<Option<u64>, ConfigError> {
+        let Some(value) = self.field(field) else {
+            return Ok(None);
+        };
+        let number = match value {
+            DeValue::Integer(digits) => arguments::integer(digits).ok().and_then(|number| u64::try_from(number).ok()),
+            _ => None,
+        };
+        match number {
+            Some(number) if number > 0 => Ok(Some(number)),
+            _ => Err(self.error(format_args!("{field} must be a number of bytes, at least 1"))),
         }
     }
 

@@ -116,7 +116,7 @@ fn raw(value: &DeValue<'_>, kind: Kind) -> Raw {
                 None => Raw::Other("a list with other things than texts".to_owned()),
             }
         }
-        DeValue::Boolean(value) => Raw::Other(value.to_string()),
+        DeValue::Boolean(value) => Raw::Boolean(*value),
         DeValue::Float(digits) => Raw::Other(digits.as_str().to_owned()),
         DeValue::Datetime(datetime) => Raw::Other(datetime.to_string()),
         DeValue::Array(_) => Raw::Other("a list".to_owned()),

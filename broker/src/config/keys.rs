@@ -1,6 +1,8 @@
 //! Every key of the configuration outside the topology sections: its type, its limits, its default.
 //! `config/warren.toml` documents them; a test keeps the two together.
 
+use super::rules::Redeclare;
+
 /// One key, by its dotted name.
 #[derive(Debug)]
 pub(crate) struct Key {
@@ -25,6 +27,10 @@ pub(crate) enum Kind {
     Bytes { min: i64, max: i64 },
     /// A share of the memory there is, between 0 and 1, or a number of bytes as above.
     Watermark,
+    /// true or false.
+    Boolean,
+    /// One of these words.
+    Choice(&'static [&'static str]),
     /// A list of texts; comma separated in the environment.
     List,
     /// A name kept for a feature that has not landed: setting it is an error that says so.
@@ -37,11 +43,14 @@ pub(crate) enum Default {
     Text(&'static str),
     Integer(i64),
     Float(f64),
+    Boolean(bool),
     List(&'static [&'static str]),
     None,
 }
 
 const MIB: i64 = 1024 * 1024;
+/// The smallest frame AMQP 0-9-1 lets peers agree on.
+const FRAME_MIN_SIZE: i64 = 4096;
 /// The largest body a message may be allowed to have: lengths stay well inside 32 bits everywhere.
 const MESSAGE_BYTES_MAX: i64 = 2 * 1024 * MIB - 1;
 
@@ -93,6 +102,10 @@ pub(crate) const KEYS: &[Key] = &[
     key("default_user.tags", Kind::List, Default::List(&["administrator"])),
     key("compatibility.product", Kind::Text, Default::Text("RabbitMQ")),
     key("compatibility.version", Kind::Text, Default::Text("4.3.6")),
+    integer("compatibility.frame_max_min", FRAME_MIN_SIZE, MIB, FRAME_MIN_SIZE),
+    key("compatibility.transient_nonexclusive_queues", Kind::Boolean, Default::Boolean(true)),
+    key("compatibility.global_qos", Kind::Boolean, Default::Boolean(true)),
+    key("compatibility.redeclare", Kind::Choice(Redeclare::NAMES), Default::Text("strict")),
 ];
 
 /// The key of that dotted name.
@@ -143,7 +156,9 @@ mod tests {
                     (min..=max).contains(&value)
                 }
                 (Kind::Watermark, Default::Float(value)) => (0.0..=1.0).contains(&value),
+                (Kind::Choice(words), Default::Text(word)) => words.contains(&word),
                 (Kind::OptionalText, Default::Text(_))
+                | (Kind::Boolean, Default::Boolean(_))
                 | (Kind::List, Default::List(_))
                 | (Kind::Reserved(_), Default::None) => true,
                 _ => false,

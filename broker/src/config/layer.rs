@@ -14,6 +14,7 @@ use super::units;
 pub(crate) enum Raw {
     Text(String),
     Integer(i64),
+    Boolean(bool),
     List(Vec<String>),
     /// Something no key takes: how it reads.
     Other(String),
@@ -25,6 +26,7 @@ impl Raw {
             _ if kind == Kind::Secret => "<hidden>".to_owned(),
             Self::Text(text) => quoted(text),
             Self::Integer(value) => value.to_string(),
+            Self::Boolean(value) => value.to_string(),
             Self::List(items) => show_list(items),
             Self::Other(shown) => shown.clone(),
         }
@@ -52,6 +54,7 @@ impl Layer {
                 keys::Default::Text(text) => Value::new(Some(&origin), text),
                 keys::Default::Integer(value) => Value::new(Some(&origin), value),
                 keys::Default::Float(value) => Value::new(Some(&origin), value),
+                keys::Default::Boolean(value) => Value::new(Some(&origin), value),
                 keys::Default::List(items) => Value::new(Some(&origin), items.to_vec()),
                 keys::Default::None => continue,
             };
@@ -91,13 +94,21 @@ impl Layer {
                 (_, Some(value)) if value >= 0 => value.into(),
                 _ => return Err(wrong(format!("must be a fraction between 0.0 and 1.0, or {BYTES}"))),
             },
+            (Kind::Boolean, Raw::Boolean(value)) => (*value).into(),
+            (Kind::Boolean, Raw::Text(_)) => return Err(wrong("must be true or false, without quotes".to_owned())),
+            (Kind::Boolean, _) => return Err(wrong("must be true or false".to_owned())),
+            (Kind::Choice(words), Raw::Text(word)) if words.contains(&word.as_str()) => word.clone().into(),
+            (Kind::Choice(words), _) => {
+                let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+                return Err(wrong(format!("must be {}", words.join(" or "))));
+            }
             (Kind::List, Raw::List(items)) => {
                 if items.iter().any(String::is_empty) {
                     return Err(wrong("the list has an empty item".to_owned()));
                 }
                 items.clone().into()
             }
-            (Kind::List, Raw::Other(_)) => {
+            (Kind::List, Raw::Other(_) | Raw::Boolean(_)) => {
                 return Err(wrong("must be a list of texts".to_owned()));
             }
             (Kind::List, _) => {
@@ -116,9 +127,14 @@ impl Layer {
                 Ok(value) => Raw::Integer(value),
                 Err(_) => Raw::Text(text),
             },
+            Kind::Boolean => match text.trim() {
+                "true" => Raw::Boolean(true),
+                "false" => Raw::Boolean(false),
+                _ => Raw::Other(quoted(&text)),
+            },
             Kind::List => Raw::List(split_list(&text)),
             Kind::Bytes { .. } | Kind::Watermark => Raw::Text(text),
-            Kind::Text | Kind::OptionalText | Kind::Secret | Kind::Reserved(_) => Raw::Text(text),
+            Kind::Text | Kind::OptionalText | Kind::Secret | Kind::Choice(_) | Kind::Reserved(_) => Raw::Text(text),
         };
         self.set(key, raw, origin)
     }

@@ -55,6 +55,10 @@ impl Merged {
         T::try_from(value).map_err(|_| self.problem(name, "is out of range"))
     }
 
+    pub(super) fn boolean(&self, name: &str) -> Result<bool, ConfigError> {
+        self.get(name)?.into_bool().map_err(ConfigError::new)
+    }
+
     pub(super) fn milliseconds(&self, name: &str) -> Result<Duration, ConfigError> {
         self.number(name).map(Duration::from_millis)
     }

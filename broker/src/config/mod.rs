@@ -5,6 +5,7 @@
 //! - `layer`: one source's values, checked against the keys; `file`, `environment` and `flags` each make one
 //! - `merged`: the layers put together by the `config` crate
 //! - `topology`, `entry`, `arguments`: what the file declares to exist
+//! - `rules`: what a virtual host allows its clients, from several of these
 //!
 //! Every mistake is one line that names the key, the place it was set and the value; an unknown key is a mistake.
 
@@ -19,6 +20,7 @@ mod keys;
 mod layer;
 mod listen;
 mod merged;
+mod rules;
 mod secret;
 #[cfg(test)]
 mod shipped_files;
@@ -35,6 +37,7 @@ use std::time::Duration;
 pub use error::ConfigError;
 pub use flags::Flags;
 pub use listen::ListenAddress;
+pub use rules::{Redeclare, RuleChanges, VhostRules};
 pub use secret::Secret;
 pub use topology::{
     BindingEntry, DestinationType, ExchangeEntry, PermissionEntry, QueueEntry, Topology, UserEntry, UserSecret,
@@ -172,13 +175,21 @@ pub struct DefaultUser {
     pub tags: Vec<String>,
 }
 
-/// `[compatibility]`: what the broker calls itself in its server properties. Client libraries branch on both.
+/// `[compatibility]`: where brokers differ. What a `[[vhost]]` can say otherwise is asked by [`Settings::rules_of`].
 #[derive(Debug, Clone)]
 pub struct Compatibility {
-    /// The `product` property.
+    /// The `product` server property. Client libraries branch on it.
     pub product: String,
-    /// The `version` property.
+    /// The `version` server property; likewise.
     pub version: String,
+    /// The smallest frame size that a client may ask for.
+    pub frame_max_min: u32,
+    /// Queues that are neither durable nor exclusive can be declared.
+    pub transient_nonexclusive_queues: bool,
+    /// A prefetch can be one of the whole channel.
+    pub global_qos: bool,
+    /// How declarations are compared with what exists.
+    pub redeclare: Redeclare,
 }
 
 impl Settings {
@@ -216,6 +227,8 @@ impl Settings {
     }
 
     fn from_merged(merged: &Merged, topology: Topology) -> Result<Self, ConfigError> {
+        let max_message_bytes = merged.number("limits.max_message_bytes")?;
+        topology.check_message_sizes(max_message_bytes)?;
         Ok(Self {
             listeners: Listeners {
                 amqp: listen_addresses(merged, "listeners.amqp")?,
@@ -239,7 +252,7 @@ impl Settings {
                 channel_max: merged.number("limits.channel_max")?,
                 frame_max: frame_max(merged, "limits.frame_max")?,
                 heartbeat_s: merged.number("limits.heartbeat_s")?,
-                max_message_bytes: merged.number("limits.max_message_bytes")?,
+                max_message_bytes,
                 uncommitted_bytes: merged.number("limits.uncommitted_bytes")?,
                 outbox_bytes: merged.number("limits.outbox_bytes")?,
             },
@@ -251,6 +264,10 @@ impl Settings {
             compatibility: Compatibility {
                 product: merged.text("compatibility.product")?,
                 version: merged.text("compatibility.version")?,
+                frame_max_min: merged.number("compatibility.frame_max_min")?,
+                transient_nonexclusive_queues: merged.boolean("compatibility.transient_nonexclusive_queues")?,
+                global_qos: merged.boolean("compatibility.global_qos")?,
+                redeclare: Redeclare::from_name(&merged.text("compatibility.redeclare")?).unwrap_or_default(),
             },
             topology,
             unserved: unserved(merged)?,
@@ -312,15 +329,12 @@ fn log_filter(merged: &Merged, key: &str) -> Result<String, ConfigError> {
 }
 
 fn frame_max(merged: &Merged, key: &str) -> Result<u32, ConfigError> {
-    /// The smallest frame AMQP 0-9-1 lets peers agree on.
-    const FRAME_MIN_SIZE: u32 = 4096;
-    match merged.number(key)? {
-        limit @ 1..FRAME_MIN_SIZE => {
-            let problem = format!("{limit} must be 0 (no limit) or at least {FRAME_MIN_SIZE}");
-            Err(merged.problem(key, &problem))
-        }
-        limit => Ok(limit),
+    let least: u32 = merged.number("compatibility.frame_max_min")?;
+    let limit: u32 = merged.number(key)?;
+    if limit != 0 && limit < least {
+        return Err(merged.problem(key, &format!("{limit} must be 0 (no limit) or at least {least}")));
     }
+    Ok(limit)
 }
 
 fn default_user(merged: &Merged) -> Result<DefaultUser, ConfigError> {

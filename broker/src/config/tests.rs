@@ -55,7 +55,46 @@ fn the_defaults_need_no_file() {
     assert_eq!(settings.default_user.tags, ["administrator"]);
     assert_eq!(settings.compatibility.product, "RabbitMQ");
     assert_eq!(settings.compatibility.version, "4.3.6");
+    assert_eq!(settings.compatibility.frame_max_min, 4096);
+    let rules = VhostRules { max_message_bytes: 134_217_728, ..VhostRules::default() };
+    assert_eq!(settings.rules_of("/"), rules);
     assert!(settings.topology.queues.is_empty());
+}
+
+#[test]
+fn a_vhost_says_what_its_clients_may_do() {
+    let file = "[compatibility]\nglobal_qos = false\nredeclare = 'relaxed'\n\
+                [[vhost]]\nname = 'a'\nglobal_qos = true\nmax_message_bytes = 1000\n\
+                [[vhost]]\nname = 'b'\ntransient_nonexclusive_queues = false\nredeclare = 'strict'\n";
+    let environment = [("WARREN__COMPATIBILITY__TRANSIENT_NONEXCLUSIVE_QUEUES", " true ")];
+    let settings = load(file, &environment, &[]).unwrap();
+    let general = VhostRules {
+        transient_nonexclusive_queues: true,
+        global_qos: false,
+        redeclare: Redeclare::Relaxed,
+        max_message_bytes: 134_217_728,
+    };
+    assert_eq!(settings.rules_of("/"), general);
+    assert_eq!(settings.rules_of("a"), VhostRules { global_qos: true, max_message_bytes: 1000, ..general });
+    let b = VhostRules { transient_nonexclusive_queues: false, redeclare: Redeclare::Strict, ..general };
+    assert_eq!(settings.rules_of("b"), b);
+}
+
+#[test]
+fn rules_that_make_no_sense_are_named() {
+    let error = |text: &str| load(text, &[], &[]).unwrap_err();
+    assert_eq!(
+        error("[compatibility]\nredeclare = 'lax'"),
+        "compatibility.redeclare = \"lax\" (file w.toml, line 2): must be \"strict\" or \"relaxed\""
+    );
+    assert_eq!(
+        error("[compatibility]\nglobal_qos = 'true'"),
+        "compatibility.global_qos = \"true\" (file w.toml, line 2): must be true or false, without quotes"
+    );
+    assert_eq!(
+        error("[limits]\nmax_message_bytes = 5\n[[vhost]]\nname = 'v'\nmax_message_bytes = 6"),
+        "[[vhost]] number 1 (name \"v\"), file w.toml, line 3: max_message_bytes must be between 1 and limits.max_message_bytes, which is 5"
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use toml::de::DeValue;
 use super::entry::{Entry, SECTIONS};
 use super::error::ConfigError;
 use super::file::Places;
+use super::rules::RuleChanges;
 use super::secret::Secret;
 
 /// Everything the file declares, in its order.
@@ -33,6 +34,8 @@ pub struct VhostEntry {
     pub context: String,
     /// Its name.
     pub name: String,
+    /// What its clients may do, as far as it differs.
+    pub rules: RuleChanges,
 }
 
 /// One `[[exchange]]`.
@@ -168,10 +171,22 @@ impl Topology {
         Ok(())
     }
 
+    /// A virtual host takes no larger message than the broker does.
+    pub(super) fn check_message_sizes(&self, max: u64) -> Result<(), ConfigError> {
+        let larger = |entry: &&VhostEntry| entry.rules.max_message_bytes.is_some_and(|bytes| bytes > max);
+        match self.vhosts.iter().find(larger) {
+            Some(entry) => Err(ConfigError::new(format_args!(
+                "{}: max_message_bytes must be between 1 and limits.max_message_bytes, which is {max}",
+                entry.context
+            ))),
+            None => Ok(()),
+        }
+    }
+
     fn add_entry(&mut self, section: &str, entry: &Entry<'_>) -> Result<(), ConfigError> {
         let context = entry.context.clone();
         match section {
-            "vhost" => self.vhosts.push(VhostEntry { context, name: entry.name("name")? }),
+            "vhost" => self.vhosts.push(VhostEntry { context, name: entry.name("name")?, rules: entry.rules()? }),
             "exchange" => self.exchanges.push(ExchangeEntry {
                 context,
                 vhost: entry.vhost()?,

@@ -8,7 +8,7 @@ use super::failure::{DATA, Failure};
 use super::{Session, eval, lists, print};
 
 /// Each with the arguments it takes.
-const COMMANDS: [(&str, &str); 48] = [
+const COMMANDS: [(&str, &str); 50] = [
     ("status", ""),
     ("version", ""),
     ("ping", ""),
@@ -30,6 +30,8 @@ const COMMANDS: [(&str, &str); 48] = [
     ("clear_topic_permissions", "[-p VHOST] USER [EXCHANGE]"),
     ("add_vhost", "VHOST [--description TEXT] [--tags TAGS] [--default-queue-type TYPE]"),
     ("delete_vhost", "VHOST"),
+    ("trace_on", "[-p VHOST]"),
+    ("trace_off", "[-p VHOST]"),
     ("set_vhost_limits", "[-p VHOST] DEFINITION"),
     ("clear_vhost_limits", "[-p VHOST]"),
     ("enable_vhost_deletion_protection", "VHOST"),
@@ -191,6 +193,20 @@ pub(super) fn run(session: &Session, command: &str) -> Result<(), Failure> {
             } else {
                 session.delete(&path)
             })
+        }
+        "trace_on" | "trace_off" => {
+            let [] = exactly(arguments)?;
+            let vhost = session.words.vhost();
+            let path = format!("/api/warren/tracing/{}", segment(vhost));
+            let (beginning, end) =
+                if command == "trace_on" { ("Starting", "enabled") } else { ("Stopping", "disabled") };
+            session.say(&format!("{beginning} tracing for vhost \"{vhost}\" ..."))?;
+            done(if command == "trace_on" {
+                session.send(Method::PUT, &path, &json!({}))
+            } else {
+                session.delete(&path)
+            })?;
+            print(&format!("Trace {end} for vhost {vhost}\n"))
         }
         "set_vhost_limits" => {
             let [definition] = exactly(arguments)?;

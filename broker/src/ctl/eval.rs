@@ -22,6 +22,10 @@ pub(super) fn run(session: &Session, expression: &str) -> Result<(), Failure> {
             session.send(Method::PUT, "/api/warren/settings/loopback_users", &json!(users))?;
             print("ok\n")
         }
+        Some(Meaning::SetChannelMax(channels)) => {
+            session.send(Method::PUT, "/api/warren/settings/channel_max", &json!(channels))?;
+            print("ok\n")
+        }
         Some(Meaning::LoopbackUsers) => {
             let users = session.get("/api/warren/settings/loopback_users")?;
             let users = users.as_array().cloned().unwrap_or_default();
@@ -37,6 +41,7 @@ enum Meaning {
     Alarm { name: &'static str, on: bool },
     SetLoopbackUsers(Vec<String>),
     LoopbackUsers,
+    SetChannelMax(u16),
 }
 
 fn parse(expression: &str) -> Option<Meaning> {
@@ -53,6 +58,9 @@ fn parse(expression: &str) -> Option<Meaning> {
     }
     if text == "{ok,V}=application:get_env(rabbit,loopback_users),V" {
         return Some(Meaning::LoopbackUsers);
+    }
+    if let Some(number) = text.strip_prefix("application:set_env(rabbit,channel_max,") {
+        return number.strip_suffix(')')?.parse().ok().map(Meaning::SetChannelMax);
     }
     let list = text.strip_prefix("application:set_env(rabbit,loopback_users,[")?.strip_suffix("])")?;
     let mut users = Vec::new();
@@ -77,6 +85,8 @@ mod tests {
         assert_eq!(parse("application:set_env(rabbit, loopback_users, [<<\"guest\">>])."), set(&["guest"]));
         let get = "{ok, V} = application:get_env(rabbit, loopback_users), V.";
         assert_eq!(parse(get), Some(Meaning::LoopbackUsers));
+        assert_eq!(parse("application:set_env(rabbit, channel_max, 2048)."), Some(Meaning::SetChannelMax(2048)));
+        assert_eq!(parse("application:set_env(rabbit, channel_max, 65536)."), None);
         for other in ["", "ok.", "os:cmd(\"id\").", "application:set_env(rabbit, loopback_users, [guest])."] {
             assert_eq!(parse(other), None, "{other}");
         }

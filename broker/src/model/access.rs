@@ -2,6 +2,8 @@
 
 use protocol::error::AmqpError;
 
+use super::events::OPERATOR;
+
 /// The three rights a user can have on a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Permission {
@@ -55,6 +57,6 @@ impl Access for Unrestricted {
     }
 
     fn user(&self) -> &str {
-        "warren"
+        OPERATOR
     }
 }

@@ -233,6 +233,13 @@ impl Message {
         })
     }
 
+    /// Restores a stored message of which the publisher may not have asked that it be stored, without a deadline.
+    pub fn as_published(stored: Bytes, place: Place) -> Option<Self> {
+        let mut message = Self::from_stored(stored, place, None)?;
+        message.persistent = Properties::parse(message.content().properties).ok()?.delivery_mode() == Some(2);
+        Some(message)
+    }
+
     /// Restores a message that was not stored for good: what the publisher asked for is in its properties only.
     pub fn from_spilled(stored: Bytes, deadline_ms: Option<u64>) -> Option<Self> {
         let mut message = Self::from_stored(stored, Place::default(), deadline_ms)?;
@@ -281,6 +288,11 @@ impl Message {
     /// Lets it expire at this wall time, in milliseconds.
     pub fn expire_at(&mut self, deadline_ms: u64) {
         self.deadline_ms = deadline_ms.max(1);
+    }
+
+    /// Lets it expire at this wall time, in milliseconds, or never.
+    pub fn set_deadline(&mut self, deadline_ms: Option<u64>) {
+        self.deadline_ms = deadline_ms.map_or(0, |deadline_ms| deadline_ms.max(1));
     }
 
     /// Lets it expire that much later.

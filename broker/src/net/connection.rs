@@ -37,6 +37,8 @@ const TOLD_REFUSAL_DELAY: Duration = Duration::from_millis(250);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client that reads nothing for this long while we leave its socket unread is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client that has closed its connection may take to close the socket; RabbitMQ's limit.
+const LEFT_TIMEOUT: Duration = Duration::from_secs(30);
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Why a connection's task ended.
@@ -266,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Some(session) = &mut self.session {
                 session.on_hangup();
             }
-            let end = if self.is_draining() { End::Orderly } else { End::Hangup };
+            let end = if self.is_draining() || self.is_left() { End::Orderly } else { End::Hangup };
             return Poll::Ready(Ok(Some(end)));
         }
         self.heartbeat.on_read();
@@ -281,6 +283,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn is_draining(&self) -> bool {
         self.write_closed
+    }
+
+    fn is_left(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.phase() == Phase::Left)
     }
 
     fn handle_input(&mut self) {
@@ -335,9 +341,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(()) => {
                 self.input.start += header.len();
                 let id = self.broker.new_connection_id();
-                let session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
+                let mut session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
+                let addresses = self.local.map(|local| (self.peer, local));
+                session.set_addresses(addresses);
                 self.broker.note_connection(id, |facts| {
-                    facts.addresses = self.local.map(|local| (self.peer, local));
+                    facts.addresses = addresses;
                     facts.connected_at_ms = self.broker.clock().now_ms();
                 });
                 self.session = Some(session);
@@ -453,6 +461,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Phase::Deaf => self.give_up_at = Some(now + DRAIN_TIMEOUT),
             Phase::Refused if session.tells_refusal() => self.give_up_at = Some(now + TOLD_REFUSAL_DELAY),
             Phase::Refused => self.give_up_at = Some(now + REFUSAL_DELAY),
+            Phase::Left => self.give_up_at = Some(now + left_timeout(heartbeat_s)),
             Phase::Closing | Phase::Closed => self.give_up_at = Some(now + CLOSE_TIMEOUT),
         }
         self.set_timer();
@@ -476,7 +485,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             return Some(match self.phase {
                 Phase::Running => End::Stalled,
-                Phase::Closed | Phase::Deaf | Phase::Refused => End::Orderly,
+                Phase::Closed | Phase::Deaf | Phase::Refused | Phase::Left => End::Orderly,
                 _ => End::Timeout,
             });
         }
@@ -503,5 +512,12 @@ impl<S> Drop for Connection<S> {
         if let Some(session) = &mut self.session {
             session.end();
         }
+    }
+}
+
+fn left_timeout(heartbeat_s: u16) -> Duration {
+    match heartbeat_s {
+        0 => LEFT_TIMEOUT,
+        seconds => LEFT_TIMEOUT.min(Duration::from_secs(seconds.into())),
     }
 }

@@ -20,6 +20,8 @@ pub(super) enum Tick {
 #[derive(Default)]
 pub(super) struct Heartbeat {
     written: bool,
+    /// What is written next is a heartbeat, which is no traffic: an idle client gets one every tick, as from RabbitMQ.
+    sending: bool,
     read: bool,
     silent_ticks: u32,
 }
@@ -31,7 +33,7 @@ impl Heartbeat {
     }
 
     pub(super) fn on_written(&mut self) {
-        self.written = true;
+        self.written |= !std::mem::take(&mut self.sending);
     }
 
     pub(super) fn on_read(&mut self) {
@@ -48,7 +50,11 @@ impl Heartbeat {
         if self.silent_ticks >= SILENT_TICKS_MAX {
             return Tick::Dead;
         }
-        if std::mem::take(&mut self.written) { Tick::Quiet } else { Tick::Send }
+        if std::mem::take(&mut self.written) {
+            return Tick::Quiet;
+        }
+        self.sending = true;
+        Tick::Send
     }
 }
 
@@ -63,6 +69,18 @@ mod tests {
             assert_eq!(heartbeat.tick(true), Tick::Send);
         }
         assert_eq!(heartbeat.tick(true), Tick::Dead);
+    }
+
+    #[test]
+    fn a_heartbeat_itself_is_no_traffic() {
+        let mut heartbeat = Heartbeat::default();
+        for _ in 0..3 {
+            heartbeat.on_read();
+            assert_eq!(heartbeat.tick(true), Tick::Send);
+            heartbeat.on_written();
+        }
+        heartbeat.on_written();
+        assert_eq!(heartbeat.tick(true), Tick::Quiet);
     }
 
     #[test]

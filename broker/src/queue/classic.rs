@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
-use storage::{Lsn, QueueId, RecoveredQueue, Seq};
+use storage::{Lsn, QueueId, RecoveredQueue};
 
 use super::consumers::{Consumer, ConsumerId, Consumers};
 use super::dead_letter::Dead;
@@ -18,11 +18,13 @@ use super::dispatch::Getter;
 use super::lanes::Lanes;
 use super::lifetime::Lifetime;
 use super::limits::{self, Reserved};
+use super::moved::Append;
 use super::outcome::{Attach, NotDeleted, Published};
 use super::ready::Entry;
 use super::settings::QueueSettings;
 use super::signal::WakeList;
 use super::timers::Timer;
+use super::window::Window;
 use super::{QueueSpec, Services};
 use crate::model::death::Reason;
 use crate::model::memory::{Owner, Share};
@@ -40,6 +42,8 @@ pub struct Queue {
     crashed: AtomicBool,
     /// Time for an acknowledgement, in milliseconds; 0 is for ever.
     ack_timeout_ms: AtomicU64,
+    /// The keys of the messages that came lately, where duplicates are not taken.
+    pub(super) window: OnceLock<Arc<Window>>,
     /// Signed: a delivery can be settled before the thread that made it has counted it.
     pub(super) unacked: AtomicIsize,
     /// Of the settings, for those who do not hold the lock.
@@ -145,6 +149,7 @@ impl Queue {
             closed: AtomicBool::new(false),
             crashed: AtomicBool::new(false),
             ack_timeout_ms: AtomicU64::new(0),
+            window: OnceLock::new(),
             unacked: AtomicIsize::new(0),
             message_ttl_ms: AtomicU64::new(limits::NO_TTL),
         });
@@ -228,11 +233,11 @@ impl Queue {
         self.take(message, None, wakes)
     }
 
-    /// Takes a message, and away from where it comes from in the store if it is stored here.
+    /// Takes a message. If it is stored here, `append` puts it into the log, together with what belongs to it.
     pub(super) fn take(
         self: &Arc<Self>,
         message: &Arc<Message>,
-        from: Option<(QueueId, Seq)>,
+        append: Option<Append<'_>>,
         wakes: &mut WakeList,
     ) -> Published {
         let mut state = self.lock();
@@ -260,13 +265,13 @@ impl Queue {
         let level = state.ready.level_for(message);
         let seq = state.ready.next_seq(level);
         let stored = self.stores(message);
-        let lsn = match from {
+        let lsn = match append {
             _ if !stored => Lsn(0),
             None => {
                 let (id, at) = self.in_store(seq);
                 self.services.store.enqueue(id, at, message.meta(), Arc::clone(message) as _)
             }
-            Some(from) => self.log_moved(seq, message, from),
+            Some(append) => append(self.entry_of(seq, message)),
         };
         let entry = Entry { seq, message: Arc::clone(message), redelivered: false };
         let left = if !state.ready.is_empty() || state.consumers.ready() == 0 || !state.getters.is_empty() {

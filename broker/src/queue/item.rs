@@ -42,6 +42,8 @@ pub enum OutItem {
         /// The message as published.
         message: Arc<Message>,
     },
+    /// A reply that came straight to the channel.
+    DirectReply(Reply),
     /// Everything for this consumer has been written: its slot may be used again.
     ConsumerGone {
         /// Channel of the consumer: the item keeps its place behind the channel's deliveries.
@@ -54,7 +56,7 @@ pub enum OutItem {
 impl OutItem {
     /// Whether the client itself asked for it, as opposed to a delivery.
     pub fn is_reply(&self) -> bool {
-        !matches!(self, Self::Deliver(_) | Self::ConsumerGone { .. })
+        !matches!(self, Self::Deliver(_) | Self::DirectReply(_) | Self::ConsumerGone { .. })
     }
 
     /// The channel whose order the item belongs to.
@@ -66,6 +68,7 @@ impl OutItem {
             | Self::Return { channel, .. }
             | Self::ConsumerGone { channel, .. } => *channel,
             Self::Got(got) => got.channel,
+            Self::DirectReply(reply) => reply.channel,
             Self::Notice(_) => 0,
         }
     }
@@ -87,6 +90,18 @@ pub struct Delivery {
     pub redelivered: bool,
     /// Automatic acknowledgement: settled once it is on its way.
     pub no_ack: bool,
+}
+
+/// A message on its way to a direct reply-to consumer.
+pub struct Reply {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Delivery tag.
+    pub tag: u64,
+    /// What the client calls its consumer.
+    pub consumer_tag: Arc<str>,
+    /// Channel number.
+    pub channel: u16,
 }
 
 /// A message on its way to a `basic.get`.
@@ -115,7 +130,9 @@ impl Got {
 pub fn loose_bytes(item: &OutItem) -> usize {
     match item {
         OutItem::Deliver(Delivery { no_ack: false, .. }) => 0,
-        OutItem::Deliver(Delivery { message, .. }) | OutItem::Return { message, .. } => held_bytes(message),
+        OutItem::Deliver(Delivery { message, .. })
+        | OutItem::DirectReply(Reply { message, .. })
+        | OutItem::Return { message, .. } => held_bytes(message),
         OutItem::Got(got) if got.no_ack => held_bytes(&got.entry.message),
         OutItem::Got(_) => 0,
         other => item_bytes(other),
@@ -132,7 +149,9 @@ pub fn item_bytes(item: &OutItem) -> usize {
     match item {
         OutItem::Deliver(delivery) => ITEM_BYTES + delivery.message.resident_bytes(),
         OutItem::Reply { frames, .. } | OutItem::Notice(frames) => ITEM_BYTES + frames.len(),
-        OutItem::Return { message, .. } => ITEM_BYTES + message.resident_bytes(),
+        OutItem::Return { message, .. } | OutItem::DirectReply(Reply { message, .. }) => {
+            ITEM_BYTES + message.resident_bytes()
+        }
         OutItem::Got(got) => got.bytes(),
         OutItem::PendingGet { .. } => ITEM_BYTES,
         OutItem::ConsumerGone { .. } => 0,

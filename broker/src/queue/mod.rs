@@ -8,6 +8,7 @@ mod classic;
 pub mod consumers;
 pub mod credit;
 pub mod dead_letter;
+pub mod direct_reply;
 pub mod directory;
 mod discard;
 mod dispatch;
@@ -28,6 +29,7 @@ pub mod signal;
 pub mod stored;
 pub mod timers;
 pub mod unacked;
+pub mod window;
 
 use std::sync::Arc;
 
@@ -39,6 +41,7 @@ pub use outcome::{Attach, Get, NotDeleted, NotReserved, Published};
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;
 use crate::model::clock::Clock;
+use crate::model::events::Events;
 use crate::model::memory::Memory;
 use dead_letter::DeadLetters;
 use directory::Directory;
@@ -60,6 +63,8 @@ pub struct Services {
     pub unused: Arc<Unused>,
     /// Who holds how much memory.
     pub memory: Arc<Memory>,
+    /// Where events go.
+    pub events: Arc<Events>,
     /// Octets of messages that a queue keeps in memory before further ones stay on disk only.
     pub resident_max_bytes: usize,
 }
@@ -77,6 +82,7 @@ impl Services {
             dead_letters: Arc::default(),
             unused: Arc::default(),
             memory: Arc::default(),
+            events: Arc::default(),
             resident_max_bytes: RESIDENT_MAX_BYTES,
         }
     }

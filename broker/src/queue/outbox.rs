@@ -4,6 +4,7 @@
 //! remembered as unacknowledged and put into the FIFO in one critical section, so that tag order is wire order and no credit
 //! is ever exceeded. A refusal registers the consumer as waiting in that same section, so that no wake-up is lost.
 
+mod direct_reply;
 mod get;
 mod timeout;
 

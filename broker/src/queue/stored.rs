@@ -15,6 +15,8 @@ use super::timers::{Timed, Timer, Timers};
 pub struct Due {
     /// By queue; positions ascend.
     pub messages: Vec<(QueueId, Vec<Seq>)>,
+    /// The deadlines of all of them, in the same order.
+    pub deadlines: Vec<u64>,
     /// There are more: ask again at once.
     pub more: bool,
     /// The earliest deadline, in milliseconds since 1970, of those that have not been named.
@@ -48,7 +50,8 @@ impl StoredDeadlines for Store {
             self,
             now_ms,
             Box::new(move |due| {
-                done(Due { messages: due.messages, more: due.more, next_ms: due.next });
+                let storage::Due { messages, deadlines, more, next } = due;
+                done(Due { messages, deadlines, more, next_ms: next });
             }),
         );
     }
@@ -101,10 +104,19 @@ impl StoredExpiry {
     }
 
     fn answered(self: &Arc<Self>, due: Due) {
-        for (queue, seqs) in due.messages {
-            let (queue, level) = owner_of(queue);
-            if let Some(queue) = self.directory.get(queue) {
+        let mut deadlines = due.deadlines.into_iter();
+        for (id, seqs) in due.messages {
+            let deadlines = deadlines.by_ref().take(seqs.len());
+            let (owner, level) = owner_of(id);
+            if let Some(queue) = self.directory.get(owner) {
+                deadlines.for_each(drop);
                 queue.expire_stored(level, &seqs);
+                continue;
+            }
+            let mut in_order: Vec<(u64, Seq)> = deadlines.zip(seqs).collect();
+            if let Some(waiting) = self.directory.waiting(id) {
+                in_order.sort_unstable();
+                waiting.due(in_order.into_iter().map(|(_, seq)| seq).collect());
             }
         }
         let mut state = self.state.lock();

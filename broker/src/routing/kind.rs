@@ -19,11 +19,15 @@ pub enum ExchangeKind {
     Random,
     /// One by chance, of the queues of this node: all of them, as long as there is one node.
     LocalRandom,
+    /// All of them, and those bound later get the last messages.
+    RecentHistory,
+    /// All of them, unless the message has come before.
+    Deduplication,
 }
 
 impl ExchangeKind {
     /// All there are.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -32,6 +36,8 @@ impl ExchangeKind {
         Self::ModulusHash,
         Self::Random,
         Self::LocalRandom,
+        Self::RecentHistory,
+        Self::Deduplication,
     ];
 
     /// The kind with this name on the wire.
@@ -50,12 +56,14 @@ impl ExchangeKind {
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
+            Self::RecentHistory => "x-recent-history",
+            Self::Deduplication => "x-message-deduplication",
         }
     }
 
     /// Whether `route` never reports a destination twice for one key.
     pub fn reports_once(self) -> bool {
-        matches!(self, Self::Direct | Self::Fanout)
+        matches!(self, Self::Direct | Self::Fanout | Self::RecentHistory | Self::Deduplication)
     }
 
     /// Whether a number selects one destination, instead of keys and headers any number of them.

@@ -40,7 +40,9 @@ impl<D: Target> Matcher<D> {
     fn new(kind: ExchangeKind) -> Self {
         match kind {
             ExchangeKind::Direct => Self::Direct(Direct::default()),
-            ExchangeKind::Fanout => Self::Fanout(Fanout::default()),
+            ExchangeKind::Fanout | ExchangeKind::RecentHistory | ExchangeKind::Deduplication => {
+                Self::Fanout(Fanout::default())
+            }
             ExchangeKind::Topic => Self::Topic(Topic::default()),
             ExchangeKind::Headers => Self::Headers(Headers::default()),
             ExchangeKind::ConsistentHash => Self::ConsistentHash(ConsistentHash::default()),

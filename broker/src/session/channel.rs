@@ -10,6 +10,7 @@ use super::publish::RouteCache;
 use super::tx::Transaction;
 use crate::queue::Queue;
 use crate::queue::consumers::ConsumerId;
+use crate::queue::direct_reply::ReplyConsumer;
 
 /// A channel that the client opened.
 pub(super) struct Channel {
@@ -34,6 +35,8 @@ pub(super) struct Channel {
 pub(super) struct Publisher {
     pub routes: RouteCache,
     pub mode: Mode,
+    /// Who gets the replies to what is published here.
+    pub replies: Option<Arc<ReplyConsumer>>,
 }
 
 /// What publishes of a channel answer with.
@@ -70,5 +73,10 @@ impl Channel {
             prefetch: 0,
             closing: false,
         }
+    }
+
+    /// Whether a consumer of this channel has the tag.
+    pub(super) fn has_consumer(&self, tag: &str) -> bool {
+        self.consumers.contains_key(tag) || self.publisher.replies.as_ref().is_some_and(|replies| *replies.tag == *tag)
     }
 }

@@ -40,12 +40,11 @@ impl Session {
             (AMQPClass::Connection(M::Open(open)), Phase::Opening) => self.on_open(&open),
             (AMQPClass::Connection(M::Close(_)), _) => {
                 self.take_parked();
-                if matches!(self.phase, Phase::Closing | Phase::Deaf) {
-                    // It was an error of what had been parked that closed the connection, and the client's close came first.
-                    self.reply(0, &close_ok());
-                    return Ok(());
+                // Unless an error of what had been parked has closed the connection, and the client's close came first.
+                if !matches!(self.phase, Phase::Closing | Phase::Deaf) {
+                    self.end();
+                    self.phase = Phase::Left;
                 }
-                self.finish();
                 self.reply(0, &close_ok());
                 Ok(())
             }
@@ -70,12 +69,13 @@ impl Session {
             .at(class, method)
     }
 
+    /// The connection is closed or about to be: all that counts is what the client says to that.
     pub(super) fn on_frame_while_closing(&mut self, frame: &Frame<'_>) {
         if frame.channel != 0 || frame.kind != FrameKind::Method {
             return;
         }
         match method_ids(frame.payload) {
-            Some((CONNECTION, CLOSE_OK)) => self.phase = Phase::Closed,
+            Some((CONNECTION, CLOSE_OK)) if self.phase == Phase::Closing => self.phase = Phase::Closed,
             Some((CONNECTION, CLOSE)) => self.reply(0, &close_ok()),
             _ => {}
         }
@@ -83,7 +83,7 @@ impl Session {
 
     /// The stream itself is broken, or a frame is: the connection is closed with what is wrong.
     pub fn on_frame_error(&mut self, error: &AmqpError) {
-        if self.phase == Phase::Closing {
+        if matches!(self.phase, Phase::Closing | Phase::Left) {
             if error.stream_lost {
                 self.phase = Phase::Deaf;
             }
@@ -94,7 +94,7 @@ impl Session {
 
     /// Closes the connection with an error. Its consumers and messages are released at once, not when the client answers.
     pub(super) fn fail(&mut self, error: &AmqpError) {
-        if matches!(self.phase, Phase::Closing | Phase::Deaf | Phase::Refused | Phase::Closed) {
+        if matches!(self.phase, Phase::Closing | Phase::Deaf | Phase::Refused | Phase::Left | Phase::Closed) {
             return;
         }
         tracing::info!(connection = self.id.0, peer = %self.peer, who = %self.describe(), %error, "connection closed");
@@ -123,6 +123,9 @@ impl Session {
 
     /// The broker stops, or an operator closes the connection.
     pub fn force_close(&mut self, reason: &str) {
+        if self.phase == Phase::Left {
+            self.phase = Phase::Closed;
+        }
         self.fail(&AmqpError::new(ReplyCode::ConnectionForced, reason));
     }
 }

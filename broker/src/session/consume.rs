@@ -10,6 +10,7 @@ use storage::Lsn;
 
 use super::Session;
 use super::channel::{Channel, ChannelConsumer};
+use super::events::ConsumerEvent;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::Arguments;
 use crate::model::consumer_arguments;
@@ -17,9 +18,7 @@ use crate::queue::consumers::{Consumer, ConsumerId};
 use crate::queue::credit::Terms;
 use crate::queue::item::OutItem;
 use crate::queue::{Attach, Get, Queue};
-
-/// Queue names from here on belong to direct reply-to.
-const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+use crate::vhost::DIRECT_REPLY;
 
 /// What a session knows of a consumer's slot in the outbox, also after the consumer is gone and until its last delivery
 /// has been written.
@@ -35,7 +34,8 @@ impl Session {
             return Err(AmqpError::new(ReplyCode::NotImplemented, format_args!("prefetch_size!=0 ({prefetch_size})")));
         }
         let count = u32::from(qos.prefetch_count);
-        if qos.global {
+        // Where they are refused, such a prefetch counts for each consumer, as in RabbitMQ.
+        if qos.global && self.vhost()?.rules().global_qos {
             self.outbox.set_channel_prefetch(channel.slot, count, &mut self.resumable);
             self.resume_waiting();
         } else {
@@ -47,14 +47,14 @@ impl Session {
 
     pub(super) fn consume(&mut self, channel: &mut Channel, consume: basic::Consume) -> Result<(), AmqpError> {
         let name = self.queue_name(channel, consume.queue.as_str())?;
-        if name.starts_with(REPLY_TO) {
-            return Err(AmqpError::new(ReplyCode::NotImplemented, "direct reply-to is not supported yet"));
+        if *name == *DIRECT_REPLY {
+            return self.consume_replies(channel, &consume);
         }
         let tag: Arc<str> = match consume.consumer_tag.as_str() {
             "" => self.broker.generated_name("amq.ctag-").into(),
             given => given.into(),
         };
-        if channel.consumers.contains_key(&tag) {
+        if channel.has_consumer(&tag) {
             return Err(AmqpError::new(ReplyCode::NotAllowed, format_args!("attempt to reuse consumer tag '{tag}'")));
         }
         self.grants()?.check(Permission::Read, Resource::Queue(&name))?;
@@ -88,6 +88,9 @@ impl Session {
         );
         match attached {
             Attach::Attached => {
+                let (exclusive, ack_required) = (consume.exclusive, !consume.no_ack);
+                let event = ConsumerEvent { tag: &tag, queue: &name, exclusive, ack_required, arguments: &arguments };
+                self.consumer_created(channel, &event);
                 channel.consumers.insert(tag, ChannelConsumer { id, slot, queue });
                 Ok(())
             }
@@ -109,6 +112,9 @@ impl Session {
         if let Some(consumer) = channel.consumers.remove(cancel.consumer_tag.as_str()) {
             self.end_consumer(channel.number, &consumer);
             consumer.queue.hand_over(consumer.id, &mut self.wakes);
+            self.consumer_deleted(channel.number, cancel.consumer_tag.as_str(), &consumer.queue.spec().name);
+        } else if channel.has_consumer(cancel.consumer_tag.as_str()) {
+            self.end_replies(channel);
         }
         if !cancel.nowait {
             let ok = basic::CancelOk { consumer_tag: cancel.consumer_tag };
@@ -141,6 +147,9 @@ impl Session {
         }
         channel.consumers.remove(&tag);
         let closing = channel.closing;
+        if let Some(queue) = self.slot(slot).map(|info| Arc::clone(&info.queue)) {
+            self.consumer_deleted(number, &tag, &queue.spec().name);
+        }
         self.outbox.remove_consumer(number, slot);
         if self.client.cancel_notify && !closing {
             let cancel = basic::Cancel { consumer_tag: short_cut(&tag), nowait: true };

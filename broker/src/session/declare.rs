@@ -12,7 +12,7 @@ use super::channel::Channel;
 use super::dispatch::unimplemented;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::Arguments;
-use crate::vhost::{ExchangeBinding, ExchangeRequest, QueueBinding, QueueRequest};
+use crate::vhost::{DIRECT_REPLY, ExchangeBinding, ExchangeRequest, QueueBinding, QueueRequest};
 
 impl Session {
     pub(super) fn on_exchange(&mut self, channel: &mut Channel, method: exchange::AMQPMethod) -> Result<(), AmqpError> {
@@ -110,8 +110,11 @@ impl Session {
             }
             M::Delete(m) => {
                 let name = self.queue_name(channel, m.queue.as_str())?;
-                let (message_count, lsn) =
-                    self.vhost()?.delete_queue(self.grants()?, &name, m.if_unused, m.if_empty, self.id)?;
+                let (message_count, lsn) = if name.starts_with(DIRECT_REPLY) {
+                    (0, Lsn(0))
+                } else {
+                    self.vhost()?.delete_queue(self.grants()?, &name, m.if_unused, m.if_empty, self.id)?
+                };
                 (lsn, m.nowait, M::DeleteOk(queue::DeleteOk { message_count }))
             }
             other => return Err(unimplemented(&AMQPClass::Queue(other))),
@@ -127,6 +130,11 @@ impl Session {
         channel: &mut Channel,
         m: queue::Declare,
     ) -> Result<(Lsn, queue::DeclareOk), AmqpError> {
+        if let Some(answer) = self.declare_replies(m.queue.as_str()) {
+            let ok = answer?;
+            channel.last_queue = Some(ok.queue.as_str().into());
+            return Ok((Lsn(0), ok));
+        }
         let (vhost, grants) = (self.vhost()?, self.grants()?);
         let declared = if m.passive {
             vhost.declare_queue_passive(grants, m.queue.as_str(), self.id)?

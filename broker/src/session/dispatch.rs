@@ -20,7 +20,7 @@ impl Session {
     pub fn on_frame(&mut self, frame: &Frame<'_>) {
         let result = match self.phase {
             Phase::Deaf | Phase::Refused | Phase::Closed => Ok(()),
-            Phase::Closing => {
+            Phase::Closing | Phase::Left => {
                 self.on_frame_while_closing(frame);
                 Ok(())
             }
@@ -97,7 +97,7 @@ impl Session {
                 let number = channel.number;
                 let Channel { assembler, publisher, partial_bytes, .. } = channel;
                 let assembled = if frame.kind == FrameKind::Header {
-                    self.on_content();
+                    self.on_content(number);
                     assembler.on_header(frame.payload)?
                 } else {
                     assembler.on_body(frame.payload)?
@@ -257,6 +257,7 @@ impl Session {
         let slot = self.outbox.open_channel(number);
         let channel = Channel::new(number, slot, self.limits.max_message_bytes);
         self.channels.insert(number, Box::new(channel));
+        self.channel_changed("channel.created", number);
         let ok = channel::OpenOk {};
         self.reply(number, &AMQPClass::Channel(channel::AMQPMethod::OpenOk(ok)));
         Ok(())

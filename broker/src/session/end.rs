@@ -11,9 +11,11 @@ impl Session {
     /// Ends a channel: consumers go, a transaction is rolled back, what was not settled returns to its queues.
     pub(super) fn end_channel(&mut self, channel: &mut Channel) {
         let consumers = std::mem::take(&mut channel.consumers);
-        for consumer in consumers.values() {
+        for (tag, consumer) in &consumers {
             self.end_consumer(channel.number, consumer);
+            self.consumer_deleted(channel.number, tag, &consumer.queue.spec().name);
         }
+        self.end_replies(channel);
         self.forget_partial(channel);
         if let Mode::Transaction(transaction) = std::mem::take(&mut channel.publisher).mode {
             let taken = transaction.settled.into_iter().map(|settle| settle.unacked).collect();
@@ -26,6 +28,7 @@ impl Session {
         for consumer in consumers.values() {
             consumer.queue.hand_over(consumer.id, &mut self.wakes);
         }
+        self.channel_changed("channel.closed", number);
         self.release_channels(1);
     }
 
@@ -54,6 +57,10 @@ impl Session {
         let mut channels: Vec<Box<Channel>> = self.channels.drain().map(|(_, channel)| channel).collect();
         channels.extend(self.current.take());
         for channel in &mut channels {
+            self.end_replies(channel);
+            for (tag, consumer) in std::mem::take(&mut channel.consumers) {
+                self.consumer_deleted(channel.number, &tag, &consumer.queue.spec().name);
+            }
             self.forget_partial(channel);
             let Publisher { mode, .. } = std::mem::take(&mut channel.publisher);
             if let Mode::Transaction(transaction) = mode {
@@ -71,6 +78,12 @@ impl Session {
         requeue.commit(&mut self.wakes);
         for resume in &consumers {
             resume.queue.hand_over(resume.consumer, &mut self.wakes);
+        }
+        if self.vhost.is_some() {
+            for channel in &channels {
+                self.channel_changed("channel.closed", channel.number);
+            }
+            self.connection_closed();
         }
         if let Some(vhost) = self.vhost.take() {
             for queue in &unused {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use protocol::amqp::{AMQPClass, AMQPValue, FieldTable, connection};
 use protocol::names::{long, short_cut};
-use protocol::{AmqpError, FRAME_MIN_SIZE, ReplyCode, parse_amqplain, parse_plain};
+use protocol::{AmqpError, ReplyCode, parse_amqplain, parse_plain};
 
 use super::{Phase, Session};
 use crate::auth::{AuthFailure, Grants, LogLine, UserInfo};
@@ -22,7 +22,7 @@ const CAPABILITIES: [(&str, bool); 9] = [
     ("connection.blocked", true),
     ("consumer_cancel_notify", true),
     ("consumer_priorities", true),
-    ("direct_reply_to", false),
+    ("direct_reply_to", true),
     ("exchange_exchange_bindings", true),
     ("per_consumer_qos", true),
     ("publisher_confirms", true),
@@ -76,6 +76,7 @@ impl Session {
         match self.log_in(mechanism, start_ok.response.as_bytes()) {
             Ok(user) => {
                 tracing::debug!(connection = self.id.0, user = %user.name, "logged in");
+                self.authenticated(&user.name, mechanism, None);
                 self.user = Some(Arc::new(user));
                 self.phase = Phase::Tuning;
                 let offered = self.limits;
@@ -93,6 +94,11 @@ impl Session {
             }
             Err(LoginError::Refused(failure)) => {
                 self.log_refusal(mechanism, &failure);
+                self.authenticated(
+                    &claimed_user(mechanism, start_ok.response.as_bytes()),
+                    mechanism,
+                    Some(&failure.to_string()),
+                );
                 if self.client.failure_close {
                     self.refusal = Some(AmqpError::new(
                         ReplyCode::AccessRefused,
@@ -156,9 +162,10 @@ impl Session {
         let offered = self.limits;
         let refuse = |text: std::fmt::Arguments<'_>| Err(AmqpError::new(ReplyCode::NotAllowed, text).at(10, 31));
         let (frame_max, channel_max) = (tune_ok.frame_max, tune_ok.channel_max);
-        if frame_max != 0 && frame_max < FRAME_MIN_SIZE {
+        let least = self.broker.settings.compatibility.frame_max_min;
+        if frame_max != 0 && frame_max < least {
             return refuse(format_args!(
-                "negotiated frame_max = {frame_max} is lower than the minimum allowed value ({FRAME_MIN_SIZE})"
+                "negotiated frame_max = {frame_max} is lower than the minimum allowed value ({least})"
             ));
         }
         if let Some(text) = too_high("frame_max", frame_max, offered.frame_max) {
@@ -197,11 +204,23 @@ impl Session {
         }
         self.grants =
             Some(Grants::new(Arc::clone(&self.broker.auth), Arc::clone(&user.name), Arc::clone(vhost.name())));
+        self.limits.max_message_bytes = vhost.rules().max_message_bytes;
         self.vhost = Some(vhost);
         self.phase = Phase::Running;
+        self.connection_created();
         self.reply(0, &AMQPClass::Connection(connection::AMQPMethod::OpenOk(connection::OpenOk {})));
         Ok(())
     }
+}
+
+/// Who a refused login claims to be.
+fn claimed_user(mechanism: &str, response: &[u8]) -> String {
+    match mechanism {
+        "PLAIN" => parse_plain(response).map(|(user, _)| user.to_owned()),
+        "AMQPLAIN" => parse_amqplain(response).map(|(user, _)| user.to_string()),
+        _ => None,
+    }
+    .unwrap_or_default()
 }
 
 /// RabbitMQ's words for a connection too many.

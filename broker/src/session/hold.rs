@@ -1,9 +1,9 @@
 //! Publishers that are held: by an alarm of the node, or because more waits for the disk than the cap allows.
 //!
-//! Held is what publishes, not what consumes. From its next publish on, the frames of a channel are parked, as they came; the
-//! other channels and the connection itself go on. What is parked is bounded: past that the socket is not read either. A
-//! client that only publishes has nothing to say meanwhile but its goodbye, so little is parked for it, and nothing at all
-//! when it is only the disk that must catch up.
+//! Held is what publishes, not what consumes. From its next publish on (in an alarm from the body of its first), the frames of
+//! a channel are parked, as they came; the other channels and the connection itself go on. What is parked is bounded: past
+//! that the socket is not read either. From a client that only publishes nothing more is read, not even its goodbye: clients
+//! know that of RabbitMQ, and expect a close to wait for the end of the alarm.
 
 use std::sync::Arc;
 
@@ -16,10 +16,8 @@ use super::Session;
 use crate::model::memory::{Memory, Owner, Share};
 use crate::queue::item::OutItem;
 
-/// Octets parked before the socket is not read any more, for a client that consumes as well …
-const CONSUMER_MAX_BYTES: usize = 1 << 20;
-/// … and for one that does not.
-const PUBLISHER_MAX_BYTES: usize = 128 * 1024;
+/// Octets parked before the socket is not read any more.
+const PARKED_MAX_BYTES: usize = 1 << 20;
 
 const BASIC_PUBLISH: (u16, u16) = (60, 40);
 
@@ -87,11 +85,13 @@ impl Session {
         }
     }
 
-    /// A content header has come: the first one during an alarm blocks the connection. Its own message is still taken.
-    pub(super) fn on_content(&mut self) {
+    /// A content header has come: the first one during an alarm blocks the connection. Its body waits, with all that comes
+    /// after it on the channel; a message without one is whole, and taken.
+    pub(super) fn on_content(&mut self, channel: u16) {
         if self.hold.alarm && !self.hold.blocked {
             self.hold.blocked = true;
             self.hold.parks = true;
+            self.hold.channels.push(channel);
             let reason = short_cut(self.broker.alarms().reason());
             self.tell(connection::AMQPMethod::Blocked(connection::Blocked { reason }));
         }
@@ -123,11 +123,11 @@ impl Session {
 
     /// Whether there is room for more of what may have to be parked, and reason to read it.
     pub(super) fn has_room_to_park(&self) -> bool {
-        if !self.hold.is_empty() {
-            let max = if self.consumes { CONSUMER_MAX_BYTES } else { PUBLISHER_MAX_BYTES };
-            return self.hold.frames.len() < max && !self.broker.memory.parked_is_full();
+        if self.consumes {
+            let has_room = self.hold.frames.len() < PARKED_MAX_BYTES && !self.broker.memory.parked_is_full();
+            return self.hold.is_empty() || has_room;
         }
-        self.consumes || self.hold.blocked || !self.is_held()
+        !self.hold.blocked && self.hold.is_empty() && !self.is_held()
     }
 
     /// Whether something is parked that may go on.

@@ -5,17 +5,20 @@ mod confirm;
 mod connection;
 mod consume;
 mod declare;
+mod direct_reply;
 mod dispatch;
 mod end;
+mod events;
 mod handshake;
 mod hold;
 mod publish;
 mod settle;
+mod trace;
 mod tx;
 mod write;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -28,7 +31,6 @@ use self::consume::SlotInfo;
 use self::tx::PendingCommit;
 use crate::auth::{Grants, UserInfo};
 use crate::broker::{Broker, Usage};
-use crate::config;
 use crate::model::ConnectionId;
 use crate::queue::credit::Resume;
 use crate::queue::item::OutItem;
@@ -58,6 +60,9 @@ pub enum Phase {
     /// Login failed. After a while a client that asked for it is told ([`Session::end_refusal`]), and any other's socket closes
     /// without a word.
     Refused,
+    /// The client has closed the connection: the socket is its to close too. A client may send its close several times, from
+    /// several threads, and takes a socket that goes before it has seen the first answer for a broken connection.
+    Left,
     /// The last frame is in the outbox; once it is written the socket can go.
     Closed,
 }
@@ -77,10 +82,11 @@ pub struct Limits {
 
 impl Limits {
     /// What connection.tune offers.
-    fn offered(configured: &config::Limits) -> Self {
+    fn offered(broker: &Broker) -> Self {
+        let configured = &broker.settings.limits;
         Self {
             frame_max: configured.frame_max,
-            channel_max: configured.channel_max,
+            channel_max: broker.channel_max(),
             heartbeat_s: configured.heartbeat_s,
             max_message_bytes: configured.max_message_bytes,
         }
@@ -105,6 +111,8 @@ pub struct Session {
     broker: Arc<Broker>,
     id: ConnectionId,
     peer: IpAddr,
+    /// The client's and ours.
+    addresses: Option<(SocketAddr, SocketAddr)>,
     phase: Phase,
     limits: Limits,
     client: Client,
@@ -146,13 +154,14 @@ pub struct Session {
 impl Session {
     /// A session whose client has sent a protocol header that we speak; connection.start is put into the outbox.
     pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: IpAddr) -> Self {
-        let limits = Limits::offered(&broker.settings.limits);
+        let limits = Limits::offered(&broker);
         let outbox = Arc::new(Outbox::new(broker.settings.limits.outbox_bytes, Arc::clone(&broker.memory)));
         let hold = hold::Hold::new(Arc::clone(&broker.memory));
         let mut session = Self {
             broker,
             id,
             peer,
+            addresses: None,
             phase: Phase::Starting,
             limits,
             client: Client::default(),
@@ -223,7 +232,7 @@ impl Session {
     /// enough of them has been parked.
     pub fn may_read(&self) -> bool {
         match self.phase {
-            Phase::Closing | Phase::Deaf | Phase::Refused => true,
+            Phase::Closing | Phase::Deaf | Phase::Refused | Phase::Left => true,
             Phase::Closed => false,
             _ => !self.is_stuffed() && self.has_room_to_park(),
         }

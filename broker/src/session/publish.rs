@@ -1,24 +1,26 @@
 //! basic.publish: checks, routing and hand-over to the queues.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
-use protocol::table::{ArrayIter, ValueRef};
-use protocol::{AmqpError, Assembled, Properties, Property, ReplyCode, lookup, shortstrs, without_header};
+use protocol::{AmqpError, Assembled, Properties, Property, ReplyCode, shortstrs, without_header};
 use smallvec::SmallVec;
 use storage::Lsn;
 
 use super::Session;
 use super::channel::{Mode, Publisher};
+use super::direct_reply::with_reply_address;
+use super::trace::Traced;
 use crate::model::access::{Access, Permission, Resource};
-use crate::model::death;
-use crate::model::expiration;
+use crate::model::copies::{self, Keys};
 use crate::model::message::{Message, Traits};
+use crate::model::{death, delay, expiration};
 use crate::queue::item::OutItem;
 use crate::queue::{Published, Queue};
 use crate::routing::kind::ExchangeKind;
-use crate::vhost::Exchange;
+use crate::vhost::{Beside, Delayed, Exchange, Fresh, Targets};
 
 const BASIC: u16 = 60;
 const PUBLISH: u16 = 40;
@@ -26,6 +28,22 @@ const PUBLISH: u16 = 40;
 const ROUTES: usize = 64;
 
 type Queues = SmallVec<[Arc<Queue>; 1]>;
+
+/// A message that may be published as it is.
+struct Checked<'a> {
+    message: Assembled<'a>,
+    exchange: &'a Exchange,
+    /// Its routing keys.
+    keys: &'a [&'a str],
+    headers: Option<&'a [u8]>,
+    /// Its properties with the address for direct replies, if it asked for one ...
+    with_address: Option<&'a [u8]>,
+    /// ... and without the header that nobody is to see.
+    without_bcc: Option<&'a [u8]>,
+    hidden_keys: &'a [u8],
+    ttl_ms: Option<u64>,
+    persistent: bool,
+}
 
 /// Where recent publishes of a channel went, by exchange and routing key. An entry holds as long as the versions it was
 /// made under, so that a change of the topology is seen by the very next publish.
@@ -42,6 +60,17 @@ struct Route {
     /// Set when other exchanges took part.
     vhost_version: Option<u64>,
     queues: Queues,
+}
+
+/// Where one message goes.
+struct Destination<'a> {
+    queues: &'a [Arc<Queue>],
+    beside: Beside,
+    /// It comes back when there is nobody.
+    mandatory: bool,
+    /// The address whose cached route was used: a queue that has gone since is looked up again, for another may have taken
+    /// its name.
+    cached: Option<&'a [u8]>,
 }
 
 impl RouteCache {
@@ -98,10 +127,7 @@ impl Session {
         }
         let max = self.limits.max_message_bytes;
         if message.body_size > max {
-            return Err(AmqpError::new(
-                ReplyCode::PreconditionFailed,
-                format_args!("message size {} is larger than configured max size {max}", message.body_size),
-            ));
+            return Err(too_large(message.body_size, max));
         }
         let properties = Properties::parse(message.properties)?;
         let persistent = properties.delivery_mode() == Some(2);
@@ -110,11 +136,13 @@ impl Session {
             || properties.has(Property::ReplyTo)
             || properties.has(Property::Expiration)
             || properties.has(Property::UserId);
-        if !special && let Some(queues) = self.cached_route(publisher, message.address)? {
+        let plain = !special && !self.is_traced();
+        if plain && let Some(queues) = self.cached_route(publisher, message.address)? {
             let cached = Some(message.address);
             let mandatory = message.mandatory;
             let message = Message::new(message.address, message.properties, message.body, persistent);
-            return self.enqueue(number, publisher, message, &queues, mandatory, cached);
+            let to = Destination { queues: &queues, beside: Beside::default(), mandatory, cached };
+            return self.enqueue(number, publisher, message, to);
         }
         self.publish_uncached(number, publisher, message, &properties, persistent, special)
     }
@@ -145,20 +173,19 @@ impl Session {
                 format_args!("cannot publish to internal exchange '{exchange_name}' in vhost '{}'", vhost.name()),
             ));
         }
-        let mut keys: SmallVec<[&str; 4]> = SmallVec::from_slice(&[key]);
+        let mut keys: Keys<'_> = SmallVec::from_slice(&[key]);
+        let mut with_address = None;
         let mut without_bcc = None;
         let mut hidden = Vec::new();
         let mut ttl_ms = None;
         let headers = properties.headers();
         if special {
-            check_reply_to(properties)?;
+            with_address = with_reply_address(properties, message.properties, publisher.replies.as_deref())?;
             ttl_ms = properties.expiration().map(expiration::parse).transpose()?;
             if let Some(headers) = headers {
-                copies(headers, "CC", &mut keys)?;
-                let shown = keys.len();
-                copies(headers, "BCC", &mut keys)?;
+                let shown = copies::add(headers, &mut keys)?;
                 hidden = death::hidden_keys(keys.iter().skip(shown).copied());
-                without_bcc = without_header(message.properties, b"BCC");
+                without_bcc = without_header(with_address.as_deref().unwrap_or(message.properties), b"BCC");
             }
         }
         if exchange.kind() == ExchangeKind::Topic && self.grants()?.limits_topics() {
@@ -170,30 +197,81 @@ impl Session {
             self.check_user_id(properties)?;
         }
         let exchange_version = exchange.version();
-        let mut found = Vec::new();
-        let info = vhost.route(&exchange, &keys, Some(properties), &mut found);
-        let queues: Queues = found.into();
-        if !special && !queues.is_empty() && !info.by_message {
+        let mut targets = Targets::default();
+        let info = vhost.route_to(&exchange, &keys, Some(properties), &mut targets);
+        if !special && !targets.queues.is_empty() && !info.by_message {
             publisher.routes.put(Route {
                 address: message.address.into(),
-                exchange,
+                exchange: Arc::clone(&exchange),
                 exchange_version,
                 vhost_version: (!info.simple).then_some(vhost_version),
-                queues: queues.clone(),
+                queues: targets.queues.iter().cloned().collect(),
             });
         }
-        let mandatory = message.mandatory;
-        let mut message = Message::with_traits(
-            Traits { hidden_keys: &hidden, ..Traits::default() },
-            message.address,
-            without_bcc.as_deref().unwrap_or(message.properties),
-            message.body,
+        let checked = Checked {
+            message,
+            exchange: &exchange,
+            keys: &keys,
+            headers,
+            with_address: with_address.as_deref(),
+            without_bcc: without_bcc.as_deref(),
+            hidden_keys: &hidden,
+            ttl_ms,
             persistent,
-        );
+        };
+        if headers.is_some_and(|headers| targets.are_watched(headers)) {
+            return vhost.route_fresh(&exchange, &keys, properties, &mut targets, |targets, fresh| {
+                self.publish_routed(number, publisher, checked, std::mem::take(targets), Some(fresh))
+            });
+        }
+        self.publish_routed(number, publisher, checked, targets, None)
+    }
+
+    /// Handles a message whose targets are known. `fresh`: some of these have windows, which are locked.
+    fn publish_routed(
+        &mut self,
+        number: u16,
+        publisher: &mut Publisher,
+        checked: Checked<'_>,
+        targets: Targets,
+        fresh: Option<Fresh<'_, '_>>,
+    ) -> Result<(), AmqpError> {
+        let Checked { message, exchange, keys, headers, with_address, without_bcc, hidden_keys, ttl_ms, persistent } =
+            checked;
+        let queues: Queues = targets.queues.into();
+        let raw = without_bcc.or(with_address).unwrap_or(message.properties);
+        let traits = Traits { hidden_keys, ..Traits::default() };
+        let mut beside = Beside { histories: targets.histories, ..Beside::default() };
+        // That somebody has had it before is no reason to return it.
+        let mut mandatory = message.mandatory && fresh.as_ref().is_none_or(|fresh| fresh.original().is_none());
+        if exchange.is_default() {
+            let addressed = self.addressed(keys)?;
+            mandatory &= !addressed.any;
+            beside.replies = addressed.consumers;
+        }
+        if self.is_traced() {
+            let properties = &Properties::parse(with_address.unwrap_or(message.properties))?;
+            let traced = Traced { exchange: exchange.name(), keys, properties, body: &message.body };
+            self.trace_publish(number, &traced, &queues);
+        }
+        if !targets.delays.is_empty() {
+            mandatory = false;
+            beside.delayed = headers.and_then(delay::wanted_ms).map(|delay_ms| {
+                let properties = delay::mark_delayed(raw, headers.unwrap_or_default());
+                let body = Cow::Borrowed(&*message.body);
+                let message = Message::with_traits(traits, message.address, &properties, body, persistent);
+                Delayed::new(message, targets.delays, delay_ms, self.broker.clock().now_ms())
+            });
+        }
+        let mut message = Message::with_traits(traits, message.address, raw, message.body, persistent);
         if let Some(ttl_ms) = ttl_ms {
             message.expire_at(self.broker.clock().now_ms().saturating_add(ttl_ms));
         }
-        self.enqueue(number, publisher, message, &queues, mandatory, None)
+        let to = Destination { queues: &queues, beside, mandatory, cached: None };
+        match fresh {
+            Some(fresh) => self.enqueue_fresh(number, publisher, message, to, fresh),
+            None => self.enqueue(number, publisher, message, to),
+        }
     }
 
     /// Queues of a cached route that still holds, if the user may still publish there.
@@ -217,28 +295,61 @@ impl Session {
         Ok(Some(route.queues.clone()))
     }
 
-    /// Hands the message to its queues, or keeps it for the transaction. `cached` is the address whose cached route was
-    /// used: a queue that has gone since is looked up again, for another may have taken its name.
+    /// Hands the message to its queues, or keeps it for the transaction.
     fn enqueue(
         &mut self,
         number: u16,
         publisher: &mut Publisher,
         mut message: Message,
-        queues: &[Arc<Queue>],
-        mandatory: bool,
-        cached: Option<&[u8]>,
+        to: Destination<'_>,
     ) -> Result<(), AmqpError> {
+        let Destination { queues, beside, mandatory, cached } = to;
         message.share(queues.len());
         if let Mode::Transaction(transaction) = &mut publisher.mode {
-            if !queues.is_empty() || mandatory {
-                transaction.add(message, queues, self.broker.clock())?;
+            if !queues.is_empty() || !beside.is_empty() || mandatory {
+                transaction.add(message, queues, beside, mandatory, None, self.broker.clock())?;
             }
             return Ok(());
         }
-        if let [queue] = queues {
+        // A message that nobody else has yet; otherwise each queue sees to its own.
+        if let [queue] = queues
+            && beside.is_empty()
+        {
             queue.limit_life(&mut message);
         }
-        self.hand_over(number, publisher, Arc::new(message), queues, mandatory, cached)
+        let message = Arc::new(message);
+        let lsn = beside.hand_over(&message, &mut self.wakes);
+        self.hand_over(
+            number,
+            publisher,
+            message,
+            Destination { queues, beside: Beside::default(), mandatory, cached },
+            lsn,
+        )
+    }
+
+    /// As [`Session::enqueue`], where duplicates are not taken.
+    fn enqueue_fresh(
+        &mut self,
+        number: u16,
+        publisher: &mut Publisher,
+        mut message: Message,
+        to: Destination<'_>,
+        fresh: Fresh<'_, '_>,
+    ) -> Result<(), AmqpError> {
+        let Destination { queues, beside, mandatory, .. } = to;
+        message.share(queues.len());
+        if let Mode::Transaction(transaction) = &mut publisher.mode {
+            let claims = Some(Box::new(fresh.into_claims()));
+            return transaction.add(message, queues, beside, mandatory, claims, self.broker.clock());
+        }
+        let message = Arc::new(message);
+        if queues.is_empty() && mandatory {
+            self.push_return(number, Arc::clone(&message));
+        }
+        let published = fresh.publish(&self.broker.services, &message, queues, beside, Vec::new(), &mut self.wakes);
+        self.confirm(number, publisher, published.lsn, published.refused);
+        Ok(())
     }
 
     fn hand_over(
@@ -246,11 +357,10 @@ impl Session {
         number: u16,
         publisher: &mut Publisher,
         message: Arc<Message>,
-        queues: &[Arc<Queue>],
-        mandatory: bool,
-        cached: Option<&[u8]>,
+        to: Destination<'_>,
+        mut lsn: Lsn,
     ) -> Result<(), AmqpError> {
-        let mut lsn = Lsn(0);
+        let Destination { queues, mandatory, cached, .. } = to;
         let mut refused = false;
         let mut gone = false;
         for queue in queues {
@@ -263,19 +373,25 @@ impl Session {
         if gone && let Some(address) = cached {
             publisher.routes.forget(address);
             if let Some(queues) = self.reroute(address, queues)? {
-                return self.hand_over(number, publisher, message, &queues, mandatory, None);
+                let to = Destination { queues: &queues, beside: Beside::default(), mandatory, cached: None };
+                return self.hand_over(number, publisher, message, to, lsn);
             }
         }
         if queues.is_empty() && mandatory {
             self.push_return(number, message);
         }
+        self.confirm(number, publisher, lsn, refused);
+        Ok(())
+    }
+
+    /// What was published is safe at `lsn`, or a queue refused it.
+    fn confirm(&mut self, number: u16, publisher: &mut Publisher, lsn: Lsn, refused: bool) {
         if let Mode::Confirm(confirms) = &mut publisher.mode {
             confirms.published(lsn, refused);
             if !std::mem::replace(&mut confirms.listed, true) {
                 self.unconfirmed.push(number);
             }
         }
-        Ok(())
     }
 
     /// Routes again after a cached route led to a deleted queue; only when none of its queues had taken the message.
@@ -288,9 +404,9 @@ impl Session {
         let Some(exchange) = vhost.exchange(&exchange) else {
             return Ok(None);
         };
-        let mut found = Vec::new();
-        vhost.route(&exchange, &[&key], None, &mut found);
-        Ok(Some(found.into()))
+        let mut found = Targets::default();
+        vhost.route_to(&exchange, &[&key], None, &mut found);
+        Ok(Some(found.queues.into()))
     }
 
     /// Nobody publishes in another's name, but for impersonators.
@@ -316,31 +432,10 @@ impl Session {
     }
 }
 
-fn check_reply_to(properties: &Properties<'_>) -> Result<(), AmqpError> {
-    if properties.reply_to() == Some(b"amq.rabbitmq.reply-to") {
-        return Err(AmqpError::new(ReplyCode::PreconditionFailed, "fast reply consumer does not exist"));
-    }
-    Ok(())
-}
-
-/// Adds the routing keys of a CC or BCC header.
-fn copies<'a>(headers: &'a [u8], name: &str, keys: &mut SmallVec<[&'a str; 4]>) -> Result<(), AmqpError> {
-    match lookup(headers, name.as_bytes()) {
-        None => Ok(()),
-        Some(ValueRef::Array(items)) => {
-            for item in ArrayIter::new(items).flatten() {
-                if let ValueRef::LongString(key) = item
-                    && let Ok(key) = std::str::from_utf8(key)
-                    && !keys.contains(&key)
-                {
-                    keys.push(key);
-                }
-            }
-            Ok(())
-        }
-        Some(other) => Err(AmqpError::new(
-            ReplyCode::PreconditionFailed,
-            format_args!("invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}", other.type_name()),
-        )),
-    }
+fn too_large(size: u64, max: u64) -> AmqpError {
+    /// What RabbitMQ's own limit can be set to at most: it has another text for that.
+    const RABBITMQ_LARGEST: u64 = 512 << 20;
+    let configured = if max == RABBITMQ_LARGEST { "" } else { "configured " };
+    let text = format_args!("message size {size} is larger than {configured}max size {max}");
+    AmqpError::new(ReplyCode::PreconditionFailed, text)
 }

@@ -17,7 +17,9 @@ use crate::model::memory::{Memory, Owner, Share};
 use crate::model::message::Message;
 use crate::queue::settle::{Acked, Rejected, Requeue};
 use crate::queue::unacked::Unacked;
+use crate::queue::window::{Locked, Windows};
 use crate::queue::{NotReserved, Queue};
+use crate::vhost::{Beside, Claims, Passage};
 
 /// What a channel has done since the last commit.
 pub(super) struct Transaction {
@@ -34,6 +36,10 @@ pub(super) struct Transaction {
 struct TxPublish {
     message: Message,
     queues: SmallVec<[Arc<Queue>; 1]>,
+    beside: Option<Box<Beside>>,
+    mandatory: bool,
+    /// What makes it known to those who do not take duplicates.
+    claims: Option<Box<Claims>>,
     /// When it was made, if it can expire: its time runs from the commit.
     made_ms: Option<u64>,
 }
@@ -49,11 +55,20 @@ impl Transaction {
     /// # Errors
     ///
     /// 506 when open transactions take too much memory. Holding the publisher would not do: its commit would wait behind.
-    pub(super) fn add(&mut self, message: Message, queues: &[Arc<Queue>], clock: &Clock) -> Result<(), AmqpError> {
+    pub(super) fn add(
+        &mut self,
+        message: Message,
+        queues: &[Arc<Queue>],
+        beside: Beside,
+        mandatory: bool,
+        claims: Option<Box<Claims>>,
+        clock: &Clock,
+    ) -> Result<(), AmqpError> {
         let made_ms = message.deadline_ms().map(|_| clock.now_ms());
-        self.bytes += std::mem::size_of::<TxPublish>() + message.resident_bytes();
+        self.bytes += std::mem::size_of::<TxPublish>() + message.resident_bytes() + beside.bytes();
         self.share.set(self.bytes);
-        self.publishes.push(TxPublish { message, queues: queues.into(), made_ms });
+        let beside = (!beside.is_empty()).then(|| Box::new(beside));
+        self.publishes.push(TxPublish { message, queues: queues.into(), beside, mandatory, claims, made_ms });
         if self.share.memory().transactions_are_full() {
             return Err(AmqpError::new(ReplyCode::ResourceError, "too many octets in open transactions"));
         }
@@ -83,6 +98,7 @@ pub(super) struct PendingCommit {
     channel: u16,
     channel_slot: u32,
     publishes: Vec<(Arc<Queue>, Seq, Arc<Message>)>,
+    beside: Vec<(Box<Beside>, Arc<Message>)>,
     returns: Vec<Arc<Message>>,
     settled: Vec<TxSettle>,
     /// A queue had no room for one of its messages.
@@ -141,19 +157,63 @@ impl Session {
         };
         let mut ops = Vec::new();
         let mut publishes = Vec::new();
+        let mut beside = Vec::new();
         let mut returns = Vec::new();
         let mut is_partial = false;
-        for TxPublish { mut message, queues, made_ms } in transaction.publishes.drain(..) {
+        let mut windows = Windows::new();
+        for claims in transaction.publishes.iter().filter_map(|publish| publish.claims.as_ref()) {
+            claims.add_windows(&mut windows);
+        }
+        let mut locked = Locked::new(&mut windows, self.broker.clock().now_ms());
+        // Where that is durable which others had before.
+        let mut originals = Lsn(0);
+        for publish in transaction.publishes.drain(..) {
+            let TxPublish { mut message, queues, beside: others, mandatory, mut claims, made_ms } = publish;
+            if let Some(claims) = &mut claims
+                && claims.is_late(&locked)
+            {
+                originals = originals.max(claims.original().unwrap_or_default());
+                continue;
+            }
             if let Some(made_ms) = made_ms {
                 message.postpone_expiry(self.broker.clock().now_ms().saturating_sub(made_ms));
             }
             let message = Arc::new(message);
-            if queues.is_empty() {
-                returns.push(message);
-                continue;
+            if queues.is_empty() && mandatory {
+                returns.push(Arc::clone(&message));
+            }
+            let mut had = Had { taken: others.is_some(), ..Had::default() };
+            if let Some(mut others) = others {
+                let before = ops.len();
+                others.commit(&message, self.broker.clock().now_ms(), &mut ops);
+                had.stored = ops.len() > before;
+                beside.push((others, Arc::clone(&message)));
             }
             for queue in queues {
-                is_partial |= enter(queue, &message, &mut ops, &mut publishes) == Err(NotReserved::NoRoom);
+                if let Some(claims) = &mut claims
+                    && claims.is_late_for(&queue, &locked)
+                {
+                    had.taken = true;
+                    continue;
+                }
+                match enter(&queue, &message, &mut ops, &mut publishes) {
+                    Ok(()) => {
+                        let stored = queue.stores(&message);
+                        if let Some(claims) = &claims {
+                            claims.taken_by(&queue, stored, &mut locked, &mut ops);
+                        }
+                        had.taken = true;
+                        had.stored |= stored;
+                    }
+                    Err(reason) => had.refused |= reason == NotReserved::NoRoom,
+                }
+            }
+            is_partial |= had.refused;
+            if let Some(claims) = claims {
+                originals = originals.max(claims.original().unwrap_or_default());
+                if had.taken && !had.refused {
+                    claims.taken(had.stored, &mut locked, &mut ops);
+                }
             }
         }
         transaction.clear_bytes();
@@ -165,15 +225,20 @@ impl Session {
             if let Some(to) = to
                 && let Some(vhost) = &self.vhost
             {
-                let before = publishes.len();
+                let before = (publishes.len(), beside.len());
                 // Its way to other queues is part of the transaction, as that of its publishes.
                 if let Some(passage) = vhost.passage(&queue, &to, &unacked.message, Reason::Rejected) {
-                    for target in passage.queues {
+                    let Passage { message, queues, beside: mut others } = passage;
+                    if !others.is_empty() {
+                        others.commit(&message, self.broker.clock().now_ms(), &mut ops);
+                        beside.push((Box::new(others), Arc::clone(&message)));
+                    }
+                    for target in queues {
                         // One without room takes nothing, as with any dead letter.
-                        let _ = enter(target, &passage.message, &mut ops, &mut publishes);
+                        let _ = enter(&target, &message, &mut ops, &mut publishes);
                     }
                 }
-                *tried_later = to.at_least_once && publishes.len() == before;
+                *tried_later = to.at_least_once && (publishes.len(), beside.len()) == before;
                 if *tried_later {
                     continue;
                 }
@@ -182,12 +247,16 @@ impl Session {
         }
         ops.extend(acked.durable_ranges().map(|(queue, range)| TxOp::Settle { queue, range }));
         let lsn = if ops.is_empty() { Lsn(0) } else { self.broker.store.transaction(ops) };
+        locked.appended(lsn);
+        drop(locked);
+        let lsn = lsn.max(originals);
         transaction.committing = true;
         self.commits.push_back(PendingCommit {
             lsn,
             channel: channel.number,
             channel_slot: channel.slot,
             publishes,
+            beside,
             returns,
             settled,
             is_partial,
@@ -256,6 +325,9 @@ impl Session {
         for (queue, seq, message) in commit.publishes {
             queue.publish_reserved(seq, &message, &mut self.wakes);
         }
+        for (beside, message) in commit.beside {
+            beside.hand_over(&message, &mut self.wakes);
+        }
         let mut acked = Acked::default();
         let mut requeue = Requeue::default();
         let mut rejected = Rejected::default();
@@ -287,9 +359,17 @@ impl Session {
     }
 }
 
+/// Who has had a message that is not to be had twice.
+#[derive(Default)]
+struct Had {
+    taken: bool,
+    stored: bool,
+    refused: bool,
+}
+
 /// A message of a transaction gets its place in a queue. That one was deleted meanwhile, and so takes nothing, is no error.
 fn enter(
-    queue: Arc<Queue>,
+    queue: &Arc<Queue>,
     message: &Arc<Message>,
     ops: &mut Vec<TxOp>,
     publishes: &mut Vec<(Arc<Queue>, Seq, Arc<Message>)>,
@@ -297,10 +377,9 @@ fn enter(
     let message = queue.with_own_deadline(message);
     let seq = queue.reserve(&message)?;
     if queue.stores(&message) {
-        let (id, at) = queue.in_store(seq);
-        ops.push(TxOp::Enqueue { queue: id, seq: at, meta: message.meta(), payload: Arc::clone(&message) as _ });
+        ops.push(queue.entry_of(seq, &message));
     }
-    publishes.push((queue, seq, message));
+    publishes.push((Arc::clone(queue), seq, message));
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! From the outbox to octets: items are encoded in order, channel by channel as the disk allows.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use protocol::amqp::{AMQPClass, basic};
-use protocol::{ReplyCode, put_deliver, put_get_ok, put_method, put_return};
+use protocol::{ReplyCode, put_deliver, put_get_ok, put_method, put_return, shortstrs};
 use storage::Lsn;
 
 use super::Session;
@@ -53,6 +54,8 @@ impl Session {
     pub fn write(&mut self, out: &mut Vec<u8>, limit: usize) -> bool {
         let mut encoded = Written::default();
         self.write_items(out, limit, &mut encoded);
+        // Those who listen to the firehose.
+        self.wakes.wake();
         self.acked.commit();
         if encoded.bytes > 0 {
             self.outbox.written(&encoded, &mut self.resumable);
@@ -147,8 +150,20 @@ impl Session {
             }
         }
         encoded.add(&item);
+        if self.is_traced() {
+            self.trace_item(&item);
+        }
         match item {
             OutItem::Deliver(delivery) => self.write_delivery(&delivery, out),
+            OutItem::DirectReply(reply) => put_deliver(
+                out,
+                reply.channel,
+                &reply.consumer_tag,
+                reply.tag,
+                false,
+                &reply.message.content(),
+                self.limits.frame_max,
+            ),
             OutItem::Reply { frames, .. } | OutItem::Notice(frames) => out.extend_from_slice(&frames),
             OutItem::Got(got) => self.write_got(&got, out),
             OutItem::Return { channel, message } => {
@@ -159,6 +174,26 @@ impl Session {
             OutItem::PendingGet { .. } => {}
         }
         None
+    }
+
+    fn trace_item(&mut self, item: &OutItem) {
+        match item {
+            OutItem::Deliver(delivery) => {
+                let Some(queue) = self.slot(delivery.slot).map(|info| Arc::clone(&info.queue)) else {
+                    return;
+                };
+                self.trace_delivery(delivery.channel, &queue.spec().name, delivery.redelivered, &delivery.message);
+            }
+            OutItem::Got(got) => {
+                let entry = &got.entry;
+                self.trace_delivery(got.channel, &got.queue.spec().name, entry.redelivered, &entry.message);
+            }
+            OutItem::DirectReply(reply) => {
+                let address = shortstrs(reply.message.content().address).1;
+                self.trace_delivery(reply.channel, &address, false, &reply.message);
+            }
+            _ => {}
+        }
     }
 
     fn write_delivery(&mut self, delivery: &Delivery, out: &mut Vec<u8>) {

@@ -64,7 +64,7 @@ impl Vhost {
             let destination = Destination::Queue(queue.clone());
             check_binding(&source, &destination, request.key, request.arguments)?;
             check_owner(queue.spec(), request.connection)?;
-            Ok(self.bind(&mut topology, &source, &destination, request.key, request.arguments))
+            Ok(self.bind(&mut topology, &source, &destination, request.key, request.arguments, access.user()))
         };
         bind().map_err(|error: AmqpError| error.at(50, 20))
     }
@@ -88,7 +88,7 @@ impl Vhost {
                 return Ok(self.logged());
             }
             check_owner(queue.spec(), request.connection)?;
-            Ok(self.unbind(&mut topology, &source, &destination, request.key, request.arguments))
+            Ok(self.unbind(&mut topology, &source, &destination, request.key, request.arguments, access.user()))
         };
         unbind().map_err(|error: AmqpError| error.at(50, 50))
     }
@@ -105,7 +105,7 @@ impl Vhost {
             let destination = self.existing_exchange(&destination_name)?;
             let destination = Destination::Exchange(destination);
             check_binding(&source, &destination, request.key, request.arguments)?;
-            Ok(self.bind(&mut topology, &source, &destination, request.key, request.arguments))
+            Ok(self.bind(&mut topology, &source, &destination, request.key, request.arguments, access.user()))
         };
         bind().map_err(|error: AmqpError| error.at(40, 30))
     }
@@ -124,7 +124,7 @@ impl Vhost {
                 return Ok(self.logged());
             };
             let destination = Destination::Exchange(destination);
-            Ok(self.unbind(&mut topology, &source, &destination, request.key, request.arguments))
+            Ok(self.unbind(&mut topology, &source, &destination, request.key, request.arguments, access.user()))
         };
         unbind().map_err(|error: AmqpError| error.at(40, 40))
     }
@@ -150,16 +150,19 @@ impl Vhost {
         destination: &Destination,
         key: &str,
         arguments: &Arguments,
+        user: &str,
     ) -> Lsn {
         let durable = source.durable() && destination.durable();
         let added = source.change(&self.version, |table| table.bind(destination, key, arguments));
         match added {
             Some(binding) => {
                 topology.note_source(destination, source);
+                self.binding_changed("binding.created", source, destination, &binding, user);
+                let replayed = self.replay_history(source, destination);
                 if !durable {
-                    return Lsn(0);
+                    return replayed;
                 }
-                self.log(vec![records::put_binding(&self.name, source, destination, &binding)])
+                self.log(vec![records::put_binding(&self.name, source, destination, &binding)]).max(replayed)
             }
             None if durable => self.logged(),
             None => Lsn(0),
@@ -173,6 +176,7 @@ impl Vhost {
         destination: &Destination,
         key: &str,
         arguments: &Arguments,
+        user: &str,
     ) -> Lsn {
         let removed = source.change(&self.version, |table| {
             let binding = table.unbind(destination, key, arguments)?;
@@ -184,12 +188,13 @@ impl Vhost {
         if !still_bound {
             topology.forget_source(destination, source);
         }
+        self.binding_changed("binding.deleted", source, destination, &binding, user);
         let mut changes = Vec::new();
         if source.durable() && destination.durable() {
             changes.push(records::delete_binding(&self.name, source, destination, &binding));
         }
         if now_unused && source.auto_delete() {
-            self.remove_exchanges(topology, vec![source.clone()], &mut changes);
+            self.remove_exchanges(topology, vec![source.clone()], user, &mut changes);
         }
         self.log(changes)
     }
@@ -229,6 +234,8 @@ fn check_binding(
         | ExchangeKind::Fanout
         | ExchangeKind::Topic
         | ExchangeKind::ModulusHash
+        | ExchangeKind::RecentHistory
+        | ExchangeKind::Deduplication
         | ExchangeKind::Random => Ok(()),
     }
 }

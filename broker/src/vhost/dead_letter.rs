@@ -7,6 +7,8 @@ use protocol::Properties;
 use storage::SeqRange;
 
 use super::Vhost;
+use super::beside::Beside;
+use super::route::Targets;
 use crate::model::arguments::string;
 use crate::model::dead_letter_arguments::{DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DEAD_LETTER_STRATEGY};
 use crate::model::death::{self, Death, Reason};
@@ -15,7 +17,7 @@ use crate::model::queue_arguments::QUEUE_TYPE;
 use crate::policy::Effective;
 use crate::queue::dead_letter::{DeadLetterTo, DeadMessage, Taken};
 use crate::queue::signal::WakeList;
-use crate::queue::{Published, Queue, QueueSpec};
+use crate::queue::{Queue, QueueSpec};
 
 /// Messages moved before others have their turn.
 const BATCH: usize = 128;
@@ -26,6 +28,8 @@ pub struct Passage {
     pub message: Arc<Message>,
     /// The queues, none of which it comes to in a circle.
     pub queues: Vec<Arc<Queue>>,
+    /// Where it goes beside them.
+    pub beside: Beside,
 }
 
 /// What holds for the dead letters of a queue: its arguments, and for what they leave open its policy.
@@ -71,15 +75,15 @@ impl Vhost {
             routing_key: to.routing_key.as_deref(),
         };
         let mut message = death::after(message, &death);
-        let mut queues = Vec::new();
+        let mut targets = Targets::default();
         {
             let keys = death::routing_keys(&message);
             let keys: Vec<&str> = keys.iter().map(|key| &*key.text).collect();
             let properties = Properties::parse(message.content().properties).ok();
-            self.route(&exchange, &keys, properties.as_ref(), &mut queues);
+            self.route_to(&exchange, &keys, properties.as_ref(), &mut targets);
         }
         if reason != Reason::Rejected {
-            queues.retain(|queue| {
+            targets.queues.retain(|queue| {
                 let cycle = death::is_cycle(&message, &queue.spec().name);
                 if cycle {
                     tracing::debug!(
@@ -90,8 +94,10 @@ impl Vhost {
                 !cycle
             });
         }
-        message.share(queues.len());
-        Some(Passage { message: Arc::new(message), queues })
+        message.share(targets.queues.len());
+        let message = Arc::new(message);
+        let beside = Beside::of(&message, &mut targets, self.services.timers.clock().now_ms());
+        Some(Passage { message, queues: targets.queues, beside })
     }
 
     /// Moves dead letters of a queue that was taken off the list of those that wait.
@@ -117,7 +123,8 @@ impl Vhost {
         wakes: &mut WakeList,
     ) -> Option<DeadMessage> {
         let passage = to.and_then(|to| self.passage(source, to, &dead.message, dead.reason));
-        if passage.is_some_and(|passage| hand_on(source, &passage, dead.stored, wakes)) {
+        let from = dead.stored.map(|seq| source.in_store(seq));
+        if passage.is_some_and(|passage| self.hand_on(passage, from, wakes)) {
             return None;
         }
         if to.is_some_and(|to| to.at_least_once) {
@@ -128,30 +135,4 @@ impl Vhost {
         }
         None
     }
-}
-
-/// Gives a message to its queues and takes it from where it was; false when nobody took it, and it is still there.
-fn hand_on(source: &Queue, passage: &Passage, stored: Option<u64>, wakes: &mut WakeList) -> bool {
-    let Passage { message, queues } = passage;
-    let from = stored.map(|seq| (source, seq));
-    let is_taken = |published| matches!(published, Published::Taken(_));
-    if let [queue] = &queues[..] {
-        return is_taken(queue.publish_moved(message, from, wakes));
-    }
-    let (storing, other): (Vec<_>, Vec<_>) = queues.iter().cloned().partition(|queue| queue.stores(message));
-    // Those that do not survive a crash first: what is lost then is lost with them.
-    let mut taken = other.iter().filter(|queue| is_taken(queue.publish(message, wakes))).count();
-    match from {
-        Some(from) if !storing.is_empty() => {
-            taken += Queue::publish_moved_to_all(&storing, message, from, wakes);
-        }
-        _ => taken += storing.iter().filter(|queue| is_taken(queue.publish(message, wakes))).count(),
-    }
-    if taken > 0
-        && storing.is_empty()
-        && let Some(seq) = stored
-    {
-        source.store_settled(&[SeqRange::one(seq)]);
-    }
-    taken > 0
 }

@@ -7,6 +7,7 @@ use storage::TopologyChange;
 
 use super::topology::Topology;
 use super::{Vhost, records};
+use crate::model::events::OPERATOR;
 use crate::model::operation::OperationError;
 
 impl Vhost {
@@ -38,11 +39,11 @@ impl Vhost {
         self.deleted.store(true, Ordering::Release);
         let mut changes = Vec::new();
         let exchanges = self.exchanges();
-        self.remove_exchanges(&mut topology, exchanges, &mut changes);
+        self.remove_exchanges(&mut topology, exchanges, OPERATOR, &mut changes);
         for queue in self.queues() {
             // Closed already or not: it goes.
             let _ = queue.close(false, false);
-            self.remove_queue(&mut topology, &queue, &mut changes);
+            self.remove_queue(&mut topology, &queue, OPERATOR, &mut changes);
         }
         self.delete_policies(&mut changes);
         changes.push(records::delete_vhost(&self.name));

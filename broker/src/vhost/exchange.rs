@@ -5,13 +5,18 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use amq_protocol::types::AMQPValue;
 use parking_lot::RwLock;
 use protocol::error::AmqpError;
 use storage::QueueId;
 
+use super::delay::Delay;
+use super::history::History;
 use crate::model::arguments::{Arguments, string};
+use crate::model::deduplication::Deduplication;
 use crate::policy::Effective;
 use crate::queue::Queue;
+use crate::queue::window::Window;
 use crate::routing::binding::BindingKey;
 use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
@@ -21,6 +26,15 @@ use crate::routing::target::{Identity, Target, TargetKind};
 /// The argument that names where messages go that lead nowhere.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
+/// The type of exchanges that keep messages back, and route as the type in their argument.
+pub const DELAYED_TYPE: &str = "x-delayed-message";
+
+/// The argument that says how such an exchange routes.
+pub(super) const INNER_TYPE: &str = "x-delayed-type";
+
+/// The argument that lets an exchange of any type keep messages back.
+pub(super) const DELAYED_EXCHANGE: &str = "x-delayed-exchange";
+
 /// What an exchange is declared as.
 #[derive(Clone, Debug)]
 pub struct ExchangeSpec {
@@ -28,6 +42,8 @@ pub struct ExchangeSpec {
     pub name: Arc<str>,
     /// How it selects destinations.
     pub kind: ExchangeKind,
+    /// It was declared as [`DELAYED_TYPE`], with `kind` as an argument.
+    pub is_delayed_type: bool,
     /// Whether it survives a restart.
     pub durable: bool,
     /// Whether it goes when the last binding from it goes.
@@ -39,6 +55,21 @@ pub struct ExchangeSpec {
 }
 
 impl ExchangeSpec {
+    /// The name of its type, as it was declared.
+    pub fn type_name(&self) -> &'static str {
+        if self.is_delayed_type { DELAYED_TYPE } else { self.kind.name() }
+    }
+
+    /// Whether it keeps messages back that ask for it.
+    pub(super) fn delays(&self) -> bool {
+        self.is_delayed_type || matches!(self.arguments.get(DELAYED_EXCHANGE), Some(AMQPValue::Boolean(true)))
+    }
+
+    /// What it remembers of messages, as its arguments say, which are good; `None` when it routes duplicates.
+    pub(super) fn deduplication(&self) -> Option<Deduplication> {
+        Deduplication::from_arguments(&self.arguments, self.kind == ExchangeKind::Deduplication)
+    }
+
     /// What it hashes of a message; 406 when its arguments cannot be used. `resource` is the exchange in error texts.
     pub(super) fn hash_on(&self, resource: &dyn Display) -> Result<HashOn, AmqpError> {
         match self.kind {
@@ -48,6 +79,14 @@ impl ExchangeSpec {
     }
 }
 
+/// What an exchange keeps of the messages that come by.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) delay: Option<Arc<Delay>>,
+    pub(super) history: Option<Arc<History>>,
+    pub(super) window: Option<Arc<Window>>,
+}
+
 /// An exchange with its bindings.
 #[derive(Debug)]
 pub struct Exchange {
@@ -55,6 +94,7 @@ pub struct Exchange {
     spec: ExchangeSpec,
     alternate: Option<Arc<str>>,
     hash_on: HashOn,
+    kept: Kept,
     policy: RwLock<Arc<Effective>>,
     table: RwLock<Table<Destination>>,
     version: AtomicU64,
@@ -63,13 +103,14 @@ pub struct Exchange {
 
 impl Exchange {
     /// `hash_on` matters to a consistent hash exchange only.
-    pub(super) fn new(id: u64, spec: ExchangeSpec, hash_on: HashOn) -> Self {
+    pub(super) fn new(id: u64, spec: ExchangeSpec, hash_on: HashOn, kept: Kept) -> Self {
         let alternate = spec.arguments.get(ALTERNATE_EXCHANGE).and_then(string).map(Arc::from);
         Self {
             id,
             table: RwLock::new(Table::new(spec.kind)),
             alternate,
             hash_on,
+            kept,
             policy: RwLock::default(),
             spec,
             version: AtomicU64::new(0),
@@ -130,6 +171,21 @@ impl Exchange {
     /// What it hashes of a message, if it is a consistent hash exchange.
     pub(super) fn hash_on(&self) -> &HashOn {
         &self.hash_on
+    }
+
+    /// What it keeps back, if it does that.
+    pub fn delay(&self) -> Option<&Arc<Delay>> {
+        self.kept.delay.as_ref()
+    }
+
+    /// Its last messages, if it keeps them for those who come later.
+    pub fn history(&self) -> Option<&Arc<History>> {
+        self.kept.history.as_ref()
+    }
+
+    /// Where it remembers what has come by, if it does not route duplicates.
+    pub fn window(&self) -> Option<&Arc<Window>> {
+        self.kept.window.as_ref()
     }
 
     /// Whether it is the one without a name, which routes by queue name.

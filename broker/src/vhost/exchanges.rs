@@ -7,21 +7,17 @@ use protocol::error::{AmqpError, ReplyCode};
 use storage::Lsn;
 
 use super::Vhost;
-use super::exchange::{ALTERNATE_EXCHANGE, Exchange, ExchangeSpec};
+use super::delay::Delay;
+use super::exchange::{ALTERNATE_EXCHANGE, DELAYED_EXCHANGE, DELAYED_TYPE, Exchange, ExchangeSpec, INNER_TYPE, Kept};
+use super::history::History;
 use super::names::{Named, check_not_default, is_reserved, strip_line_breaks};
 use super::records;
+use crate::config::Redeclare;
 use crate::model::access::{Access, Permission, Resource};
-use crate::model::argument_errors::not_implemented;
 use crate::model::arguments::{Arguments, inequivalent, string, type_name};
+use crate::model::deduplication;
+use crate::queue::window::Window;
 use crate::routing::kind::ExchangeKind;
-
-/// Types that other brokers have and this one does not yet.
-const PENDING_TYPES: &[&str] =
-    &["x-consistent-hash", "x-delayed-message", "x-recent-history", "x-message-deduplication"];
-
-/// Arguments that give an exchange of any type an ability it does not have here yet.
-const PENDING_ARGUMENTS: &[&str] =
-    &["x-delayed-exchange", "x-message-deduplication", "x-deduplication-header", "x-cache-size", "x-cache-ttl"];
 
 /// An exchange.declare that is not passive.
 #[derive(Clone, Debug)]
@@ -48,35 +44,54 @@ impl Vhost {
 
     fn declare_exchange_unplaced(&self, access: &dyn Access, request: ExchangeRequest<'_>) -> Result<Lsn, AmqpError> {
         let name = strip_line_breaks(request.name);
-        let kind = parse_kind(request.kind)?;
+        let is_delayed_type = request.kind == DELAYED_TYPE;
+        let type_name = if is_delayed_type { DELAYED_TYPE } else { parse_kind(request.kind)?.name() };
         check_not_default(&name)?;
         access.check(Permission::Configure, Resource::Exchange(&name))?;
         let mut topology = self.topology.lock();
         self.check_not_deleted(&topology)?;
         if let Some(existing) = self.exchange(&name) {
-            self.check_exchange_equivalence(&existing, kind, &request)?;
+            self.check_exchange_equivalence(&existing, type_name, &request)?;
             return Ok(if existing.durable() { self.logged() } else { Lsn(0) });
         }
         let named = Named::exchange(&name, &self.name);
         named.check_reserved()?;
         self.check_alternate(access, &name, &request.arguments)?;
-        check_pending_arguments(&request.arguments)?;
+        check_delayed_argument(&request.arguments, &named)?;
+        let kind = if is_delayed_type { inner_kind(&request.arguments)? } else { parse_kind(type_name)? };
         let spec = ExchangeSpec {
             name: name.as_ref().into(),
             kind,
+            is_delayed_type,
             durable: request.durable,
             auto_delete: request.auto_delete,
             internal: request.internal,
             arguments: request.arguments,
         };
         let hash_on = spec.hash_on(&named)?;
-        let exchange = Arc::new(Exchange::new(topology.new_exchange_id(), spec, hash_on));
+        check_deduplication(&spec, &named)?;
+        let kept = self.kept(&spec, spec.history_length()?);
+        let exchange = Arc::new(Exchange::new(topology.new_exchange_id(), spec, hash_on, kept));
         let mut lsn = Lsn(0);
         if exchange.durable() {
             lsn = self.log(vec![records::put_exchange(&self.name, &exchange)]);
         }
-        self.add_exchange(exchange);
+        self.add_exchange(Arc::clone(&exchange));
+        self.exchange_created(&exchange, access.user());
         Ok(lsn)
+    }
+
+    /// What a new exchange keeps, with room for that in the store.
+    fn kept(&self, spec: &ExchangeSpec, history_length: Option<usize>) -> Kept {
+        let stored = || self.new_stored(spec.durable);
+        let services = || self.services.clone();
+        Kept {
+            delay: spec
+                .delays()
+                .then(|| Delay::new(Arc::clone(&spec.name), stored(), Arc::clone(&self.handle), services())),
+            history: history_length.map(|length| History::new(length, stored(), services())),
+            window: spec.deduplication().map(|asked| Window::new(asked, stored(), &self.services)),
+        }
     }
 
     /// Makes an exchange known.
@@ -122,19 +137,23 @@ impl Vhost {
             return Err(AmqpError::new(ReplyCode::PreconditionFailed, format_args!("{named} in use")));
         }
         let mut changes = Vec::new();
-        self.remove_exchanges(&mut topology, vec![exchange], &mut changes);
+        self.remove_exchanges(&mut topology, vec![exchange], access.user(), &mut changes);
         Ok(self.log(changes))
     }
 
     fn check_exchange_equivalence(
         &self,
         existing: &Exchange,
-        kind: ExchangeKind,
+        type_name: &str,
         request: &ExchangeRequest<'_>,
     ) -> Result<(), AmqpError> {
         let named = Named::exchange(existing.name(), &self.name);
-        if kind != existing.kind() {
-            return Err(inequivalent("type", &named, &quoted_kind(kind), &quoted_kind(existing.kind())));
+        let current = existing.spec().type_name();
+        if type_name != current {
+            return Err(inequivalent("type", &named, &quoted_kind(type_name), &quoted_kind(current)));
+        }
+        if self.rules().redeclare == Redeclare::Relaxed {
+            return Ok(());
         }
         for (field, received, current) in [
             ("durable", request.durable, existing.durable()),
@@ -146,7 +165,9 @@ impl Vhost {
             }
         }
         let current = &existing.spec().arguments;
-        request.arguments.check_equivalence(current, [ALTERNATE_EXCHANGE], &named)
+        let inner = existing.spec().is_delayed_type.then_some(INNER_TYPE);
+        let compared = [ALTERNATE_EXCHANGE, DELAYED_EXCHANGE].into_iter().chain(inner).chain(deduplication::ARGUMENTS);
+        request.arguments.check_equivalence(current, compared, &named)
     }
 
     /// The alternate need not exist, but its name must be one, and messages will go from here to it.
@@ -170,8 +191,7 @@ impl Vhost {
 }
 
 /// As RabbitMQ writes it: a name with a hyphen is in quotes already.
-fn quoted_kind(kind: ExchangeKind) -> String {
-    let name = kind.name();
+fn quoted_kind(name: &str) -> String {
     if name.contains('-') { format!("''{name}''") } else { format!("'{name}'") }
 }
 
@@ -179,15 +199,34 @@ fn parse_kind(name: &str) -> Result<ExchangeKind, AmqpError> {
     if let Some(kind) = ExchangeKind::from_name(name) {
         return Ok(kind);
     }
-    if PENDING_TYPES.contains(&name) {
-        return Err(not_implemented(&format_args!("exchange type '{name}'")));
-    }
     Err(AmqpError::new(ReplyCode::PreconditionFailed, format_args!("invalid exchange type '{name}'")))
 }
 
-fn check_pending_arguments(arguments: &Arguments) -> Result<(), AmqpError> {
-    match arguments.iter().find(|(name, _)| PENDING_ARGUMENTS.contains(name)) {
-        Some((name, _)) => Err(not_implemented(&format_args!("exchange argument '{name}'"))),
-        None => Ok(()),
+/// How an exchange of the type that delays routes: by its argument.
+fn inner_kind(arguments: &Arguments) -> Result<ExchangeKind, AmqpError> {
+    let refuse = |text: &str| Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
+    match arguments.get(INNER_TYPE).and_then(string).as_deref() {
+        Some(DELAYED_TYPE) => refuse("Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'"),
+        Some(name) => parse_kind(name),
+        None => refuse("Invalid argument, 'x-delayed-type' must be an existing exchange type"),
     }
+}
+
+fn check_delayed_argument(arguments: &Arguments, named: &Named<'_>) -> Result<(), AmqpError> {
+    match arguments.get(DELAYED_EXCHANGE) {
+        None | Some(AMQPValue::Boolean(_)) => Ok(()),
+        Some(other) => Err(AmqpError::new(
+            ReplyCode::PreconditionFailed,
+            format_args!("invalid type '{}' for arg '{DELAYED_EXCHANGE}' in {named}", type_name(other)),
+        )),
+    }
+}
+
+fn check_deduplication(spec: &ExchangeSpec, named: &Named<'_>) -> Result<(), AmqpError> {
+    if spec.kind == ExchangeKind::Deduplication {
+        return deduplication::check_type(&spec.arguments);
+    }
+    deduplication::check(&spec.arguments, |name, reason| {
+        AmqpError::new(ReplyCode::PreconditionFailed, format_args!("invalid arg '{name}' for {named}: {reason}"))
+    })
 }

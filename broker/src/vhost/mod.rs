@@ -7,12 +7,20 @@
 //! Lock order: topology, then one exchange's table or one queue, never two of those at once. The
 //! store only appends to its buffer, so it may be called under the topology lock.
 
+mod beside;
 mod bindings;
 mod dead_letter;
+mod deduplicate;
+mod delay;
 mod delete;
 mod describe;
+mod direct_reply;
+mod events;
 mod exchange;
 mod exchanges;
+mod forward;
+mod history;
+mod internal;
 mod names;
 mod policies;
 mod queue_settings;
@@ -27,27 +35,39 @@ mod tests;
 mod topology;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use storage::Lsn;
 
+pub use beside::{Beside, Delayed, Replies};
 pub use bindings::{ExchangeBinding, QueueBinding};
 pub use dead_letter::Passage;
+pub use deduplicate::{Claims, Fresh, Outcome};
+pub use delay::Delay;
 pub use describe::{Described, describe};
-pub use exchange::{ALTERNATE_EXCHANGE, Destination, Exchange, ExchangeSpec};
+pub use direct_reply::{DIRECT_REPLY, is_reply_address};
+pub use events::EVENT_EXCHANGE;
+pub use exchange::{ALTERNATE_EXCHANGE, DELAYED_TYPE, Destination, Exchange, ExchangeSpec};
 pub use exchanges::ExchangeRequest;
+pub use history::History;
+pub use internal::TRACE_EXCHANGE;
 pub use policies::PolicyObserver;
 pub use queues::{Declared, QueueRequest};
 pub use recover::{Recovery, name_losses, recover};
-pub use route::RouteInfo;
+pub use route::{RouteInfo, Targets};
 pub use settings::{Metadata, MetadataChange, NodeQueues};
 
+use crate::config::VhostRules;
 use crate::model::arguments::Arguments;
+use crate::queue::direct_reply::ReplyConsumer;
 use crate::queue::{Queue, Services};
 use crate::routing::binding::BindingKey;
 use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
+use delay::Handle;
+use events::EVENT_VHOST;
+use exchange::Kept;
 use policies::PolicyState;
 use settings::Settings;
 use shards::Shards;
@@ -60,21 +80,25 @@ const PREDECLARED: [(&str, ExchangeKind, bool); 6] = [
     ("amq.topic", ExchangeKind::Topic, false),
     ("amq.headers", ExchangeKind::Headers, false),
     ("amq.match", ExchangeKind::Headers, false),
-    ("amq.rabbitmq.trace", ExchangeKind::Topic, true),
+    (TRACE_EXCHANGE, ExchangeKind::Topic, true),
 ];
 
 /// A virtual host.
 pub struct Vhost {
     name: Arc<str>,
+    handle: Handle,
     services: Services,
     queues: Shards<Queue>,
     exchanges: Shards<Exchange>,
+    reply_consumers: Shards<ReplyConsumer>,
     default_exchange: Arc<Exchange>,
     topology: Mutex<Topology>,
     settings: RwLock<Settings>,
     policy_state: RwLock<PolicyState>,
     node_queues: OnceLock<Arc<NodeQueues>>,
+    rules: OnceLock<VhostRules>,
     deleted: AtomicBool,
+    traced: AtomicBool,
     version: AtomicU64,
     logged: AtomicU64,
 }
@@ -91,7 +115,20 @@ impl Vhost {
         let settings = Settings { metadata, ..Settings::default() };
         let lsn = vhost.log(vec![records::put_vhost(name, &settings)]);
         *vhost.settings.write() = settings;
-        (Arc::new(vhost), lsn)
+        (vhost.shared(), lsn)
+    }
+
+    /// Lets what belongs to it find it.
+    fn shared(self) -> Arc<Self> {
+        let handle = Arc::clone(&self.handle);
+        let vhost = Arc::new(self);
+        // Done once, right after it was made.
+        let _ = handle.set(Arc::downgrade(&vhost));
+        if *vhost.name == *EVENT_VHOST {
+            let sink: Weak<Self> = Arc::downgrade(&vhost);
+            vhost.services.events.set_sink(sink);
+        }
+        vhost
     }
 
     fn empty(name: &str, services: Services) -> Self {
@@ -102,32 +139,39 @@ impl Vhost {
                 ExchangeSpec {
                     name: name.into(),
                     kind,
+                    is_delayed_type: false,
                     durable: true,
                     auto_delete: false,
                     internal,
                     arguments: Arguments::default(),
                 },
                 HashOn::default(),
+                Kept::default(),
             ))
         };
         let default_exchange = exchange("", ExchangeKind::Direct, false);
         let exchanges = Shards::new();
         exchanges.insert(default_exchange.name().clone(), default_exchange.clone());
-        for (name, kind, internal) in PREDECLARED {
+        let events = (name == EVENT_VHOST).then_some((EVENT_EXCHANGE, ExchangeKind::Topic, true));
+        for (name, kind, internal) in PREDECLARED.into_iter().chain(events) {
             let predeclared = exchange(name, kind, internal);
             exchanges.insert(predeclared.name().clone(), predeclared);
         }
         Self {
             name: name.into(),
+            handle: Handle::default(),
             services,
             queues: Shards::new(),
             exchanges,
+            reply_consumers: Shards::new(),
             default_exchange,
             topology: Mutex::new(topology),
             settings: RwLock::default(),
             policy_state: RwLock::default(),
             node_queues: OnceLock::new(),
+            rules: OnceLock::new(),
             deleted: AtomicBool::new(false),
+            traced: AtomicBool::new(false),
             version: AtomicU64::new(0),
             logged: AtomicU64::new(0),
         }

@@ -7,11 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use protocol::error::{AmqpError, ReplyCode};
 
+use super::direct_reply::DIRECT_REPLY;
+
 /// Names that begin so belong to the broker.
 const RESERVED_PREFIX: &str = "amq.";
-
-/// Queues that exist only for the request they answer.
-const DIRECT_REPLY_PREFIX: &str = "amq.rabbitmq.reply-to";
 
 /// A queue or exchange in an error text.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +61,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
 }
 
 pub(super) fn is_direct_reply(name: &str) -> bool {
-    name.starts_with(DIRECT_REPLY_PREFIX)
+    name.starts_with(DIRECT_REPLY)
 }
 
 /// A name nobody can guess, for a queue whose client left the choice to the broker.

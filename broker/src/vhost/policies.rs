@@ -47,7 +47,8 @@ impl Vhost {
         let policy = Arc::new(policy);
         let old = self.change_policies(|policies| policies.insert(kind, Arc::clone(&policy)));
         let (before, replaced) = old;
-        self.apply_policies(&before, &[Some(policy), replaced]);
+        self.apply_policies(&before, &[Some(Arc::clone(&policy)), replaced]);
+        self.policy_event(kind, "set", policy.name());
         Ok(lsn)
     }
 
@@ -64,6 +65,7 @@ impl Vhost {
         }
         let lsn = self.log(vec![policy::delete_policy(&self.name, kind, name)]);
         self.apply_policies(&before, &[removed]);
+        self.policy_event(kind, "cleared", name);
         Ok(lsn)
     }
 
@@ -97,6 +99,7 @@ impl Vhost {
         }
         let lsn = self.log(vec![policy::put_parameter(&self.name, component, name, &value)]);
         self.policy_state.write().parameters.set(component, name, value);
+        self.parameter_event("parameter.set", component, name);
         Ok(lsn)
     }
 
@@ -109,6 +112,7 @@ impl Vhost {
         let _topology = self.topology.lock();
         let removed = self.policy_state.write().parameters.remove(component, name);
         removed.ok_or(OperationError::NoSuchParameter)?;
+        self.parameter_event("parameter.cleared", component, name);
         Ok(self.log(vec![policy::delete_parameter(&self.name, component, name)]))
     }
 

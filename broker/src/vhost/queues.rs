@@ -9,10 +9,12 @@ use super::Vhost;
 use super::names::{Named, generated_queue_name, strip_line_breaks};
 use super::records;
 use super::topology::Topology;
+use crate::config::Redeclare;
 use crate::model::ConnectionId;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::{Arguments, inequivalent};
 use crate::model::dead_letter_arguments::dead_letter_exchange;
+use crate::model::events::INTERNAL_USER;
 use crate::model::queue_arguments;
 use crate::queue::{NotDeleted, Queue, QueueSpec};
 
@@ -90,11 +92,11 @@ impl Vhost {
         };
         if let Some(existing) = self.queue(&name) {
             if !existing.is_closed() {
-                check_queue_equivalence(existing.spec(), &spec)?;
+                check_queue_equivalence(existing.spec(), &spec, self.rules().redeclare)?;
                 return Ok(Declared::existing(existing, self.logged()));
             }
             // It ended by itself and nobody has tidied up after it yet.
-            self.delete_closed_queue(&mut topology, &existing);
+            self.delete_closed_queue(&mut topology, &existing, INTERNAL_USER);
         }
         if let Some(exchange) = dead_letter_exchange(&spec.arguments, &name, &self.name)? {
             access.check(Permission::Read, Resource::Queue(&name))?;
@@ -102,15 +104,34 @@ impl Vhost {
         }
         queue_arguments::validate(&spec.arguments, &name, &self.name)?;
         self.check_queue_limits(&name)?;
+        self.check_transient(&spec)?;
         spec.arguments = topology.share_arguments(&spec.arguments);
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
+        queue.open_window(|| self.new_stored(queue.spec().durable));
         self.give_queue_policy(&queue);
         let mut lsn = Lsn(0);
         if queue.spec().durable {
             lsn = self.log(vec![records::put_queue(&queue)]);
         }
         self.add_queue(&mut topology, &queue);
+        self.queue_created(&queue, access.user());
         Ok(Declared { queue, created: true, lsn, message_count: 0, consumer_count: 0 })
+    }
+
+    /// 541 for a queue that is neither durable nor exclusive, where they are refused; RabbitMQ's words.
+    fn check_transient(&self, spec: &QueueSpec) -> Result<(), AmqpError> {
+        if spec.durable || spec.exclusive.is_some() || self.rules().transient_nonexclusive_queues {
+            return Ok(());
+        }
+        Err(AmqpError::new(
+            ReplyCode::InternalError,
+            "Feature `transient_nonexcl_queues` is deprecated.\n\
+             By default, this feature is not permitted anymore.\n\
+             The feature will be removed from a future major RabbitMQ version, regardless of the configuration; \
+             actual version to be determined.\n\
+             To continue using this feature when it is not permitted by default, set the following parameter in your \
+             configuration:\n    \"deprecated_features.permit.transient_nonexcl_queues = true\"",
+        ))
     }
 
     /// Makes a queue known. Whoever finds it finds its declaration in the log.
@@ -185,7 +206,7 @@ impl Vhost {
             Err(NotDeleted::AlreadyClosed) => 0,
             Err(reason) => return Err(not_deleted(&reason, Named::queue(name, &self.name))),
         };
-        Ok((dropped, self.delete_closed_queue(&mut topology, &queue)))
+        Ok((dropped, self.delete_closed_queue(&mut topology, &queue, access.user())))
     }
 
     /// Deletes this very queue: when its last consumer left (`if_unused`, so that a consumer who
@@ -200,7 +221,7 @@ impl Vhost {
         if !known.is_some_and(|known| Arc::ptr_eq(&known, queue)) {
             return Lsn(0);
         }
-        self.delete_closed_queue(&mut topology, queue)
+        self.delete_closed_queue(&mut topology, queue, INTERNAL_USER)
     }
 
     /// Deletes the exclusive queues of a connection that ended.
@@ -210,14 +231,14 @@ impl Vhost {
         for queue in topology.exclusive_of(connection) {
             // Closed already or not: it goes.
             let _ = queue.close(false, false);
-            self.remove_queue(&mut topology, &queue, &mut changes);
+            self.remove_queue(&mut topology, &queue, INTERNAL_USER, &mut changes);
         }
         self.log(changes)
     }
 
-    fn delete_closed_queue(&self, topology: &mut Topology, queue: &Arc<Queue>) -> Lsn {
+    fn delete_closed_queue(&self, topology: &mut Topology, queue: &Arc<Queue>, user: &str) -> Lsn {
         let mut changes = Vec::new();
-        self.remove_queue(topology, queue, &mut changes);
+        self.remove_queue(topology, queue, user, &mut changes);
         self.log(changes)
     }
 }
@@ -230,9 +251,12 @@ pub(super) fn check_owner(spec: &QueueSpec, connection: ConnectionId) -> Result<
     }
 }
 
-fn check_queue_equivalence(existing: &QueueSpec, request: &QueueSpec) -> Result<(), AmqpError> {
+fn check_queue_equivalence(existing: &QueueSpec, request: &QueueSpec, redeclare: Redeclare) -> Result<(), AmqpError> {
     if existing.exclusive != request.exclusive {
         return Err(locked(existing));
+    }
+    if redeclare == Redeclare::Relaxed {
+        return Ok(());
     }
     let named = Named::queue(&existing.name, &existing.vhost);
     for (field, received, current) in

@@ -45,6 +45,15 @@ pub(super) struct ExchangeRecord {
     pub(super) internal: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) arguments: String,
+    /// What its delayed messages are stored under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) delayed: Option<QueueId>,
+    /// What its last messages are stored under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) history: Option<QueueId>,
+    /// What its deduplication window is stored under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) window: Option<QueueId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +65,9 @@ pub(super) struct QueueRecord {
     pub(super) auto_delete: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) arguments: String,
+    /// What its deduplication window is stored under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) window: Option<QueueId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,16 +110,23 @@ pub(super) fn put_exchange(vhost: &str, exchange: &Exchange) -> TopologyChange {
             v: VERSION,
             vhost: vhost.to_owned(),
             name: spec.name.to_string(),
-            kind: spec.kind.name().to_owned(),
+            kind: spec.type_name().to_owned(),
             auto_delete: spec.auto_delete,
             internal: spec.internal,
             arguments: STANDARD.encode(spec.arguments.to_wire()),
+            delayed: exchange.delay().and_then(|delay| delay.id()),
+            history: exchange.history().and_then(|history| history.id()),
+            window: exchange.window().and_then(|window| window.id()),
         },
     )
 }
 
-pub(super) fn delete_exchange(vhost: &str, exchange: &Exchange) -> TopologyChange {
-    TopologyChange::Delete { key: named_key(EXCHANGE_PREFIX, vhost, exchange.name()) }
+pub(super) fn delete_exchange(vhost: &str, exchange: &Exchange) -> impl Iterator<Item = TopologyChange> {
+    let record = TopologyChange::Delete { key: named_key(EXCHANGE_PREFIX, vhost, exchange.name()) };
+    let delayed = exchange.delay().and_then(|delay| delay.id());
+    let history = exchange.history().and_then(|history| history.id());
+    let window = exchange.window().and_then(|window| window.id());
+    [record].into_iter().chain(delayed.into_iter().chain(history).chain(window).map(TopologyChange::DropQueue))
 }
 
 pub(super) fn put_queue(queue: &Queue) -> TopologyChange {
@@ -121,6 +140,7 @@ pub(super) fn put_queue(queue: &Queue) -> TopologyChange {
             id: queue.id(),
             auto_delete: spec.auto_delete,
             arguments: STANDARD.encode(spec.arguments.to_wire()),
+            window: queue.window().and_then(|window| window.id()),
         },
     )
 }
@@ -129,7 +149,8 @@ pub(super) fn put_queue(queue: &Queue) -> TopologyChange {
 pub(super) fn delete_queue(queue: &Queue) -> impl Iterator<Item = TopologyChange> {
     let spec = queue.spec();
     let record = TopologyChange::Delete { key: named_key(QUEUE_PREFIX, &spec.vhost, &spec.name) };
-    std::iter::once(record).chain(queue.store_ids().into_iter().map(TopologyChange::DropQueue))
+    let window = queue.window().and_then(|window| window.id());
+    std::iter::once(record).chain(queue.store_ids().into_iter().chain(window).map(TopologyChange::DropQueue))
 }
 
 pub(super) fn put_binding(

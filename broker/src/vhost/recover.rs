@@ -5,15 +5,18 @@ use std::sync::Arc;
 use storage::{LostMessages, QueueId, RecoveredQueue};
 
 use super::Vhost;
-use super::exchange::{Destination, Exchange, ExchangeSpec};
+use super::delay::Delay;
+use super::exchange::{DELAYED_TYPE, Destination, Exchange, ExchangeSpec, INNER_TYPE, Kept};
+use super::history::History;
 use super::names::Named;
 use super::records::{self, BindingRecord, DestinationType, ExchangeRecord, QueueRecord};
 use super::settings::Settings;
-use crate::model::arguments::Arguments;
+use crate::model::arguments::{Arguments, string};
 use crate::model::collections::Map;
 use crate::model::queue_arguments::max_priority;
 use crate::policy::{self, GlobalParameters};
 use crate::queue::lanes::{id_of, owner_of};
+use crate::queue::window::{Stored, Window};
 use crate::queue::{Queue, QueueSpec, Services};
 use crate::routing::kind::ExchangeKind;
 
@@ -68,7 +71,7 @@ pub fn recover(services: &Services, topology: Vec<(Vec<u8>, Vec<u8>)>, queues: V
         rebuild.damage.push(format!("{count} messages of queue id {id}: no queue has it"));
     }
     rebuild.policies(policies);
-    let mut vhosts: Vec<_> = rebuild.vhosts.into_values().map(Arc::new).collect();
+    let mut vhosts: Vec<_> = rebuild.vhosts.into_values().map(Vhost::shared).collect();
     vhosts.sort_by(|a, b| a.name.cmp(&b.name));
     Recovery { vhosts, global_parameters: rebuild.global_parameters, other, damage: rebuild.damage }
 }
@@ -78,11 +81,21 @@ pub fn name_losses(vhosts: &[Arc<Vhost>], lost: &[LostMessages]) -> Vec<String> 
     if lost.is_empty() {
         return Vec::new();
     }
-    let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
-    let names: Map<QueueId, Arc<Queue>> = queues.map(|queue| (queue.id(), queue)).collect();
+    let mut names: Map<QueueId, String> = Map::default();
+    for vhost in vhosts {
+        let of = |name: &str| format!("{name:?} in vhost {:?}", vhost.name());
+        names.extend(vhost.queues().iter().map(|queue| (queue.id(), format!("queue {}", of(&queue.spec().name)))));
+        for exchange in vhost.exchanges() {
+            let delayed = exchange.delay().and_then(|delay| delay.id());
+            let history = exchange.history().and_then(|history| history.id());
+            let window = exchange.window().and_then(|window| window.id());
+            let kept = delayed.into_iter().chain(history).chain(window);
+            names.extend(kept.map(|id| (id, format!("exchange {}", of(exchange.name())))));
+        }
+    }
     let line = |LostMessages { queue, messages, why }: &LostMessages| {
-        let whose = match names.get(&owner_of(*queue).0).map(|queue| queue.spec()) {
-            Some(QueueSpec { vhost, name, .. }) => format!("queue {name:?} in vhost {vhost:?}"),
+        let whose = match names.get(&owner_of(*queue).0) {
+            Some(name) => name.clone(),
             None => format!("queue id {queue:x}, which no queue has"),
         };
         let count =
@@ -145,20 +158,38 @@ impl Rebuild<'_> {
     fn exchange(&mut self, value: &[u8]) -> Result<(), String> {
         let record: ExchangeRecord = records::parse(value)?;
         let vhost = self.known_vhost(&record.vhost)?;
-        let kind =
-            ExchangeKind::from_name(&record.kind).ok_or_else(|| format!("no exchange type '{}'", record.kind))?;
+        let arguments = records::parse_arguments(&record.arguments)?;
+        let is_delayed_type = record.kind == DELAYED_TYPE;
+        let inner = arguments.get(INNER_TYPE).and_then(string);
+        let kind = if is_delayed_type { inner.as_deref().unwrap_or_default() } else { &record.kind };
+        let kind = ExchangeKind::from_name(kind).ok_or_else(|| format!("no exchange type '{kind}'"))?;
         let spec = ExchangeSpec {
             name: record.name.into(),
             kind,
+            is_delayed_type,
             durable: true,
             auto_delete: record.auto_delete,
             internal: record.internal,
-            arguments: records::parse_arguments(&record.arguments)?,
+            arguments,
         };
         let named = Named::exchange(&spec.name, &vhost.name);
         let hash_on = spec.hash_on(&named).map_err(|error| error.text)?;
-        let exchange = Exchange::new(vhost.topology.lock().new_exchange_id(), spec, hash_on);
+        let stored = |id| Stored { id, found: self.messages.get(&id).copied() };
+        let delay = record.delayed.map(|id| {
+            let (name, handle) = (Arc::clone(&spec.name), Arc::clone(&vhost.handle));
+            Delay::new(name, Some(stored(id)), handle, self.services.clone())
+        });
+        let length = spec.history_length().map_err(|error| error.text)?;
+        let history = record.history.zip(length);
+        let history = history.map(|(id, length)| History::new(length, Some(stored(id)), self.services.clone()));
+        // One that persists only in memory has nothing in the store.
+        let window = spec.deduplication().map(|asked| Window::new(asked, record.window.map(stored), self.services));
+        let kept = Kept { delay, history, window };
+        let exchange = Exchange::new(vhost.topology.lock().new_exchange_id(), spec, hash_on, kept);
         vhost.add_exchange(Arc::new(exchange));
+        for id in record.delayed.iter().chain(&record.history).chain(&record.window) {
+            self.messages.remove(id);
+        }
         Ok(())
     }
 
@@ -179,8 +210,9 @@ impl Rebuild<'_> {
         let ids: Vec<QueueId> = ids.filter(|id| self.messages.contains_key(id)).collect();
         let found: Vec<RecoveredQueue> = ids.iter().filter_map(|id| self.messages.get(id).copied()).collect();
         let queue = Queue::recovered(record.id, spec, self.services.clone(), &found);
+        queue.open_window(|| record.window.map(|id| Stored { id, found: self.messages.get(&id).copied() }));
         vhost.add_queue(&mut vhost.topology.lock(), &queue);
-        for id in ids {
+        for id in ids.into_iter().chain(record.window) {
             self.messages.remove(&id);
         }
         Ok(())

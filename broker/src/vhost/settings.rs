@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use storage::Lsn;
 
 use super::{Vhost, records};
+use crate::config::VhostRules;
 use crate::model::limits::{Limit, VhostLimits, reached};
 use crate::model::operation::OperationError;
 
@@ -97,6 +98,17 @@ impl NodeQueues {
 }
 
 impl Vhost {
+    /// What its clients may do. Everything until [`Vhost::set_rules`] was called.
+    pub fn rules(&self) -> VhostRules {
+        self.rules.get().copied().unwrap_or_default()
+    }
+
+    /// Sets what its clients may do, once.
+    pub fn set_rules(&self, rules: VhostRules) {
+        // They come from the configuration, which does not change: a second call has nothing to add.
+        let _ = self.rules.set(rules);
+    }
+
     /// What describes it.
     pub fn metadata(&self) -> Metadata {
         self.settings.read().metadata.clone()

@@ -108,7 +108,13 @@ impl Vhost {
 
     /// Takes a closed queue out of the maps, with its bindings and the auto-delete exchanges that
     /// only it kept alive.
-    pub(super) fn remove_queue(&self, topology: &mut Topology, queue: &Arc<Queue>, changes: &mut Vec<TopologyChange>) {
+    pub(super) fn remove_queue(
+        &self,
+        topology: &mut Topology,
+        queue: &Arc<Queue>,
+        user: &str,
+        changes: &mut Vec<TopologyChange>,
+    ) {
         if self.queues.remove(&queue.spec().name, queue)
             && let Some(node) = self.node_queues.get()
         {
@@ -121,8 +127,9 @@ impl Vhost {
         }
         let mut unused = Vec::new();
         let destination = Destination::Queue(queue.clone());
-        self.detach(topology, &destination, &mut unused, changes);
-        self.remove_exchanges(topology, unused, changes);
+        self.detach(topology, &destination, user, &mut unused, changes);
+        self.queue_deleted(queue, user);
+        self.remove_exchanges(topology, unused, user, changes);
     }
 
     /// Deletes exchanges, and those that this leaves without a reason to be.
@@ -130,6 +137,7 @@ impl Vhost {
         &self,
         topology: &mut Topology,
         mut doomed: Vec<Arc<Exchange>>,
+        user: &str,
         changes: &mut Vec<TopologyChange>,
     ) {
         while let Some(exchange) = doomed.pop() {
@@ -137,19 +145,24 @@ impl Vhost {
                 continue;
             };
             self.exchanges.remove(exchange.name(), &exchange);
+            if let Some(delay) = exchange.delay() {
+                delay.close();
+            }
             // Again, now that nobody finds it by name: it may be somebody's alternate.
             exchange.bump(&self.version);
             for (destination, binding) in table.iter() {
                 topology.forget_source(destination, &exchange);
+                self.binding_changed("binding.deleted", &exchange, destination, binding, user);
                 if exchange.durable() && destination.durable() {
                     changes.push(records::delete_binding(&self.name, &exchange, destination, binding));
                 }
             }
             if exchange.durable() {
-                changes.push(records::delete_exchange(&self.name, &exchange));
+                changes.extend(records::delete_exchange(&self.name, &exchange));
             }
+            self.exchange_deleted(&exchange, user);
             let destination = Destination::Exchange(exchange);
-            self.detach(topology, &destination, &mut doomed, changes);
+            self.detach(topology, &destination, user, &mut doomed, changes);
         }
     }
 
@@ -159,6 +172,7 @@ impl Vhost {
         &self,
         topology: &mut Topology,
         destination: &Destination,
+        user: &str,
         unused: &mut Vec<Arc<Exchange>>,
         changes: &mut Vec<TopologyChange>,
     ) {
@@ -169,6 +183,9 @@ impl Vhost {
             let Some((bindings, now_unused)) = removed else {
                 continue;
             };
+            for binding in &bindings {
+                self.binding_changed("binding.deleted", &source, destination, binding, user);
+            }
             if source.durable() && destination.durable() {
                 changes.extend(
                     bindings.iter().map(|binding| records::delete_binding(&self.name, &source, destination, binding)),

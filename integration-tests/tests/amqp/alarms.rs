@@ -39,7 +39,7 @@ fn confirm_and_reason(raw: &mut Raw) -> String {
 }
 
 #[test]
-fn a_publisher_is_told_and_its_first_message_is_taken() {
+fn a_publisher_is_told_and_its_message_waits() {
     if peer_is_set(WARREN_ONLY) {
         return;
     }
@@ -47,16 +47,12 @@ fn a_publisher_is_told_and_its_first_message_is_taken() {
     let mut raw = confirming(&server);
     let queue = raw.declare(1, "work", 0).0;
     raw.publish(1, ("", &queue), 0, NO_PROPERTIES, b"first");
-    assert_eq!(confirm_and_reason(&mut raw), "low on memory");
+    let blocked = raw.expect(0, id::CONNECTION_BLOCKED);
+    assert_eq!(Reader::new(&blocked).shortstr(), "low on memory");
     raw.publish(1, ("", &queue), 0, PERSISTENT, b"second");
-    // The connection is read on: it answers on another channel, and says goodbye.
-    raw.open_channel(2);
-    assert_eq!(raw.declare(2, &queue, 1), (queue.clone(), 1, 0));
-    raw.close();
+    // What it says from now on waits for the end of the alarm; who does not publish is served.
     let mut other = server.channel();
-    assert_eq!(other.declare(1, &queue, 1).1, 2, "what was sent before the end was not lost");
-    let message = other.get(1, &queue, true).expect("a message");
-    assert_eq!(message.text(), "first");
+    assert_eq!(other.declare(1, &queue, 1).1, 0);
 }
 
 #[test]
@@ -69,12 +65,12 @@ fn reasons_name_what_is_short() {
         let server = server_with(&config);
         let mut raw = confirming(&server);
         let queue = raw.declare(1, "work", 2).0;
-        raw.publish(1, ("", &queue), 0, PERSISTENT, b"first");
+        raw.publish(1, ("", &queue), 0, PERSISTENT, b"");
         assert_eq!(confirm_and_reason(&mut raw), expected);
         // Consuming, settling and deleting go on.
         let mut consumer = server.channel();
         let message = consumer.get(1, &queue, true).expect("a message");
-        assert_eq!(message.text(), "first");
+        assert_eq!(message.text(), "", "a message that ends with its header is taken");
         consumer.call(1, id::QUEUE_DELETE, Bytes::new().short(0).shortstr(&queue).octet(0), id::QUEUE_DELETE_OK);
     }
 }
@@ -91,12 +87,14 @@ fn a_client_that_did_not_ask_hears_nothing() {
     raw.handshake(&handshake);
     raw.open(server.vhost());
     raw.open_channel(1);
-    raw.open_channel(2);
+    raw.call(1, id::CONFIRM_SELECT, [0], id::CONFIRM_SELECT_OK);
     let queue = raw.declare(1, "work", 0).0;
     for _ in 0..3 {
-        raw.publish(1, ("", &queue), 0, NO_PROPERTIES, b"x");
+        raw.publish(1, ("", &queue), 0, NO_PROPERTIES, b"");
     }
-    assert_eq!(raw.declare(2, &queue, 1).1, 1, "the first was taken, and no other frame came");
+    // The first is taken and confirmed; connection.blocked would have come before that.
+    raw.expect(1, id::BASIC_ACK);
+    assert_eq!(server.channel().declare(1, &queue, 1).1, 1);
 }
 
 #[test]
@@ -107,7 +105,7 @@ fn who_does_not_publish_hears_nothing() {
     let server = server_with(ALWAYS);
     let mut publisher = confirming(&server);
     let queue = publisher.declare(1, "work", 0).0;
-    publisher.publish(1, ("", &queue), 0, NO_PROPERTIES, b"x");
+    publisher.publish(1, ("", &queue), 0, NO_PROPERTIES, b"");
     assert_eq!(confirm_and_reason(&mut publisher), "low on memory");
     let mut consumer = server.channel();
     consumer.consume(1, &queue, "", 0);
@@ -169,7 +167,7 @@ fn lapin_hears_of_it() {
             }
         }
         let other = channel_of(&connect(&server).await).await;
-        assert_eq!(counts(&other, &queue).await, (1, 0));
+        assert_eq!(counts(&other, &queue).await, (0, 0), "it waits");
     });
 }
 
@@ -190,22 +188,21 @@ fn publishing_goes_on_when_consumers_have_made_room() {
     loop {
         publisher.publish(1, ("", &queue), 0, NO_PROPERTIES, &body);
         published += 1;
-        assert_eq!(consumer.delivery(1).content.body.len(), body.len());
         let frame = publisher.read();
         if frame.id() == Some(id::CONNECTION_BLOCKED) {
             assert_eq!(Reader::new(frame.arguments()).shortstr(), "low on memory");
-            publisher.expect(1, id::BASIC_ACK);
             break;
         }
         assert_eq!(frame.id(), Some(id::BASIC_ACK), "{frame:?}");
+        assert_eq!(consumer.delivery(1).content.body.len(), body.len());
         assert!(published * body.len() < 2 * LIMIT, "no alarm");
     }
-    publisher.publish(1, ("", &queue), 0, NO_PROPERTIES, b"parked");
+    publisher.publish(1, ("", &queue), 0, NO_PROPERTIES, b"last");
     // All of them.
     consumer.method(1, id::BASIC_ACK, Bytes::new().longlong(0).octet(1).done());
     publisher.expect(0, id::CONNECTION_UNBLOCKED);
-    publisher.expect(1, id::BASIC_ACK);
-    assert_eq!(consumer.delivery(1).text(), "parked");
+    assert_eq!(consumer.delivery(1).content.body.len(), body.len());
+    assert_eq!(consumer.delivery(1).text(), "last");
 }
 
 #[test]

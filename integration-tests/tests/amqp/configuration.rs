@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Asserts that the process ended with code 1 and one line on stderr that contains all of this.
 #[track_caller]
-fn assert_refused(finished: &Finished, wanted: &[&str]) {
+pub(crate) fn assert_refused(finished: &Finished, wanted: &[&str]) {
     assert_eq!(finished.status.code(), Some(1), "{finished:?}");
     let lines: Vec<_> = finished.stderr.lines().filter(|line| !line.trim().is_empty()).collect();
     let [line] = lines[..] else {

@@ -330,6 +330,19 @@ fn after_an_error_the_connection_is_read_until_close_ok() {
 }
 
 #[test]
+fn after_its_close_a_client_may_say_more_and_closes_the_socket() {
+    let server = server();
+    let mut raw = server.channel();
+    let close = || Bytes::new().short(200).shortstr("").long(0);
+    // Threads of one client close it at the same time; each is answered, and the socket stays open until the client goes.
+    for _ in 0..3 {
+        raw.call(0, id::CONNECTION_CLOSE, close(), id::CONNECTION_CLOSE_OK);
+    }
+    raw.publish(1, ("", "nowhere"), 0, NO_PROPERTIES, b"too late");
+    raw.call(0, id::CONNECTION_CLOSE, close(), id::CONNECTION_CLOSE_OK);
+}
+
+#[test]
 fn a_client_may_close_while_the_server_does() {
     let server = server();
     let mut raw = server.channel();

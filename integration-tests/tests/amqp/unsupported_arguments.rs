@@ -40,25 +40,6 @@ fn known_arguments_without_their_feature_are_refused() {
 }
 
 #[test]
-fn direct_reply_to_is_refused() {
-    if peer_is_set("RabbitMQ has direct reply-to") {
-        return;
-    }
-    let server = server();
-    let mut raw = server.channel();
-    // No-ack, as RabbitMQ asks for.
-    let arguments = Bytes::new().short(0).shortstr("amq.rabbitmq.reply-to").shortstr("").octet(2).table([]);
-    raw.method(1, id::BASIC_CONSUME, arguments);
-    assert_not_implemented(raw, "direct reply-to", id::BASIC_CONSUME);
-
-    let mut raw = server.channel();
-    let properties = Bytes::new().short(0x0200).shortstr("amq.rabbitmq.reply-to").done();
-    raw.publish(1, ("", "nobody"), 0, &properties, b"question");
-    let text = "PRECONDITION_FAILED - fast reply consumer does not exist";
-    raw.expect_channel_close(1, 406, text, id::BASIC_PUBLISH);
-}
-
-#[test]
 fn what_changes_nothing_is_accepted() {
     let server = server();
     let mut raw = server.channel();

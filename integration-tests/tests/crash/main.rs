@@ -10,6 +10,7 @@
 //! - `ledger`: the comparison.
 //! - `damage`: files that are not what they were when the broker starts.
 //! - `dead_letters`: messages on their way from queue to queue.
+//! - `deduplication`: messages that are sent again.
 //! - `backup`: the same load while backups are made, which are restored.
 //! - `expiry`: a kill in the middle of messages that expire.
 //! - `failing_disk`: an fdatasync that fails.
@@ -18,6 +19,8 @@ mod backup;
 mod clients;
 mod damage;
 mod dead_letters;
+mod deduplication;
+mod delayed;
 mod expiry;
 mod failing_disk;
 mod ledger;

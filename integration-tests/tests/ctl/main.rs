@@ -126,3 +126,21 @@ fn alarms_and_the_application_go_on_and_off() {
     assert_eq!(ctl.done(&["-q", "list_queues", "name"]), "name\nkept\n");
     assert!(broker.terminate().status.success());
 }
+
+#[test]
+fn the_firehose_goes_on_and_off() {
+    let broker = start();
+    let ctl = Rabbitmqctl::of(&broker);
+    ctl.done(&["add_vhost", "v"]);
+    ctl.fails(64, &["trace_on", "v"]);
+    ctl.fails(65, &["trace_on", "-p", "nosuch"]);
+    let traced = || ctl.done(&["-q", "list_vhosts", "name", "tracing"]);
+    assert_eq!(traced(), "name\ttracing\n/\tfalse\nv\tfalse\n");
+    let shown = "Starting tracing for vhost \"v\" ...\nTrace enabled for vhost v\n";
+    assert_eq!(ctl.done(&["trace_on", "-p", "v"]), shown);
+    assert_eq!(ctl.done(&["-q", "trace_on"]), "Trace enabled for vhost /\n");
+    assert_eq!(traced(), "name\ttracing\n/\ttrue\nv\ttrue\n");
+    let shown = "Stopping tracing for vhost \"v\" ...\nTrace disabled for vhost v\n";
+    assert_eq!(ctl.done(&["trace_off", "-p", "v"]), shown);
+    assert_eq!(traced(), "name\ttracing\n/\ttrue\nv\tfalse\n");
+}

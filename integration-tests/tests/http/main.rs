@@ -1,5 +1,6 @@
 //! The management API over TCP, as scripts and tools use it.
 
 mod client;
+mod events;
 mod resources;
 mod security;

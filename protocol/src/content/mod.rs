@@ -4,7 +4,7 @@ mod properties;
 mod rewrite;
 
 pub use properties::{Properties, encode_properties};
-pub use rewrite::{replace_headers, replace_property, retain_fields, without_header};
+pub use rewrite::{replace_header, replace_headers, replace_property, retain_fields, without_header};
 
 use crate::error::{AmqpError, ReplyCode};
 use crate::frame::{FrameKind, unknown_frame};

@@ -81,6 +81,39 @@ pub fn retain_fields(table: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Optio
     Some(kept)
 }
 
+/// Properties with another value for one header: its tag and octets, not checked. Its first place counts, further ones are
+/// taken out; properties without the header, or malformed ones, are left as they are.
+#[must_use]
+pub fn replace_header(raw: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
+    replaced_header(raw, name, value).unwrap_or_else(|| raw.to_vec())
+}
+
+fn replaced_header(raw: &[u8], name: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    let mut table = None;
+    walk(raw, |property, octets| {
+        if property == Property::Headers {
+            table = octets.get(4..);
+        }
+    })
+    .ok()?;
+    let table = table?;
+    let mut headers = Vec::with_capacity(table.len() + value.len());
+    let mut fields = TableIter::new(table);
+    let mut seen = false;
+    loop {
+        let before = fields.rest();
+        let Some(field) = fields.next() else { break };
+        let (field_name, _) = field.ok()?;
+        if field_name != name {
+            headers.extend_from_slice(before.get(..before.len() - fields.rest().len())?);
+        } else if !std::mem::replace(&mut seen, true) {
+            headers.extend_from_slice(before.get(..=name.len())?);
+            headers.extend_from_slice(value);
+        }
+    }
+    seen.then(|| replace_headers(raw, &headers))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +167,15 @@ mod tests {
         assert_eq!(without_header(b"\x00\x00", b"BCC"), None);
         let twice = b"\x20\x00\x00\x00\x00\x06\x01aV\x01aV";
         assert_eq!(without_header(twice, b"a").as_deref(), Some(&b"\x20\x00\x00\x00\x00\x00"[..]));
+    }
+
+    #[test]
+    fn a_header_gets_another_value() {
+        let replaced = replace_header(RAW, b"BCC", b"I\0\0\0\x07");
+        let expected = b"\xb0\x00\x04text\x00\x00\x00\x11\x01aB\x01\x03BCCI\0\0\0\x07\x01bB\x03\x02";
+        assert_eq!(replaced, expected);
+        assert_eq!(replace_header(RAW, b"CC", b"V"), RAW);
+        let twice = b"\x20\x00\x00\x00\x00\x06\x01aV\x01aV";
+        assert_eq!(replace_header(twice, b"a", b"t\x01"), b"\x20\x00\x00\x00\x00\x04\x01at\x01");
     }
 }

@@ -74,7 +74,7 @@ impl Timers {
 /// Messages that are due, while they are put together.
 #[derive(Default)]
 pub(crate) struct DueNow {
-    found: Vec<(QueueId, Seq)>,
+    found: Vec<(QueueId, Seq, u64)>,
 }
 
 impl Index {
@@ -117,8 +117,8 @@ impl Index {
                 if let Some(cold) = self.take_out(queue, number, now_ms) {
                     return Some(cold);
                 }
-            } else if let Some(Reverse((_, queue, seq))) = self.timers.messages.pop() {
-                due.found.push((queue, seq));
+            } else if let Some(Reverse((deadline, queue, seq))) = self.timers.messages.pop() {
+                due.found.push((queue, seq, deadline));
             }
         }
         None
@@ -154,15 +154,16 @@ impl Index {
     pub(crate) fn answer_due(&mut self, now_ms: u64, due: DueNow) -> Due {
         let mut found = due.found;
         found.sort_unstable();
+        let deadlines = found.iter().map(|(.., deadline)| *deadline).collect();
         let mut messages: Vec<(QueueId, Vec<Seq>)> = Vec::new();
-        for (queue, seq) in found {
+        for (queue, seq, _) in found {
             match messages.last_mut() {
                 Some((last, seqs)) if *last == queue => seqs.push(seq),
                 _ => messages.push((queue, vec![seq])),
             }
         }
         let next = self.next_deadline();
-        Due { messages, more: next.is_some_and(|next| next <= now_ms), next }
+        Due { messages, deadlines, more: next.is_some_and(|next| next <= now_ms), next }
     }
 
     /// Takes out what is stale when there may be much of it.

@@ -13,13 +13,14 @@ fn the_predeclared_ones_are_there() {
         ("amq.headers", "headers", false),
         ("amq.match", "headers", false),
         ("amq.rabbitmq.trace", "topic", true),
+        ("amq.rabbitmq.event", "topic", true),
     ] {
         let exchange = fixture.vhost.exchange(name).expect("exchange");
         assert_eq!(exchange.kind().name(), kind);
         assert_eq!(exchange.internal(), internal);
         assert!(exchange.durable() && !exchange.auto_delete());
     }
-    assert_eq!(fixture.vhost.exchanges().len(), 7);
+    assert_eq!(fixture.vhost.exchanges().len(), 8);
 }
 
 #[test]
@@ -38,8 +39,8 @@ fn unknown_types_are_refused_before_anything_else() {
     );
     fixture.with_exchange("x", "direct");
     assert_eq!(
-        refusal(fixture.declare_exchange(exchange("x", "x-recent-history"))),
-        refused(540, "NOT_IMPLEMENTED - exchange type 'x-recent-history' is not supported yet", 40, 10)
+        refusal(fixture.declare_exchange(exchange("x", "x-message-deduplication"))),
+        refused(540, "NOT_IMPLEMENTED - exchange type 'x-message-deduplication' is not supported yet", 40, 10)
     );
 }
 

@@ -22,7 +22,7 @@ use protocol::{Properties, encode_properties};
 use storage::{Lsn, Options, Store};
 use tempfile::TempDir;
 
-use super::{Declared, ExchangeBinding, ExchangeRequest, QueueBinding, QueueRequest, Vhost};
+use super::{Declared, ExchangeBinding, ExchangeRequest, QueueBinding, QueueRequest, Targets, Vhost};
 use crate::model::ConnectionId;
 use crate::model::access::Unrestricted;
 use crate::model::arguments::Arguments;
@@ -159,9 +159,9 @@ impl Fixture {
         let exchange = self.vhost.exchange(exchange).expect("exchange");
         let raw = encode_properties(&properties);
         let properties = Properties::parse(&raw).expect("properties");
-        let mut queues = Vec::new();
-        self.vhost.route(&exchange, keys, Some(&properties), &mut queues);
-        let mut names: Vec<String> = queues.iter().map(|queue| queue.spec().name.to_string()).collect();
+        let mut targets = Targets::default();
+        self.vhost.route_to(&exchange, keys, Some(&properties), &mut targets);
+        let mut names: Vec<String> = targets.queues.iter().map(|queue| queue.spec().name.to_string()).collect();
         names.sort();
         names
     }

@@ -10,7 +10,7 @@ const TYPES: [&str; 4] = ["x-consistent-hash", "x-modulus-hash", "x-random", "x-
 
 fn info(fixture: &Fixture, exchange: &str) -> RouteInfo {
     let exchange = fixture.vhost.exchange(exchange).expect("exchange");
-    fixture.vhost.route(&exchange, &["key"], None, &mut Vec::new())
+    fixture.vhost.route_to(&exchange, &["key"], None, &mut Targets::default())
 }
 
 /// An exchange `x` that hashes as the argument says.

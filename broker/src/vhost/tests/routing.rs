@@ -5,7 +5,7 @@ use crate::vhost::RouteInfo;
 
 fn info(fixture: &Fixture, exchange: &str, keys: &[&str]) -> RouteInfo {
     let exchange = fixture.vhost.exchange(exchange).expect("exchange");
-    fixture.vhost.route(&exchange, keys, None, &mut Vec::new())
+    fixture.vhost.route_to(&exchange, keys, None, &mut Targets::default())
 }
 
 const SIMPLE: RouteInfo = RouteInfo { simple: true, by_message: false };

@@ -128,6 +128,7 @@ impl World<'_> {
                             assert!(held.unacked.insert(tag, entry).is_none());
                         }
                     }
+                    OutItem::DirectReply(_) => panic!("nobody consumes replies here"),
                     OutItem::Got(got) => {
                         let (seq, tag, channel) = (got.entry.seq, got.tag, usize::from(got.channel - 1));
                         let known = self.take_ready(seq, id_of(&got.entry.message), got.entry.redelivered);

@@ -38,6 +38,7 @@ impl World<'_> {
                     }
                 }
                 OutItem::ConsumerGone { slot, .. } => to.outbox.consumer_written(slot),
+                OutItem::DirectReply(_) => panic!("nobody consumes replies here"),
                 OutItem::Reply { .. } | OutItem::Notice(_) | OutItem::Return { .. } | OutItem::PendingGet { .. } => {}
             }
         }

@@ -1,0 +1,144 @@
+//! The firehose: while it is on, every message published or delivered in a virtual host is copied to `amq.rabbitmq.trace`,
+//! with headers that say what became of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use protocol::amqp::{AMQPValue, FieldArray, FieldTable};
+use protocol::names::{long, short_cut};
+use protocol::{Properties, replace_headers, shortstrs};
+
+use super::Session;
+use crate::model::arguments::Arguments;
+use crate::model::death;
+use crate::model::message::Message;
+use crate::queue::Queue;
+use crate::vhost::TRACE_EXCHANGE;
+
+/// No property at all.
+const NO_PROPERTIES: &[u8] = &[0, 0];
+
+/// A message as the firehose shows it.
+pub(super) struct Traced<'a> {
+    pub exchange: &'a str,
+    pub keys: &'a [&'a str],
+    pub properties: &'a Properties<'a>,
+    pub body: &'a [u8],
+}
+
+impl Session {
+    /// Tells the session between which addresses its connection is.
+    pub fn set_addresses(&mut self, addresses: Option<(SocketAddr, SocketAddr)>) {
+        self.addresses = addresses;
+    }
+
+    /// The connection as RabbitMQ names it.
+    pub(super) fn connection_name(&self) -> String {
+        match self.addresses {
+            Some((peer, local)) => format!("{peer} -> {local}"),
+            None => String::new(),
+        }
+    }
+
+    /// Whether messages of this connection are copied to the firehose: one relaxed load.
+    pub(super) fn is_traced(&self) -> bool {
+        self.vhost.as_ref().is_some_and(|vhost| vhost.is_traced())
+    }
+
+    /// A message was published and routed.
+    pub(super) fn trace_publish(&mut self, channel: u16, traced: &Traced<'_>, queues: &[Arc<Queue>]) {
+        let names = if traced.exchange.is_empty() {
+            // It leads to queues by name, whether they exist or not.
+            list(traced.keys.iter().copied())
+        } else {
+            list(queues.iter().map(|queue| &*queue.spec().name))
+        };
+        self.trace(channel, &format!("publish.{}", traced.exchange), traced, ("routed_queues", names));
+    }
+
+    /// A message from a queue is being written to the client.
+    pub(super) fn trace_delivery(&mut self, channel: u16, queue: &str, redelivered: bool, message: &Message) {
+        let content = message.content();
+        let (exchange, _) = shortstrs(content.address);
+        let Ok(properties) = Properties::parse(content.properties) else {
+            return;
+        };
+        let keys = death::routing_keys(message);
+        let keys: Vec<&str> = keys.iter().map(|key| &*key.text).collect();
+        let traced = Traced { exchange: &exchange, keys: &keys, properties: &properties, body: content.body };
+        let fate = ("redelivered", AMQPValue::LongInt(redelivered.into()));
+        self.trace(channel, &format!("deliver.{queue}"), &traced, fate);
+    }
+
+    fn trace(&mut self, channel: u16, key: &str, traced: &Traced<'_>, (fate, value): (&str, AMQPValue)) {
+        // What the firehose itself carries is not traced again.
+        if traced.exchange == TRACE_EXCHANGE {
+            return;
+        }
+        let (Some(vhost), Some(user)) = (self.vhost.clone(), self.user.clone()) else {
+            return;
+        };
+        let Some(exchange) = vhost.exchange(TRACE_EXCHANGE) else {
+            return;
+        };
+        let mut headers = Arguments::default();
+        headers.insert("channel", AMQPValue::LongInt(channel.into()));
+        headers.insert("connection", text(self.connection_name()));
+        headers.insert("exchange_name", text(traced.exchange));
+        headers.insert("node", text(&*self.broker.node_name));
+        headers.insert("properties", AMQPValue::FieldTable(as_table(traced.properties)));
+        headers.insert("routing_keys", list(traced.keys.iter().copied()));
+        headers.insert("user", text(&*user.name));
+        headers.insert("vhost", text(&**vhost.name()));
+        headers.insert(fate, value);
+        let properties = replace_headers(NO_PROPERTIES, &headers.to_wire());
+        vhost.publish_own(&exchange, key, &properties, traced.body, &mut self.wakes);
+    }
+}
+
+fn text(value: impl Into<Vec<u8>>) -> AMQPValue {
+    AMQPValue::LongString(long(value))
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> AMQPValue {
+    let mut array = FieldArray::default();
+    for name in names {
+        array.push(text(name));
+    }
+    AMQPValue::FieldArray(array)
+}
+
+/// The properties that are set, each as a value of a table.
+fn as_table(properties: &Properties<'_>) -> FieldTable {
+    let mut table = FieldTable::default();
+    let texts = [
+        ("content_type", properties.content_type()),
+        ("content_encoding", properties.content_encoding()),
+        ("correlation_id", properties.correlation_id()),
+        ("reply_to", properties.reply_to()),
+        ("expiration", properties.expiration()),
+        ("message_id", properties.message_id()),
+        ("type", properties.kind()),
+        ("user_id", properties.user_id()),
+        ("app_id", properties.app_id()),
+        ("cluster_id", properties.cluster_id()),
+    ];
+    let texts = texts.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
+    let numbers = [
+        ("delivery_mode", properties.delivery_mode().map(u64::from)),
+        ("priority", properties.priority().map(u64::from)),
+        ("timestamp", properties.timestamp()),
+    ];
+    let numbers = numbers.into_iter().filter_map(|(name, value)| Some((name, number(value?))));
+    let headers = properties.headers().and_then(|headers| Arguments::from_wire(headers).ok());
+    let headers = headers.map(|headers| ("headers", AMQPValue::FieldTable(headers.table().clone())));
+    for (name, value) in texts.chain(numbers).chain(headers) {
+        table.insert(short_cut(name), value);
+    }
+    table
+}
+
+/// As RabbitMQ has it, as long as that fits.
+fn number(value: u64) -> AMQPValue {
+    i32::try_from(value).map_or(AMQPValue::LongLongInt(value as i64), AMQPValue::LongInt)
+}
