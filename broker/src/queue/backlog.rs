@@ -72,6 +72,32 @@ impl Queue {
         }
     }
 
+    /// Reads messages found at start in order to know how large they are, when that matters and nobody is at it.
+    pub(super) fn measure(self: &Arc<Self>, state: &mut State) {
+        if state.is_measuring || state.settings.max_length_bytes.is_none() {
+            return;
+        }
+        let Some((level, from)) = state.ready.unmeasured() else {
+            return;
+        };
+        state.is_measuring = true;
+        let queue = Arc::clone(self);
+        let done = move |batch| queue.measured(level, from, batch);
+        self.services.store.read(lanes::id_of(self.id(), level), from, READ_MESSAGES, READ_BYTES, Box::new(done));
+    }
+
+    /// The answer of the store, on a thread of it.
+    fn measured(self: &Arc<Self>, level: u8, from: Seq, batch: ReadBatch) {
+        let mut wakes = WakeList::default();
+        let mut state = self.lock();
+        state.is_measuring = false;
+        if !self.is_closed() {
+            state.ready.measured(level, from, batch);
+            self.measure(&mut state);
+            self.pump(&mut state, &mut wakes);
+        }
+    }
+
     /// The answer of the store, on a thread of it.
     fn loaded(self: &Arc<Self>, id: QueueId, reading: Reading, batch: ReadBatch, end: Seq) {
         let damaged = batch.damaged.clone();

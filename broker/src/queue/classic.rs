@@ -67,6 +67,8 @@ pub(super) struct State {
     /// What holds for it.
     pub(super) settings: QueueSettings,
     pub(super) lifetime: Lifetime,
+    /// Messages are being read in order to know how large they are.
+    pub(super) is_measuring: bool,
     /// What transactions are about to put into it.
     pub(super) reserved: Reserved,
     /// For the earliest deadline in memory; made when there is one for the first time.
@@ -144,6 +146,7 @@ impl Queue {
                 share,
                 settings: QueueSettings::default(),
                 lifetime: Lifetime::default(),
+                is_measuring: false,
                 reserved: Reserved::default(),
                 timer: None,
             }),
@@ -191,6 +194,11 @@ impl Queue {
         let mut state = self.lock();
         self.drop_expired(&mut state);
         u32::try_from(state.ready.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Octets of the bodies of ready messages. Those found at start count once they have been read.
+    pub fn body_bytes(&self) -> u64 {
+        self.lock().ready.body_bytes()
     }
 
     /// Consumers.
@@ -256,7 +264,14 @@ impl Queue {
             self.refuse(message, overflow);
             return Published::Refused;
         }
-        let message = &self.with_own_deadline(message);
+        let own;
+        let message = match self.earlier_deadline(message) {
+            Some(deadline_ms) => {
+                own = Arc::new(Message::expiring(message, deadline_ms));
+                &own
+            }
+            None => message,
+        };
         let level = state.ready.level_for(message);
         let seq = state.ready.next_seq(level);
         let stored = self.stores(message);

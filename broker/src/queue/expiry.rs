@@ -49,7 +49,8 @@ impl Queue {
             return;
         }
         // They stay in the store until they are moved, and a read may bring them.
-        let readable = state.reading.is_some_and(|reading| reading.level == level) || state.dead.is_wanted();
+        let reading = state.is_measuring || state.reading.is_some_and(|reading| reading.level == level);
+        let readable = reading || state.dead.is_wanted();
         let taken = state.ready.take_stored(level, named, readable);
         state.forget_read();
         if !taken.is_empty() {

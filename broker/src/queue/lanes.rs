@@ -216,7 +216,7 @@ impl Lanes {
                 continue;
             }
             lanes.lane(level).next_seq = found.next_seq.max(1);
-            lanes.change(level, |ready| ready.recover(found.first, found.next_seq, found.messages, found.bytes));
+            lanes.change(level, |ready| ready.recover(found.first, found.next_seq, found.messages));
         }
         self
     }
@@ -358,6 +358,16 @@ impl Lanes {
         }
         let level = self.top();
         self.change(level, Ready::pop).map(|entry| in_queue(entry, level))
+    }
+
+    /// A level with messages that are not measured, and where: see [`Ready::unmeasured`].
+    pub(super) fn unmeasured(&self) -> Option<(u8, Seq)> {
+        self.levels().find_map(|level| Some((level, self.get(level)?.unmeasured()?)))
+    }
+
+    /// As [`Ready::measured`], for one level.
+    pub(super) fn measured(&mut self, level: u8, from: Seq, batch: ReadBatch) {
+        self.change(level, |ready| ready.measured(from, batch));
     }
 
     /// As [`Ready::skip`].

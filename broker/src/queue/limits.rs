@@ -62,6 +62,7 @@ impl Queue {
             self.start_lease(&mut state);
         }
         if old != settings {
+            self.measure(&mut state);
             self.pump(&mut state, &mut wakes);
         }
     }
@@ -86,7 +87,8 @@ impl Queue {
         }
     }
 
-    fn earlier_deadline(&self, message: &Message) -> Option<u64> {
+    /// The deadline that a message has here, if it is earlier than its own.
+    pub(super) fn earlier_deadline(&self, message: &Message) -> Option<u64> {
         let ttl_ms = self.message_ttl_ms.load(Ordering::Acquire);
         if ttl_ms == NO_TTL {
             return None;

@@ -7,6 +7,7 @@
 //! A backlog is in up to three places: the store, the spill, and memory (`resident`). The store and the spill are each read in
 //! order; a message comes to the front when neither can have an older one.
 
+mod measure;
 mod skip;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -17,6 +18,8 @@ use storage::{ReadBatch, Seq, SeqRange, SpillBatch};
 use super::sequence::Sequence;
 use super::tally::Tally;
 use crate::model::message::Message;
+
+use measure::Unmeasured;
 
 pub use skip::Skipped;
 
@@ -85,8 +88,10 @@ struct Backlog {
     end: Seq,
     /// Messages of it that only the store has.
     on_disk: u64,
-    /// Octets of the bodies of messages on disk. What leaves the disk unread takes the average with it.
+    /// Octets of the bodies of messages on disk, but for those not measured. What leaves the disk unread takes the average
+    /// with it.
     disk_bytes: u64,
+    unmeasured: Option<Unmeasured>,
     /// Messages that the spill has.
     spilled: u64,
     /// No message in the spill lies below this.
@@ -112,6 +117,7 @@ impl Backlog {
             end,
             on_disk,
             disk_bytes: 0,
+            unmeasured: None,
             spilled: 0,
             spill_next: 0,
             expired_spilled: BTreeSet::new(),
@@ -127,10 +133,14 @@ impl Backlog {
         self.on_disk as usize + (self.spilled as usize).saturating_sub(self.expired_spilled.len())
     }
 
-    /// So many messages are about to leave the disk without having been read.
-    fn forget_bytes(&mut self, messages: u64) {
-        let left = self.on_disk() as u64;
-        self.disk_bytes -= if left <= messages { self.disk_bytes } else { self.disk_bytes / left * messages };
+    /// This message is about to leave the disk without having been read.
+    fn forget_bytes(&mut self, seq: Seq) {
+        if self.unmeasured.as_mut().is_some_and(|unmeasured| unmeasured.take(seq)) {
+            return;
+        }
+        let not_counted = self.unmeasured.map_or(0, |unmeasured| unmeasured.messages());
+        let counted = (self.on_disk() as u64).saturating_sub(not_counted).max(1);
+        self.disk_bytes -= self.disk_bytes / counted;
     }
 
     /// Messages below this are in memory, all of them.
@@ -153,9 +163,10 @@ impl Ready {
         Self { counts, ..Self::default() }
     }
 
-    /// Has a backlog that was found at start, of which the store has so many `bytes`.
-    pub fn recover(&mut self, first: Seq, end: Seq, messages: u64, bytes: u64) {
-        let backlog = || Box::new(Backlog { disk_bytes: bytes, ..Backlog::new(first, end, messages) });
+    /// Has a backlog that was found at start.
+    pub fn recover(&mut self, first: Seq, end: Seq, messages: u64) {
+        let unmeasured = Some(Unmeasured::new(first, end, messages));
+        let backlog = || Box::new(Backlog { unmeasured, ..Backlog::new(first, end, messages) });
         self.backlog = (messages > 0).then(backlog);
     }
 
@@ -179,7 +190,7 @@ impl Ready {
         self.front.accounted_bytes() + self.backlog.as_ref().map_or(0, |b| b.resident.accounted_bytes())
     }
 
-    /// Octets of the bodies of ready messages. After a start, what the store has of those not read yet stands for them.
+    /// Octets of the bodies of ready messages, but for those not measured.
     pub fn body_bytes(&self) -> u64 {
         let backlog = self.backlog.as_ref().map_or(0, |b| b.disk_bytes + b.resident.body_bytes());
         self.front.body_bytes() + backlog
@@ -301,7 +312,7 @@ impl Ready {
             } else if let Some(backlog) = &mut self.backlog
                 && backlog.spilled > 0
             {
-                backlog.forget_bytes(1);
+                backlog.forget_bytes(seq);
                 backlog.expired_spilled.insert(seq);
             }
         }
@@ -325,8 +336,10 @@ impl Ready {
                 && !backlog.has_expired(*seq)
         };
         let taken: Vec<Seq> = named.iter().copied().filter(on_disk).collect();
-        backlog.forget_bytes(taken.len() as u64);
-        backlog.on_disk = backlog.on_disk.saturating_sub(taken.len() as u64);
+        for seq in &taken {
+            backlog.forget_bytes(*seq);
+            backlog.on_disk = backlog.on_disk.saturating_sub(1);
+        }
         if readable {
             backlog.expired_unread.extend(&taken);
         }
@@ -406,7 +419,9 @@ impl Ready {
                 lost += 1;
                 continue;
             };
-            backlog.disk_bytes = backlog.disk_bytes.saturating_sub(message.body_len() as u64);
+            if !backlog.unmeasured.as_mut().is_some_and(|unmeasured| unmeasured.take(read.seq)) {
+                backlog.disk_bytes = backlog.disk_bytes.saturating_sub(message.body_len() as u64);
+            }
             note_deadline(&mut self.deadlines, read.seq, &message);
             let entry = Entry::read(read.seq, message, (read.redelivered, read.meta.delivery_count), self.counts);
             if mixed { backlog.resident.insert(entry) } else { self.front.push(entry) }

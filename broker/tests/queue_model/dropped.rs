@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use broker::model::death::Reason;
+use broker::model::limit_arguments::Overflow;
 use broker::queue::dead_letter::{DeadLetterTo, Taken};
 use broker::queue::settings::QueueSettings;
 use broker::queue::signal::WakeList;
-use broker::queue::{Queue, Services};
+use broker::queue::{Published, Queue, Services};
 use storage::SeqRange;
 
 use crate::manual_time::ManualTime;
@@ -151,5 +152,40 @@ fn what_has_expired_in_between_takes_no_room() {
         let got: Vec<u64> = client.next(300).into_iter().map(|(_, id)| id).collect();
         assert!(got.into_iter().eq((300..500).step_by(2).chain(500..700)));
         assert_eq!(queue.message_count(), 0);
+    }
+}
+
+#[test]
+fn a_length_in_octets_is_exact_after_a_restart() {
+    let settings = QueueSettings { max_length_bytes: Some(COUNT * BODY as u64), ..QueueSettings::default() };
+    for reject in [false, true] {
+        let overflow = if reject { Overflow::RejectPublish } else { Overflow::DropHead };
+        let settings = QueueSettings { overflow, ..settings };
+        let disk = Disk::new();
+        let (queue, _services) = queue(&disk, &ManualTime::at(START_MS));
+        queue.set_settings(settings);
+        for id in 0..COUNT {
+            queue.publish(&message(id, true, BODY), &mut WakeList::default());
+        }
+        assert_eq!(queue.body_bytes(), COUNT * BODY as u64);
+        drop(queue);
+        let (disk, found) = disk.reopen(Vec::new());
+        let services = Services::new(Arc::clone(&disk.store), ManualTime::at(START_MS).clock());
+        let queue = Queue::recovered(found.queues[0].id, spec(true), services.clone(), &found.queues);
+        queue.set_settings(settings);
+        let begun = Instant::now();
+        while queue.body_bytes() < COUNT * BODY as u64 {
+            assert!(begun.elapsed() < LOST, "only {} octets are known", queue.body_bytes());
+            std::thread::yield_now();
+        }
+        assert_eq!(u64::from(queue.message_count()), COUNT, "all of them fit");
+        let published = queue.publish(&message(COUNT, true, BODY), &mut WakeList::default());
+        assert_eq!(published == Published::Refused, reject);
+        let left = if reject { 0..COUNT } else { 1..COUNT + 1 };
+        wait_for(&queue, COUNT as u32);
+        assert_eq!(queue.body_bytes(), COUNT * BODY as u64);
+        let client = Client::new(&queue, 0);
+        assert!(client.next(COUNT as usize).into_iter().map(|(_, id)| id).eq(left));
+        assert_eq!(queue.body_bytes(), 0);
     }
 }

@@ -62,7 +62,7 @@ impl Ready {
                 backlog.next = seq + 1;
                 // Those are in memory, still to come, or gone.
                 if !self.reserved.contains(&seq) && !backlog.resident.contains(seq) && !backlog.has_expired(seq) {
-                    backlog.forget_bytes(1);
+                    backlog.forget_bytes(seq);
                     backlog.on_disk -= 1;
                     skipped = Skipped::Stored(seq);
                 }
