@@ -7,10 +7,11 @@
 //! A backlog is in up to three places: the store, the spill, and memory (`resident`). The store and the spill are each read in
 //! order; a message comes to the front when neither can have an older one.
 
+mod deep;
 mod measure;
 mod skip;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use storage::{ReadBatch, Seq, SeqRange, SpillBatch};
@@ -19,6 +20,7 @@ use super::sequence::Sequence;
 use super::tally::Tally;
 use crate::model::message::Message;
 
+use deep::Backlog;
 use measure::Unmeasured;
 
 pub use skip::Skipped;
@@ -78,83 +80,6 @@ pub enum Wanted {
         /// How many it has now.
         messages: u64,
     },
-}
-
-/// Messages that are on disk, and those behind them.
-struct Backlog {
-    /// First sequence number not read from the store yet. Means nothing while the store has no message.
-    next: Seq,
-    /// One past the last.
-    end: Seq,
-    /// Messages of it that only the store has.
-    on_disk: u64,
-    /// Octets of the bodies of messages on disk, but for those not measured. What leaves the disk unread takes the average
-    /// with it.
-    disk_bytes: u64,
-    unmeasured: Option<Unmeasured>,
-    /// Messages that the spill has.
-    spilled: u64,
-    /// No message in the spill lies below this.
-    spill_next: Seq,
-    /// Messages in the spill that have expired: it still has them, and they count for nothing.
-    expired_spilled: BTreeSet<Seq>,
-    /// Messages of its range that are in memory: transient ones, which exist nowhere else; those of transactions, which a
-    /// read that is under way may miss; and those read from one place while the other has older ones.
-    resident: Sequence,
-    /// Residents of transactions that have expired: the store may still read or name them.
-    expired_resident: BTreeSet<Seq>,
-    /// Messages on disk that have expired and that a read may still bring: one was under way, or they stay in the store
-    /// until they are dead-lettered.
-    expired_unread: BTreeSet<Seq>,
-    /// Messages that the store is known to have from `next` on, and perhaps some below; those that expire leave.
-    listed: VecDeque<Seq>,
-}
-
-impl Backlog {
-    fn new(next: Seq, end: Seq, on_disk: u64) -> Self {
-        Self {
-            next,
-            end,
-            on_disk,
-            disk_bytes: 0,
-            unmeasured: None,
-            spilled: 0,
-            spill_next: 0,
-            expired_spilled: BTreeSet::new(),
-            resident: Sequence::default(),
-            expired_resident: BTreeSet::new(),
-            expired_unread: BTreeSet::new(),
-            listed: VecDeque::new(),
-        }
-    }
-
-    /// Messages on disk that have not expired.
-    fn on_disk(&self) -> usize {
-        self.on_disk as usize + (self.spilled as usize).saturating_sub(self.expired_spilled.len())
-    }
-
-    /// This message is about to leave the disk without having been read.
-    fn forget_bytes(&mut self, seq: Seq) {
-        if self.unmeasured.as_mut().is_some_and(|unmeasured| unmeasured.take(seq)) {
-            return;
-        }
-        let not_counted = self.unmeasured.map_or(0, |unmeasured| unmeasured.messages());
-        let counted = (self.on_disk() as u64).saturating_sub(not_counted).max(1);
-        self.disk_bytes -= self.disk_bytes / counted;
-    }
-
-    /// Messages below this are in memory, all of them.
-    fn floor(&self) -> Seq {
-        match (self.spilled, self.on_disk) {
-            (0, _) => self.next,
-            (_, 0) => self.spill_next,
-            _ => self.next.min(self.spill_next),
-        }
-    }
-
-    fn has_expired(&self, seq: Seq) -> bool {
-        self.expired_resident.contains(&seq) || self.expired_unread.contains(&seq)
-    }
 }
 
 impl Ready {
