@@ -11,7 +11,6 @@ mod entry;
 mod skip;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use storage::{ReadBatch, Seq, SeqRange, SpillBatch};
 
