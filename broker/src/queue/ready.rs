@@ -8,48 +8,22 @@
 //! order; a message comes to the front when neither can have an older one.
 
 mod deep;
+mod entry;
 mod measure;
 mod skip;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use storage::{ReadBatch, Seq, SeqRange, SpillBatch};
 
 use super::sequence::Sequence;
-use super::tally::Tally;
 use crate::model::message::Message;
 
 use deep::Backlog;
 use measure::Unmeasured;
 
+pub use entry::Entry;
 pub use skip::Skipped;
-
-/// A message at its position in a queue.
-pub struct Entry {
-    /// Position: assigned at enqueue, kept over requeues.
-    pub seq: Seq,
-    /// The message.
-    pub message: Arc<Message>,
-    /// Delivered before.
-    pub redelivered: bool,
-    /// How often, in a queue that counts.
-    pub tally: Tally,
-}
-
-impl Entry {
-    /// A message that nobody has seen.
-    pub fn new(seq: Seq, message: Arc<Message>) -> Self {
-        Self { seq, message, redelivered: false, tally: Tally::default() }
-    }
-
-    /// A message that the store gives back. In a queue that counts, the count says whether it was delivered before.
-    fn read(seq: Seq, message: Message, (redelivered, count): (bool, u32), counts: bool) -> Self {
-        let tally = Tally::recovered(count);
-        let redelivered = if counts { !tally.is_none() } else { redelivered };
-        Self { seq, message: Arc::new(message), redelivered, tally }
-    }
-}
 
 /// See the module's documentation.
 #[derive(Default)]
