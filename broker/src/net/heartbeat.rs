@@ -24,6 +24,8 @@ pub(super) struct Heartbeat {
     sending: bool,
     read: bool,
     silent_ticks: u32,
+    /// The first tick is over. At that one RabbitMQ sends in any case, and clients that count from the handshake rely on it.
+    begun: bool,
 }
 
 impl Heartbeat {
@@ -50,9 +52,10 @@ impl Heartbeat {
         if self.silent_ticks >= SILENT_TICKS_MAX {
             return Tick::Dead;
         }
-        if std::mem::take(&mut self.written) {
+        if std::mem::take(&mut self.written) && std::mem::replace(&mut self.begun, true) {
             return Tick::Quiet;
         }
+        self.begun = true;
         self.sending = true;
         Tick::Send
     }
@@ -86,10 +89,11 @@ mod tests {
     #[test]
     fn traffic_in_either_direction_counts() {
         let mut heartbeat = Heartbeat::default();
-        for _ in 0..20 {
+        for tick in 0..20 {
             heartbeat.on_read();
             heartbeat.on_written();
-            assert_eq!(heartbeat.tick(true), Tick::Quiet);
+            heartbeat.on_written();
+            assert_eq!(heartbeat.tick(true), if tick == 0 { Tick::Send } else { Tick::Quiet });
         }
     }
 
