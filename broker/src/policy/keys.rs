@@ -87,6 +87,13 @@ pub(super) const KEYS: &[Key] = &[
     key("max-in-memory-length", Rule::AtLeast(0, "maximum memory in bytes"), Some(Merge::Min), &[Classic, Stream]),
     key("max-length", Rule::AtLeast(0, "maximum length"), Some(Merge::Min), &[Stream]),
     key("max-length-bytes", Rule::AtLeast(0, "maximum length in bytes"), Some(Merge::Min), &[]),
+    // Ours: in RabbitMQ a message whose time is over waits until it is the first.
+    key(
+        "message-expiry",
+        Rule::OneOf(&["anywhere", "head"], "message expiry. Must be anywhere or head"),
+        Some(Merge::Operator),
+        &[Stream],
+    ),
     key("message-ttl", Rule::AtLeast(0, "message TTL"), Some(Merge::Min), &[Stream]),
     key(
         "overflow",

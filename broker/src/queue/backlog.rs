@@ -41,7 +41,9 @@ impl Queue {
         let wanted = !state.consumers.is_empty() || !state.getters.is_empty();
         // What has expired in the spill comes out of it in its turn only.
         let has_dead = state.dead.is_wanted() && state.ready.has_expired_spilled();
-        if state.reading.is_some() || !(wanted || has_dead || self.is_over_full(state)) {
+        // Nor is it known of the first message whether its time is over.
+        let has_hidden_head = state.settings.expires_at_head && !state.ready.has_front();
+        if state.reading.is_some() || !(wanted || has_dead || has_hidden_head || self.is_over_full(state)) {
             return;
         }
         let resident_max_bytes = self.services.resident_max_bytes;

@@ -291,7 +291,10 @@ impl Queue {
         };
         match left {
             // It asked for a consumer at once (expiration 0), and there is none.
-            Some(entry) if entry.message.is_expired(self.services.timers.clock()) => {
+            Some(entry)
+                if entry.message.is_expired(self.services.timers.clock())
+                    && (state.ready.is_empty() || !state.settings.expires_at_head) =>
+            {
                 self.discard(&mut state, Discarded::Held(vec![entry]), Reason::Expired);
             }
             Some(entry) => {

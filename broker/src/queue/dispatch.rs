@@ -58,17 +58,25 @@ impl Queue {
             return;
         }
         self.drop_expired(state);
+        // Then each message may be over that becomes the first.
+        let at_head = state.settings.expires_at_head;
         while state.ready.has_front() && !state.getters.is_empty() {
             self.answer_getter(state);
+            if at_head {
+                self.drop_expired(state);
+            }
         }
         let mut told = Told::default();
         while state.ready.has_front()
             && let Some(consumer) = state.consumers.next().cloned()
         {
-            let most = if state.consumers.next_is_alone() { PUSH_BATCH } else { 1 };
+            let most = if state.consumers.next_is_alone() && !at_head { PUSH_BATCH } else { 1 };
             match self.push(state, &consumer, most, &mut told, wakes) {
                 Push::Refused => state.consumers.park(),
                 _ => state.consumers.rotate(),
+            }
+            if at_head {
+                self.drop_expired(state);
             }
         }
         self.log_told(told);
@@ -152,6 +160,7 @@ impl Queue {
             let (seq, tally) = (entry.seq, entry.tally);
             outbox.push_got(channel_slot, self, entry, remaining, no_ack);
             self.log_got(seq, tally, no_ack);
+            self.look_at_head(&mut state);
             return Get::Answered;
         }
         let Some(id) = outbox.reserve_get(channel_slot) else {

@@ -3,6 +3,8 @@
 //! A queue knows the deadlines of its messages in memory and has a timer for the earliest. The store knows those of the
 //! messages on disk and names them when they are due (`stored.rs`). What is delivered and not yet acknowledged is left alone;
 //! should it come back, it leaves at once.
+//!
+//! A policy can ask for what RabbitMQ does: then a message leaves when it is the first of its queue, and only then.
 
 use std::sync::{Arc, Weak};
 
@@ -15,22 +17,40 @@ use super::timers::Timed;
 use crate::model::death::Reason;
 
 impl Queue {
-    /// Lets go of the messages in memory whose time is over. After that none of those that are left is due for as long as
-    /// the lock is held.
+    /// Lets go of the messages in memory whose time is over, or of those of them that are the first. After that none that may
+    /// leave is due for as long as the lock is held.
     pub(super) fn drop_expired(&self, state: &mut State) {
-        if state.ready.first_deadline().is_none() {
+        if state.next_deadline().is_none() {
             return;
         }
-        let due = state.ready.take_due(self.services.timers.clock().now_ms());
+        let now_ms = self.services.timers.clock().now_ms();
+        let due = if state.settings.expires_at_head {
+            let is_due = |state: &mut State| state.next_deadline().is_some_and(|deadline_ms| deadline_ms <= now_ms);
+            std::iter::from_fn(|| if is_due(state) { state.ready.pop() } else { None }).collect()
+        } else {
+            state.ready.take_due(now_ms)
+        };
         state.forget_read();
-        if !due.is_empty() {
-            self.discard(state, Discarded::Held(due), Reason::Expired);
+        if due.is_empty() {
+            return;
+        }
+        self.discard(state, Discarded::Held(due), Reason::Expired);
+        self.look_at_head(state);
+    }
+
+    /// Another message is the first now. If that matters, sees to it that it leaves in time.
+    pub(super) fn look_at_head(&self, state: &mut State) {
+        if state.settings.expires_at_head
+            && let Some(queue) = self.me()
+        {
+            queue.read_ahead(state);
+            queue.arm(state);
         }
     }
 
     /// Sees to it that the queue is called at its earliest deadline in memory.
     pub(super) fn arm(self: &Arc<Self>, state: &mut State) {
-        let Some(deadline_ms) = state.ready.first_deadline() else {
+        let Some(deadline_ms) = state.next_deadline() else {
             return;
         };
         let timer = state.timer.get_or_insert_with(|| {
@@ -45,7 +65,8 @@ impl Queue {
     pub fn expire_stored(self: &Arc<Self>, level: u8, named: &[Seq]) {
         let mut wakes = WakeList::default();
         let mut state = self.lock();
-        if self.is_closed() || self.is_crashed() {
+        // At the head each is found out when it comes there.
+        if self.is_closed() || self.is_crashed() || state.settings.expires_at_head {
             return;
         }
         // They stay in the store until they are moved, and a read may bring them.
@@ -61,6 +82,11 @@ impl Queue {
 }
 
 impl State {
+    /// When the next message in memory may leave because its time is over.
+    fn next_deadline(&self) -> Option<u64> {
+        if self.settings.expires_at_head { self.ready.head_deadline() } else { self.ready.first_deadline() }
+    }
+
     /// What is being read is of no use any more when there is no backlog left.
     pub(super) fn forget_read(&mut self) {
         if self.reading.is_some_and(|reading| !self.ready.has_backlog(reading.level)) {
@@ -77,7 +103,7 @@ impl Timed for Queue {
             return;
         }
         self.drop_expired(&mut state);
-        let next = state.ready.first_deadline();
+        let next = state.next_deadline();
         if let Some(timer) = &mut state.timer {
             timer.set(next);
         }

@@ -387,6 +387,11 @@ impl Lanes {
         }
     }
 
+    /// The deadline of the message that is handed out next, if it has one and is in memory.
+    pub(super) fn head_deadline(&self) -> Option<u64> {
+        self.get(self.top())?.head_deadline()
+    }
+
     /// As [`Ready::take_due`].
     pub(super) fn take_due(&mut self, now_ms: u64) -> Vec<Entry> {
         if self.higher.is_none() {

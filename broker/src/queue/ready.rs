@@ -188,6 +188,11 @@ impl Ready {
         Some(entry)
     }
 
+    /// The deadline of the first message, if it has one and is in memory.
+    pub fn head_deadline(&self) -> Option<u64> {
+        self.front.iter().next().and_then(|(_, message, _)| message.deadline_ms())
+    }
+
     /// The earliest deadline of a message in memory.
     pub fn first_deadline(&self) -> Option<u64> {
         self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms)

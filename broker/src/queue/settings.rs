@@ -7,6 +7,8 @@ use crate::model::limit_arguments::Overflow;
 pub struct QueueSettings {
     /// Time that a message may wait from now on, in milliseconds.
     pub message_ttl_ms: Option<u64>,
+    /// A message whose time is over leaves when it is the first, and not before; from then on it is nobody's.
+    pub expires_at_head: bool,
     /// Time without use after which the queue ends, in milliseconds.
     pub expires_ms: Option<u64>,
     /// Most ready messages.

@@ -24,6 +24,7 @@ pub(super) fn queue_settings(spec: &QueueSpec, policy: &Effective) -> QueueSetti
     let overflow = overflow.filter(|overflow| !is_quorum || *overflow != Overflow::RejectPublishDlx);
     QueueSettings {
         message_ttl_ms: number(MESSAGE_TTL, "message-ttl"),
+        expires_at_head: policy.definition.text("message-expiry") == Some("head"),
         expires_ms: number(EXPIRES, "expires"),
         max_length: number(MAX_LENGTH, "max-length"),
         max_length_bytes: number(MAX_LENGTH_BYTES, "max-length-bytes"),
@@ -78,6 +79,7 @@ mod tests {
             both,
             QueueSettings {
                 message_ttl_ms: Some(50),
+                expires_at_head: false,
                 expires_ms: Some(5_000),
                 max_length: Some(9),
                 max_length_bytes: Some(7),
@@ -85,6 +87,8 @@ mod tests {
             }
         );
         assert_eq!(settings(&[], &json!({"overflow": "reject-publish-dlx"})).overflow, Overflow::RejectPublishDlx);
+        assert!(settings(&[], &json!({"message-expiry": "head"})).expires_at_head);
+        assert!(!settings(&[], &json!({"message-expiry": "anywhere"})).expires_at_head);
         let quorum = [("x-queue-type", AMQPValue::LongString("quorum".into()))];
         assert_eq!(settings(&quorum, &json!({"overflow": "reject-publish-dlx"})).overflow, Overflow::DropHead);
         assert_eq!(settings(&quorum, &json!({"overflow": "reject-publish"})).overflow, Overflow::RejectPublish);

@@ -117,3 +117,48 @@ fn imported_and_global_parameters_survive_a_restart() {
     node.broker.clear_parameter("/", "federation-upstream", "u").unwrap();
     assert!(node.broker.clear_parameter("/", "federation-upstream", "u").is_err());
 }
+
+#[test]
+fn a_policy_makes_expired_messages_wait_for_the_head_also_on_disk() {
+    let node = Node::start();
+    node.block_on(async {
+        let connection =
+            Connection::connect(&node.uri("/"), ConnectionProperties::default()).await.expect("a connection");
+        let channel = connection.create_channel().await.expect("a channel");
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirm.select");
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare("deep".into(), durable, FieldTable::default()).await.expect("a queue");
+        set(&node, "head", "^deep", json!({"message-expiry": "head"}));
+        // More than a queue keeps in memory.
+        const OTHERS: u32 = 250;
+        let body = vec![b'x'; 100_000];
+        let send = |properties: BasicProperties, body: Vec<u8>| {
+            let channel = channel.clone();
+            async move {
+                let options = BasicPublishOptions::default();
+                let properties = properties.with_delivery_mode(2);
+                let sent = channel.basic_publish("".into(), "deep".into(), options, &body, properties).await;
+                sent.expect("a publish").await.expect("a confirm");
+            }
+        };
+        send(BasicProperties::default(), b"first".to_vec()).await;
+        for _ in 0..OTHERS {
+            send(BasicProperties::default().with_expiration("1".into()), body.clone()).await;
+        }
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let count = || async {
+            channel
+                .queue_declare("deep".into(), passive, FieldTable::default())
+                .await
+                .expect("it is there")
+                .message_count()
+        };
+        assert_eq!(count().await, OTHERS + 1, "the first has no end, and all others wait for it");
+        let got = channel.basic_get("deep".into(), BasicGetOptions { no_ack: true }).await.expect("basic.get");
+        assert_eq!(got.expect("the first").data, b"first");
+        // Every answer is an event of the queue; those on disk go when they have been read.
+        while count().await > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+}

@@ -94,3 +94,36 @@ fn a_queue_ends_after_its_last_use() {
     assert!(vhost.queue("q").is_none());
     assert!(after(1_000).is_empty());
 }
+
+#[test]
+fn at_the_head_only_when_a_policy_wants_it() {
+    let fixture = Fixture::new();
+    let (vhost, services, now_ms) = with_clock(&fixture.store);
+    let queue = vhost.declare_queue(&Unrestricted, QueueRequest { durable: true, ..queue("q") }).unwrap().queue;
+    set_policy(&vhost, PolicyKind::Policy, &json!({"message-expiry": "head"}));
+    let publish = |ttl_ms: Option<u64>| {
+        let address = protocol::address("", "q");
+        let mut message = Message::new(&address, &[0x10, 0, 2], Cow::Borrowed(b"x"), true);
+        if let Some(ttl_ms) = ttl_ms {
+            message.expire_at(services.timers.clock().now_ms() + ttl_ms);
+        }
+        queue.publish(&Arc::new(message), &mut WakeList::default());
+    };
+    let pass = |ms: u64| {
+        now_ms.fetch_add(ms, Ordering::Relaxed);
+        services.timers.fire();
+        queue.message_count()
+    };
+    publish(Some(50));
+    publish(Some(1_000));
+    publish(Some(10));
+    publish(None);
+    publish(Some(10));
+    assert_eq!(pass(49), 5);
+    assert_eq!(pass(1), 4, "the first was next");
+    assert_eq!(pass(949), 4, "nobody looks behind the one that has time");
+    assert_eq!(pass(1), 2, "two are over, and one of them had waited for the other");
+    assert_eq!(pass(1_000_000), 2, "the one behind a message without an end");
+    set_policy(&vhost, PolicyKind::Policy, &json!({"message-expiry": "anywhere"}));
+    assert_eq!(queue.message_count(), 1, "now all that are over go");
+}
