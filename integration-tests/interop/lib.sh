@@ -13,7 +13,7 @@ need() {
     local tool
     for tool in "$@"; do
         command -v "$tool" >/dev/null || {
-            printf 'this language needs %s, which is not on the machine\n' "$tool" >&2
+            printf 'this folder needs %s, which is not on the machine\n' "$tool" >&2
             exit 127
         }
     done
@@ -23,6 +23,15 @@ need_broker() {
     if [[ -z ${WARREN_AMQP_URI:-} ]]; then
         printf 'set WARREN_AMQP_URI to the address of a running broker, for example amqp://guest:guest@127.0.0.1:5672/%%2f\n' >&2
         exit 2
+    fi
+}
+
+# scenarios_of FOLDER: a list of its own, where it has one, or the one that all clients share.
+scenarios_of() {
+    if [[ -f $interop/$1/scenarios ]]; then
+        cat "$interop/$1/scenarios"
+    else
+        cat "$interop/scenarios"
     fi
 }
 

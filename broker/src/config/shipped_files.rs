@@ -57,7 +57,7 @@ fn the_documented_file_equals_the_defaults_and_mentions_every_key() {
 #[test]
 fn the_examples_load() {
     for (name, exchanges, queues, bindings) in
-        [("work-queue", 0, 1, 0), ("pub-sub", 1, 2, 2), ("topic-routing", 1, 3, 4)]
+        [("work-queue", 0, 1, 0), ("pub-sub", 1, 2, 2), ("topic-routing", 1, 3, 4), ("dead-letter", 1, 3, 1)]
     {
         let topology = load_file(config_directory().join(format!("examples/{name}.toml"))).topology;
         assert_eq!(

@@ -18,6 +18,7 @@ mod consumer_priority;
 mod consumer_timeout;
 mod control;
 mod dead_letter;
+mod dead_letter_example;
 mod deaths;
 mod deduplication;
 mod delayed;
