@@ -59,6 +59,7 @@ fn settings() -> impl Strategy<Value = QueueSettings> {
     (time(), time(), length, bytes, overflow).prop_map(
         |(message_ttl_ms, expires_ms, max_length, max_length_bytes, overflow)| QueueSettings {
             message_ttl_ms,
+            expires_at_head: false,
             expires_ms,
             max_length,
             max_length_bytes,
