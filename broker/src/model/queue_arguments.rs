@@ -113,7 +113,10 @@ pub fn validate(arguments: &Arguments, queue: &str, vhost: &str) -> Result<(), A
                 return Err(AmqpError::new(
                     ReplyCode::InternalError,
                     "Feature `queue_master_locator` is deprecated.\n\
-                     Use x-queue-leader-locator instead.",
+                     By default, this feature is not permitted anymore.\n\
+                     The feature will be removed from a future major RabbitMQ version, regardless of the \
+                     configuration; actual version to be determined.\n\
+                     To continue using this feature when it is not permitted by default, set the following parameter",
                 ));
             }
             _ if PENDING.contains(&name) => {

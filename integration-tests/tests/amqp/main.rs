@@ -30,6 +30,7 @@ mod exchanges;
 mod expiration;
 mod firehose;
 mod forwarding;
+mod golden;
 mod handshake;
 mod hash_exchanges;
 mod heartbeats;
