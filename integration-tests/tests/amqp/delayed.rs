@@ -265,7 +265,7 @@ fn a_transaction_delays_from_its_commit_on() {
         raw.call(1, id::TX_SELECT, [], id::TX_SELECT_OK);
         raw.publish(1, (exchange.as_str(), ""), 0, &with_headers(delay(1)), b"taken back");
         raw.call(1, id::TX_ROLLBACK, [], id::TX_ROLLBACK_OK);
-        raw.publish(1, (exchange.as_str(), ""), 0, &with_headers(delay(2)), b"second");
+        raw.publish(1, (exchange.as_str(), ""), 0, &with_headers(delay(300)), b"second");
         raw.publish(1, (exchange.as_str(), ""), 0, &with_headers(delay(1)), b"first");
         raw.call(1, id::TX_COMMIT, [], id::TX_COMMIT_OK);
         raw.consume(1, &queue, "", 2);
