@@ -19,6 +19,8 @@ pub struct Consumer {
     pub slot: u32,
     /// Nobody else may consume.
     pub exclusive: bool,
+    /// Its messages are settled as they are written.
+    pub no_ack: bool,
     /// Those with a lower one get something only while it has no credit.
     pub priority: i64,
 }
