@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
 use super::{Broker, ConnectionInfo};
 use crate::model::arguments::Arguments;
 use crate::model::counters::Counted;
-use crate::model::statistics::{MessageCounters, Statistics, TrafficCounters, messages, traffic};
+use crate::model::statistics::{MessageCounters, Statistics, TrafficCounters, churn, messages, traffic};
 use crate::queue::Queue;
 use crate::queue::consumers::ConsumerId;
 use crate::queue::outbox::Outbox;
@@ -27,8 +27,7 @@ pub struct OpenConnection {
     pub channel_max: AtomicU16,
     /// Heartbeat interval in seconds, as negotiated.
     pub heartbeat_s: AtomicU16,
-    /// Its publishes wait for an alarm to end.
-    pub is_blocked: AtomicBool,
+    pub(crate) is_blocked: AtomicBool,
 }
 
 /// An open channel.
@@ -108,6 +107,11 @@ impl OpenConnection {
             heartbeat_s: AtomicU16::new(0),
             is_blocked: AtomicBool::new(false),
         }
+    }
+
+    /// Whether its publishes wait for an alarm to end.
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked.load(Ordering::Relaxed)
     }
 
     /// Something was read from its socket, or written to it.
@@ -191,6 +195,22 @@ impl Broker {
             // Nobody would ever ask again for those of one that is gone.
             retired.add((!vhost.is_deleted()).then(|| vhost.name()), &counters, tick);
         }
+    }
+
+    /// What went over the sockets of a virtual host's connections, of those that are open now.
+    pub fn traffic(&self, vhost: &str) -> Counted<{ traffic::LEN }> {
+        let statistics = &self.services.statistics;
+        let mut sum = TrafficCounters::default();
+        for info in self.connections.list().iter().filter(|info| *info.vhost == *vhost) {
+            sum.absorb(&info.open.traffic.lock(), statistics.ticks.now());
+        }
+        sum.read(&statistics.ticks)
+    }
+
+    /// What came and went since the start.
+    pub fn churn(&self) -> Counted<{ churn::LEN }> {
+        let statistics = &self.services.statistics;
+        statistics.churn().read(&statistics.ticks)
     }
 
     /// What clients of a virtual host, or of all, have done since the start.

@@ -139,6 +139,16 @@ impl<const N: usize> Counters<N> {
     }
 }
 
+impl<const N: usize> Counted<N> {
+    /// Adds others.
+    pub fn add(&mut self, others: &Self) {
+        for i in 0..N {
+            self.totals[i] = self.totals[i].wrapping_add(others.totals[i]);
+            self.rates[i] += others.rates[i];
+        }
+    }
+}
+
 impl<const N: usize> Default for Counted<N> {
     fn default() -> Self {
         Self { totals: [0; N], rates: [0.0; N] }

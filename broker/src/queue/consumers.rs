@@ -63,6 +63,11 @@ impl Consumers {
         self.len() == 0
     }
 
+    /// Whether one may get something, now or when it has credit again: where only one may be active, the others may not.
+    pub fn is_active(&self, id: ConsumerId) -> bool {
+        self.turn.iter().chain(&self.parked).any(|consumer| consumer.id == id)
+    }
+
     /// Whether one more must not be added, which wants to be the only one or not.
     pub fn forbid(&self, exclusive: bool) -> bool {
         let has_exclusive = || self.turn.iter().chain(&self.parked).any(|consumer| consumer.exclusive);

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::classic::{Queue, State};
+use super::consumers::ConsumerId;
 use crate::model::counters::Counted;
 use crate::model::statistics::messages;
 
@@ -20,6 +21,22 @@ impl Queue {
         self.drop_expired(&mut state);
         self.set_gauges(&mut state);
         state.counters.read(&self.services.statistics.ticks)
+    }
+
+    /// Whether a consumer may get something; see [`super::consumers::Consumers::is_active`].
+    pub fn is_active(&self, id: ConsumerId) -> bool {
+        self.lock().consumers.is_active(id)
+    }
+
+    /// Whether some consumer would take a message at once.
+    pub fn has_ready_consumer(&self) -> bool {
+        self.lock().consumers.ready() > 0
+    }
+
+    /// What its messages in memory account for, in octets.
+    pub fn memory_bytes(&self) -> usize {
+        let state = self.lock();
+        state.ready.accounted_bytes() + state.dead.accounted_bytes()
     }
 
     /// At the first hold of the lock in a second.
