@@ -7,17 +7,43 @@ use super::answer::{Answer, Refusal, Reply};
 use super::list;
 use super::request::Ask;
 
-/// There are no feature flags here: whatever a version can do is on. Scripts that turn all of them on succeed.
+/// Of RabbitMQ's flags those that stand for something that is here. Whatever a version can do is on.
+const FLAGS: [&str; 9] = [
+    "detailed_queues_endpoint",
+    "direct_exchange_routing_v2",
+    "quorum_queue",
+    "rabbitmq_4.0.0",
+    "rabbitmq_4.1.0",
+    "rabbitmq_4.2.0",
+    "rabbitmq_4.3.0",
+    "user_limits",
+    "virtual_host_metadata",
+];
+
+fn flag(name: &str) -> Value {
+    json!({
+        "name": name,
+        "desc": "",
+        "doc_url": "",
+        "state": "enabled",
+        "stability": "stable",
+        "require_level": "none",
+        "experiment_level": "supported",
+        "callbacks": [],
+        "provided_by": "rabbit",
+    })
+}
+
+/// `/api/feature-flags`. Scripts that turn all of them on succeed.
 pub(super) fn flags(ask: &Ask, rest: &[&str]) -> Answer {
     match (rest, &ask.method) {
-        ([], &Method::GET) => list::answer(ask, Vec::new()),
-        (["all", "enable"], &Method::PUT) => {
+        ([], &Method::GET) => list::answer(ask, FLAGS.iter().map(|name| flag(name)).collect()),
+        ([name, "enable"], &Method::PUT) => {
             ask.need_administrator()?;
+            if *name != "all" && !FLAGS.contains(name) {
+                return Err(Refusal::bad_request("unsupported"));
+            }
             Ok(Reply::Done)
-        }
-        ([_, "enable"], &Method::PUT) => {
-            ask.need_administrator()?;
-            Err(Refusal::bad_request("unsupported"))
         }
         ([] | [_, "enable"], _) => Err(Refusal::method_not_allowed()),
         _ => Err(Refusal::not_found()),

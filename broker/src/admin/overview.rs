@@ -6,10 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Refusal, Reply};
 use super::connections::visible;
-use super::request::Ask;
+use super::request::{Ask, need_keys};
 use super::{list, statistics, users};
-use crate::broker::Alarm;
+use crate::broker::{Alarm, CLUSTER_NAME};
 use crate::model::counters::Counted;
+use crate::model::memory::Owner;
 
 const EXCHANGE_TYPES: [&str; 8] =
     ["direct", "fanout", "headers", "topic", "x-consistent-hash", "x-local-random", "x-modulus-hash", "x-random"];
@@ -28,7 +29,13 @@ pub(super) fn answer(ask: &Ask, first: &str, rest: &[&str]) -> Answer {
         }
         ("whoami", [], &Method::GET) => users::whoami(ask),
         ("version", [], &Method::GET) => Ok(Reply::Value(ask.broker().settings.compatibility.version.clone().into())),
-        ("cluster-name", [], &Method::GET) => Ok(Reply::Value(json!({"name": ask.broker().node_name}))),
+        ("cluster-name", [], &Method::GET) => Ok(Reply::Value(json!({"name": ask.broker().cluster_name()}))),
+        ("cluster-name", [], &Method::PUT) => {
+            ask.need_administrator()?;
+            let body = ask.object()?;
+            need_keys(&body, &["name"])?;
+            ask.done(ask.broker().set_global_parameter(CLUSTER_NAME, &body["name"])?)
+        }
         ("nodes", [name, "memory"], &Method::GET) => {
             ask.need_monitoring()?;
             known_node(ask, name)?;
@@ -58,16 +65,48 @@ pub(super) fn rebalance(ask: &Ask) -> Answer {
 /// Who holds how much, in octets.
 fn memory(ask: &Ask) -> Value {
     let used = ask.broker().memory_use();
-    let mut object = Map::new();
-    for (owner, bytes) in used.owners {
-        object.insert(format!("{owner:?}").to_lowercase(), bytes.into());
+    let held = |owner: Owner| used.owners.iter().find(|(known, _)| *known == owner).map_or(0, |(_, bytes)| *bytes);
+    let index = ask.broker().store.stats().index_bytes;
+    let known = used.owners.iter().map(|(_, bytes)| bytes).sum::<usize>() + used.uncommitted + used.spilling + index;
+    let mut object = json!({
+        "allocated_unused": 0,
+        "reserved_unallocated": 0,
+        "connection_readers": held(Owner::Partial) + held(Owner::Parked),
+        "connection_writers": held(Owner::Outboxes),
+        "connection_channels": held(Owner::Transactions),
+        "queue_procs": held(Owner::Queues),
+        "binary": used.uncommitted + used.spilling,
+        "msg_index": index,
+        "other_system": used.resident.saturating_sub(known),
+        "total": {"rss": used.resident, "allocated": used.counted(), "erlang": known},
+        "strategy": "rss",
+    });
+    // What RabbitMQ's runtime has besides: tools add all of them up.
+    for absent in ABSENT_MEMORY {
+        object[absent] = 0.into();
     }
-    object.insert("uncommitted".to_owned(), used.uncommitted.into());
-    object.insert("spilling".to_owned(), used.spilling.into());
-    object.insert("total".to_owned(), json!({"rss": used.resident, "allocated": used.counted(), "erlang": 0}));
-    object.insert("strategy".to_owned(), "rss".into());
-    Value::Object(object)
+    object
 }
+
+const ABSENT_MEMORY: [&str; 17] = [
+    "connection_other",
+    "quorum_queue_procs",
+    "quorum_queue_dlx_procs",
+    "stream_queue_procs",
+    "stream_queue_replica_reader_procs",
+    "stream_queue_coordinator_procs",
+    "plugins",
+    "metadata_store",
+    "metadata_store_ets",
+    "other_proc",
+    "metrics",
+    "mgmt_db",
+    "mnesia",
+    "quorum_ets",
+    "other_ets",
+    "code",
+    "atom",
+];
 
 fn exchange_types() -> Value {
     EXCHANGE_TYPES.iter().map(|name| json!({"name": name, "description": "", "enabled": true})).collect()
@@ -127,7 +166,7 @@ fn overview(ask: &Ask) -> Value {
         "product_name": compatibility.product,
         "rabbitmq_version": compatibility.version,
         "warren_version": env!("CARGO_PKG_VERSION"),
-        "cluster_name": broker.node_name,
+        "cluster_name": broker.cluster_name(),
         "cluster_tags": {},
         "node_tags": {},
         "default_queue_type": "classic",

@@ -19,6 +19,13 @@ use crate::vhost::{QueueRequest, Vhost};
 
 pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
     match (rest, &ask.method) {
+        (["detailed"], &Method::GET) if ask.broker().vhost("detailed").is_none() => {
+            let mut all = Vec::new();
+            for vhost in ask.vhosts_at(None)? {
+                all.extend(sorted(&vhost).iter().map(|queue| shown_alone(ask, &vhost, queue)));
+            }
+            list::answer(ask, all)
+        }
         ([] | [_], &Method::GET) => {
             let mut all = Vec::new();
             for vhost in ask.vhosts_at(rest.first().copied())? {
