@@ -67,6 +67,7 @@ fn export_vhost(vhost: &Vhost) -> Value {
         "rabbitmq_definition_format": "single_virtual_host",
         "original_vhost_name": &**vhost.name(),
         "explanation": format!("Definitions of virtual host '{}'", vhost.name()),
+        "description": vhost.metadata().description,
         "metadata": vhosts::definition(&vhost.metadata()),
         "limits": serde_json::to_value(vhost.limits()).unwrap_or_default(),
     });

@@ -45,6 +45,15 @@ pub(super) fn check(ask: &Ask, rest: &[&str]) -> Answer {
             }
             failed("the rabbit node is not serving clients", "status", "failed".into())
         }
+        ["certificate-expiration", within, unit] => {
+            within.parse::<u32>().map_err(|_| Refusal::bad_request("Invalid expiration value."))?;
+            if !["days", "weeks", "months", "years"].contains(unit) {
+                let reason = "Time unit not recognised. Supported units: days, weeks, months, years.";
+                return Err(Refusal::bad_request(reason));
+            }
+            // Nothing listens with a certificate.
+            ok()
+        }
         ["port-listener", port] => {
             let wanted: u16 = port.parse().map_err(|_| Refusal::bad_request("Invalid port"))?;
             let ports: Vec<u16> = listeners.iter().map(|(_, address)| address.port()).collect();
@@ -59,12 +68,13 @@ pub(super) fn check(ask: &Ask, rest: &[&str]) -> Answer {
                 "amqp091" | "amqp0.9.1" | "amqp" => "amqp",
                 other => other,
             };
-            if listeners.iter().any(|(known, _)| *known == wanted) {
-                return Ok(Reply::Value(json!({"protocol": protocol, "status": "ok"})));
+            let mut protocols: Vec<_> = listeners.iter().map(|(protocol, _)| *protocol).collect();
+            protocols.dedup();
+            if protocols.contains(&wanted) {
+                return Ok(Reply::Value(json!({"protocols": protocols, "status": "ok"})));
             }
-            let protocols: Vec<_> = listeners.iter().map(|(protocol, _)| *protocol).collect();
             let body = json!({
-                "protocols": protocols, "reason": "No active listener", "status": "failed", "missing": protocol
+                "protocols": protocols, "reason": "No active listener", "status": "failed", "missing": [protocol]
             });
             Err(Refusal::with_body(StatusCode::SERVICE_UNAVAILABLE, body))
         }
