@@ -31,6 +31,7 @@ use crate::policy::GlobalParameters;
 use crate::queue::Services;
 use crate::queue::consumers::ConsumerId;
 use crate::queue::signal::{self, Signal};
+use crate::tls::Tls;
 use crate::vhost::{NodeQueues, Vhost};
 use connections::Connections;
 
@@ -82,6 +83,10 @@ pub struct Broker {
     alarms: alarms::Alarms,
     /// Whether it serves clients.
     pub application: Application,
+    /// Certificates, where some are configured.
+    pub tls: Option<Arc<Tls>>,
+    /// The configuration as it was read last: what `settings` says of it holds until a restart.
+    pub described: Mutex<Settings>,
 }
 
 /// What a start found in the data directory.
@@ -123,6 +128,8 @@ impl Broker {
         }
         Self {
             channel_max: AtomicU16::new(settings.limits.channel_max),
+            described: Mutex::new(settings.clone()),
+            tls: None,
             settings,
             store: Arc::clone(&services.store),
             services,

@@ -19,6 +19,7 @@ pub mod queue;
 pub mod routing;
 pub mod session;
 mod start;
+pub mod tls;
 pub mod vhost;
 
 pub use start::run;

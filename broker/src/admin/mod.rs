@@ -64,6 +64,7 @@ fn local_router(broker: Arc<Broker>, started: Instant) -> Router {
         .route("/api/warren/alarms/{alarm}", any(node::alarm))
         .route("/api/warren/settings/{name}", any(node::setting))
         .route("/api/warren/application", any(node::application))
+        .route("/api/warren/reload", post(node::reload))
         .route("/api/warren/connections/close", post(node::close_connections))
         .route("/api/warren/authenticate", post(node::authenticate))
         .fallback(api::local)

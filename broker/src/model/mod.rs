@@ -23,6 +23,7 @@ pub mod memory;
 pub mod message;
 pub mod operation;
 pub mod pattern;
+pub mod peer;
 pub mod property_table;
 pub mod queue_arguments;
 pub mod queue_kind;

@@ -97,7 +97,7 @@ impl Session {
         if matches!(self.phase, Phase::Closing | Phase::Deaf | Phase::Refused | Phase::Left | Phase::Closed) {
             return;
         }
-        tracing::info!(connection = self.id.0, peer = %self.peer, who = %self.describe(), %error, "connection closed");
+        tracing::info!(connection = self.id.0, peer = %self.peer.ip, who = %self.describe(), %error, "connection closed");
         self.close_with(error);
     }
 

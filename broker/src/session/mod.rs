@@ -19,7 +19,6 @@ mod tx;
 mod write;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -34,6 +33,7 @@ use self::tx::PendingCommit;
 use crate::auth::{Grants, UserInfo};
 use crate::broker::{Broker, OpenConnection, Usage};
 use crate::model::ConnectionId;
+use crate::model::peer::Peer;
 use crate::queue::credit::Resume;
 use crate::queue::item::OutItem;
 use crate::queue::outbox::Outbox;
@@ -112,9 +112,7 @@ struct Client {
 pub struct Session {
     broker: Arc<Broker>,
     id: ConnectionId,
-    peer: IpAddr,
-    /// The client's and ours.
-    addresses: Option<(SocketAddr, SocketAddr)>,
+    peer: Peer,
     phase: Phase,
     limits: Limits,
     client: Client,
@@ -160,7 +158,7 @@ pub struct Session {
 
 impl Session {
     /// A session whose client has sent a protocol header that we speak; connection.start is put into the outbox.
-    pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: IpAddr) -> Self {
+    pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: impl Into<Peer>) -> Self {
         let limits = Limits::offered(&broker);
         let statistics = &broker.services.statistics;
         let (high_water, memory) = (broker.settings.limits.outbox_bytes, Arc::clone(&broker.memory));
@@ -170,8 +168,7 @@ impl Session {
         let mut session = Self {
             broker,
             id,
-            peer,
-            addresses: None,
+            peer: peer.into(),
             phase: Phase::Starting,
             limits,
             client: Client::default(),

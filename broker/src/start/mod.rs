@@ -4,6 +4,7 @@ mod application;
 mod checks;
 mod declared;
 mod durable;
+mod reload;
 mod timers;
 
 use std::fmt::Display;
@@ -32,6 +33,7 @@ use crate::offline;
 use crate::queue::Services;
 use crate::queue::signal::WakeList;
 use crate::queue::stored::StoredExpiry;
+use crate::tls::Tls;
 use crate::vhost;
 use checks::FileLimit;
 
@@ -72,10 +74,10 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
     }
     let file_limit = checks::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(settings, started, &file_limit))
+    runtime.block_on(serve(settings, flags, started, &file_limit))
 }
 
-async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> anyhow::Result<()> {
+async fn serve(settings: Settings, flags: &Flags, started: Instant, file_limit: &FileLimit) -> anyhow::Result<()> {
     let (failures, mut failed) = mpsc::unbounded_channel();
     let broker = open(settings)?;
     broker.store.on_failure(Box::new(move |reason: &str| {
@@ -93,6 +95,8 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     // Before the ready line: whoever reads it may stop the broker at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    reload::offer(&broker, flags);
     let mut application = application::Serving::start(Arc::clone(&broker))?;
     let management = management(&broker, started)?;
     let control = match ControlSocket::serve(Arc::clone(&broker), started) {
@@ -102,7 +106,7 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
             None
         }
     };
-    let addresses: Vec<String> = application.addresses().iter().map(|address| format!("amqp://{address}")).collect();
+    let addresses = application.addresses();
     let timers = tokio::spawn(timers::run(Arc::clone(&broker.services.timers)));
     let moving = Arc::clone(&broker);
     let dead_letters = tokio::spawn(async move { moving.watch_dead_letters().await });
@@ -127,6 +131,17 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     checks::file_system(&broker.settings.storage.data_dir);
     checks::measure_sync(broker.settings.storage.data_dir.clone());
 
+    let reloaded = Arc::clone(&broker);
+    let reloading = tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let broker = Arc::clone(&reloaded);
+            // It waits for the disk.
+            let outcome = tokio::task::spawn_blocking(move || broker.application.reload()).await;
+            if let Ok(Err(reason)) = outcome {
+                tracing::error!("the configuration could not be read again, what was read before holds: {reason}");
+            }
+        }
+    });
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
@@ -139,6 +154,7 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     }
     watch.abort();
     seconds.abort();
+    reloading.abort();
     timers.abort();
     dead_letters.abort();
     unused.abort();
@@ -160,19 +176,26 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
 
 /// The management API on TCP, if it is configured.
 fn management(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<Option<JoinHandle<std::io::Result<()>>>> {
-    let Some(address) = &broker.settings.management.listen else {
-        return Ok(None);
-    };
-    let listeners = listener::bind(std::slice::from_ref(address)).map_err(|(address, error)| {
-        let key = broker.settings.describe("management.listen");
-        anyhow::anyhow!("cannot listen on {address}: {error} ({key})")
-    })?;
+    let settings = &broker.settings.management;
     let mut serving = tokio::task::JoinSet::new();
-    for listener in listeners {
-        let local = listener.local_addr()?;
-        tracing::info!("the management API listens on {local}");
-        broker.application.add_listener("http", local);
-        serving.spawn(admin::serve(Arc::clone(broker), listener, started));
+    for (key, address, protocol, tls) in [
+        ("management.listen", &settings.listen, "http", None),
+        ("management.tls_listen", &settings.tls_listen, "https", broker.tls.clone()),
+    ] {
+        let Some(address) = address else { continue };
+        let listeners = listener::bind(std::slice::from_ref(address)).map_err(|(address, error)| {
+            let key = broker.settings.describe(key);
+            anyhow::anyhow!("cannot listen on {address}: {error} ({key})")
+        })?;
+        for listener in listeners {
+            let local = listener.local_addr()?;
+            tracing::info!("the management API listens on {protocol}://{local}");
+            broker.application.add_listener(protocol, local);
+            serving.spawn(admin::serve(Arc::clone(broker), listener, tls.clone(), started));
+        }
+    }
+    if serving.is_empty() {
+        return Ok(None);
     }
     // Aborting this task drops the set, which aborts the others.
     Ok(Some(tokio::spawn(async move {
@@ -201,6 +224,10 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     for line in &found.damage {
         tracing::error!("{line}");
     }
+    let tls = match settings.tls.certificates.as_slice() {
+        [] => None,
+        _ => Some(Arc::new(Tls::load(&settings.tls)?)),
+    };
     let stored: Vec<_> = found.queues.iter().map(|queue| (queue.id, queue.messages)).collect();
     let services = Services::new(Arc::clone(&store), Clock::system());
     let recovery = vhost::recover(&services, found.topology, found.queues);
@@ -214,6 +241,7 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     let auth = AuthStore::open(Arc::clone(&store) as _, &settings.auth, pairs)?;
     let broker = Broker::new(settings, services, Arc::new(auth), recovery.vhosts);
     let mut broker = broker.with_global_parameters(recovery.global_parameters);
+    broker.tls = tls;
     broker.recovery = Recovery {
         clean: found.clean,
         queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),
@@ -241,7 +269,7 @@ fn prepare(broker: &Broker) -> anyhow::Result<Lsn> {
     lsn = lsn.max(auth::prepare(&broker.auth, &settings.default_user, &settings.topology, |name| {
         broker.vhost(name).is_some()
     })?);
-    Ok(lsn.max(declared::declare(broker)?))
+    Ok(lsn.max(declared::declare(broker, &settings.topology)?))
 }
 
 /// Moves the dead letters that wait, writes down which messages had been delivered, and marks the directory as cleanly closed.
