@@ -66,15 +66,6 @@ pub(super) fn check(ask: &Ask, rest: &[&str]) -> Answer {
             }
             failed("the rabbit node is not serving clients", "status", "failed".into())
         }
-        ["certificate-expiration", within, unit] => {
-            within.parse::<u32>().map_err(|_| Refusal::bad_request("Invalid expiration value."))?;
-            if !["days", "weeks", "months", "years"].contains(unit) {
-                let reason = "Time unit not recognised. Supported units: days, weeks, months, years.";
-                return Err(Refusal::bad_request(reason));
-            }
-            // Nothing listens with a certificate.
-            ok()
-        }
         ["port-listener", port] => {
             let wanted: u16 = port.parse().map_err(|_| Refusal::bad_request("Invalid port"))?;
             let ports: Vec<u16> = listeners.iter().map(|(_, address)| address.port()).collect();

@@ -105,6 +105,12 @@ pub struct Management {
     pub listen: Option<ListenAddress>,
     /// The same over TLS.
     pub tls_listen: Option<ListenAddress>,
+    /// Connections at one time.
+    pub connections: usize,
+    /// How long the head of a request may take, and how long a connection may idle.
+    pub header_timeout: Duration,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
 }
 
 /// `[log]`
@@ -269,6 +275,9 @@ impl Settings {
             management: Management {
                 listen: optional_address(merged, "management.listen")?,
                 tls_listen: optional_address(merged, "management.tls_listen")?,
+                connections: merged.number("management.connections")?,
+                header_timeout: merged.milliseconds("management.header_timeout_ms")?,
+                body_timeout: merged.milliseconds("management.body_timeout_ms")?,
             },
             tls: Tls::from_merged(merged)?,
             log: Log { level: log_filter(merged, "log.level")? },
