@@ -6,6 +6,7 @@ mod connections;
 mod dead_letters;
 mod machine;
 mod memory;
+mod open;
 mod operations;
 mod unused;
 
@@ -25,6 +26,7 @@ use crate::model::ConnectionId;
 use crate::model::clock::Clock;
 use crate::model::limits::NodeLimits;
 use crate::model::memory::{Memory, Owner};
+use crate::model::statistics::churn;
 use crate::policy::GlobalParameters;
 use crate::queue::Services;
 use crate::queue::consumers::ConsumerId;
@@ -38,6 +40,7 @@ pub use alarms::{Active, Alarm};
 pub use application::{Application, Order};
 pub use connections::{ConnectionFacts, ConnectionInfo};
 pub use memory::MemoryUse;
+pub use open::{ChannelInfo, ChannelState, OpenChannel, OpenConnection, OpenConsumer};
 
 /// Bodies that have not come whole may hold this many messages of the largest size per connection …
 const PARTIAL_MESSAGES_MAX: usize = 2;
@@ -173,8 +176,9 @@ impl Broker {
         format!("{prefix}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()))
     }
 
-    pub(crate) fn remember_connection(&self, id: ConnectionId, signal: &Arc<Signal>) {
-        self.connections.add(id, signal);
+    pub(crate) fn remember_connection(&self, id: ConnectionId, signal: &Arc<Signal>, open: &Arc<OpenConnection>) {
+        self.connections.add(id, signal, open);
+        self.services.statistics.count_churn(churn::CONNECTION_CREATED);
         // One that came while the broker was already telling the others.
         if self.stopping.load(Ordering::Acquire) {
             signal.raise(signal::CLOSE);
@@ -183,6 +187,7 @@ impl Broker {
 
     pub(crate) fn forget_connection(&self, id: ConnectionId) {
         self.connections.remove(id);
+        self.services.statistics.count_churn(churn::CONNECTION_CLOSED);
     }
 
     /// Connections that are open now, those included that have not logged in yet.

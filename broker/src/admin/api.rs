@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 use super::answer::{Answer, Refusal};
 use super::request::{Ask, Operator, decode, parse_query};
 use super::{
-    Context, bindings, connections, definitions, exchanges, health, login, overview, permissions, policies, queues,
-    tracing, users, vhosts,
+    Context, bindings, channels, connections, definitions, exchanges, health, login, overview, permissions, policies,
+    queues, tracing, users, vhosts,
 };
 use crate::model::events::acting_as;
 
@@ -112,6 +112,7 @@ fn dispatch(ask: &Ask, segments: &[&str]) -> Answer {
         ("vhosts", [vhost, "permissions"]) => permissions::of_vhost(ask, vhost),
         ("vhosts", [vhost, "topic-permissions"]) => permissions::topics_of_vhost(ask, vhost),
         ("vhosts", [vhost, "connections"]) => connections::in_vhost(ask, vhost),
+        ("vhosts", [vhost, "channels"]) => channels::in_vhost(ask, vhost),
         ("vhosts", rest) => vhosts::answer(ask, rest),
         ("vhost-limits", rest) => vhosts::limits(ask, rest),
         ("users", [user, "permissions"]) => permissions::of_user(ask, user),
@@ -135,6 +136,8 @@ fn dispatch(ask: &Ask, segments: &[&str]) -> Answer {
         ("queues", rest) => queues::answer(ask, rest),
         ("bindings", rest) => bindings::answer(ask, rest),
         ("connections", rest) => connections::answer(ask, rest),
+        ("channels", rest) => channels::answer(ask, rest),
+        ("consumers", rest) => channels::consumers(ask, rest),
         ("definitions", rest) => definitions::answer(ask, rest),
         ("aliveness-test", [vhost]) => health::aliveness(ask, vhost),
         ("health", ["checks", rest @ ..]) => health::check(ask, rest),

@@ -1,11 +1,13 @@
 //! `/api/connections`.
 
+use std::sync::atomic::Ordering;
+
 use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal, Reply};
 use super::request::{Ask, Operator};
-use super::{json as arguments, list};
+use super::{channels, json as arguments, list, statistics};
 use crate::broker::{ConnectionFacts, ConnectionInfo};
 use crate::model::arguments::string;
 
@@ -25,12 +27,13 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
             }
             Ok(Reply::Done)
         }
+        ([name, "channels"], &Method::GET) => list::answer(ask, channels::of(ask, &find(ask, name)?)),
         ([name], &Method::GET) => list::one(ask, shown(ask, &find(ask, name)?)),
         ([name], &Method::DELETE) => {
             ask.broker().close_connection(find(ask, name)?.id, ask.query("reason").unwrap_or(REASON));
             Ok(Reply::Done)
         }
-        ([] | [_] | ["username", _], _) => Err(Refusal::method_not_allowed()),
+        ([] | [_] | ["username", _] | [_, "channels"], _) => Err(Refusal::method_not_allowed()),
         _ => Err(Refusal::not_found()),
     }
 }
@@ -45,7 +48,7 @@ pub(super) fn in_vhost(ask: &Ask, vhost: &str) -> Answer {
 }
 
 /// Users without further tags see their own connections only.
-fn visible(ask: &Ask) -> Vec<ConnectionInfo> {
+pub(super) fn visible(ask: &Ask) -> Vec<ConnectionInfo> {
     let mut all = ask.broker().connections();
     if let Operator::User(user) = &ask.operator
         && !ask.sees_all()
@@ -60,7 +63,7 @@ fn find(ask: &Ask, name: &str) -> Result<ConnectionInfo, Refusal> {
 }
 
 /// `client -> broker`, as RabbitMQ names connections.
-fn connection_name(facts: &ConnectionFacts) -> String {
+pub(super) fn connection_name(facts: &ConnectionFacts) -> String {
     facts.addresses.map(|(client, broker)| format!("{client} -> {broker}")).unwrap_or_default()
 }
 
@@ -75,12 +78,22 @@ fn shown(ask: &Ask, info: &ConnectionInfo) -> Value {
         "vhost": &*info.vhost,
         "protocol": "AMQP 0-9-1",
         "type": "network",
-        "state": "running",
+        "state": if info.open.is_blocked() { "blocked" } else { "running" },
+        "channels": info.open.channel_count(),
+        "frame_max": info.open.frame_max.load(Ordering::Relaxed),
+        "channel_max": info.open.channel_max.load(Ordering::Relaxed),
+        "timeout": info.open.heartbeat_s.load(Ordering::Relaxed),
+        "send_pend": 0,
         "ssl": false,
         "auth_mechanism": facts.mechanism,
         "connected_at": facts.connected_at_ms,
         "client_properties": arguments::from_arguments(&facts.client_properties),
     });
+    if let Value::Object(object) = &mut object {
+        let traffic = info.open.traffic();
+        statistics::put_traffic(object, &traffic);
+        statistics::put_reads_and_writes(object, &traffic);
+    }
     if let Some((client, broker)) = facts.addresses {
         object["peer_host"] = client.ip().to_string().into();
         object["peer_port"] = client.port().into();

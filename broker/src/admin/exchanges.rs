@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Refusal, Reply};
 use super::request::{Ask, Operator, flag, need_keys};
-use super::{json as arguments, list};
+use super::{json as arguments, list, statistics};
 use crate::model::access::{Permission, Resource};
 use crate::model::arguments::Arguments;
 use crate::model::message::Message;
@@ -22,14 +22,14 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
         ([] | [_], &Method::GET) => {
             let mut all = Vec::new();
             for vhost in ask.vhosts_at(rest.first().copied())? {
-                all.extend(sorted(&vhost).iter().map(|exchange| shown(&vhost, exchange)));
+                all.extend(sorted(&vhost).iter().map(|exchange| shown(ask, &vhost, exchange)));
             }
             list::answer(ask, all)
         }
         ([vhost, name], &Method::GET) => {
             let vhost = ask.vhost(vhost)?;
             let exchange = vhost.exchange(name).ok_or_else(Refusal::not_found)?;
-            list::one(ask, shown(&vhost, &exchange))
+            list::one(ask, shown(ask, &vhost, &exchange))
         }
         ([vhost, name], &Method::PUT) => {
             let vhost = ask.vhost(vhost)?;
@@ -91,8 +91,10 @@ pub(super) fn definition(vhost: &str, exchange: &Exchange) -> Value {
     })
 }
 
-fn shown(vhost: &Vhost, exchange: &Exchange) -> Value {
+fn shown(ask: &Ask, vhost: &Vhost, exchange: &Exchange) -> Value {
     let mut object = definition(vhost.name(), exchange);
+    let counted = exchange.statistics(&ask.broker().services.statistics.ticks);
+    statistics::put_message_stats(&mut object, statistics::of_exchange(&counted));
     object["user_who_performed_action"] = "rmq-internal".into();
     let effective = exchange.policy();
     if let Some(policy) = &effective.policy {

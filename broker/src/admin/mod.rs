@@ -4,15 +4,16 @@
 //! # Layout
 //! - `socket`: the control socket in the data directory; `listen`: TCP, with limits for slow and large requests
 //! - `api`: a request from login to answer, and which resource it is about; `request`: what is known of it
-//! - `login`: HTTP Basic; `answer`: answers and errors as JSON; `list`: pages, columns and order of lists; `json`: arguments
+//! - `login`: HTTP Basic; `answer`: answers and errors as JSON; `list`: pages, columns and order of lists; `json`: arguments; `statistics`: counters and rates
 //! - one file per kind of resource: `overview`, `health`, `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues`,
-//!   `bindings`, `connections`, `definitions` (with `import`), `tracing`
+//!   `bindings`, `connections`, `channels` (with consumers), `definitions` (with `import`), `tracing`
 //! - Warren's own: `status`, `backup`, `node` (alarms, limits, connections, whether clients are served)
 
 mod answer;
 mod api;
 mod backup;
 mod bindings;
+mod channels;
 mod connections;
 mod definitions;
 mod exchanges;
@@ -29,6 +30,7 @@ mod policies;
 mod queues;
 mod request;
 mod socket;
+mod statistics;
 mod status;
 mod tracing;
 mod users;

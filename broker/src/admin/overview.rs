@@ -1,12 +1,14 @@
 //! `/api/overview`, `/api/nodes` and what else is about the broker as a whole.
 
 use axum::http::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Refusal, Reply};
+use super::connections::visible;
 use super::request::Ask;
-use super::{list, users};
+use super::{list, statistics, users};
 use crate::broker::Alarm;
+use crate::model::counters::Counted;
 
 const EXCHANGE_TYPES: [&str; 8] =
     ["direct", "fanout", "headers", "topic", "x-consistent-hash", "x-local-random", "x-modulus-hash", "x-random"];
@@ -42,20 +44,34 @@ fn exchange_types() -> Value {
 
 fn overview(ask: &Ask) -> Value {
     let broker = ask.broker();
-    let (mut queues, mut exchanges, mut consumers, mut ready, mut unacked) = (0_usize, 0_usize, 0_u64, 0_u64, 0_u64);
+    let (mut queues, mut exchanges, mut consumers) = (0_usize, 0_usize, 0_u64);
+    let mut depth = statistics::Depth::default();
     for vhost in ask.known_vhosts() {
         exchanges += vhost.exchanges().len();
         for queue in vhost.queues() {
             queues += 1;
             consumers += u64::from(queue.consumer_count());
-            ready += u64::from(queue.message_count());
-            unacked += queue.unacked_count() as u64;
+            depth.add(&queue.statistics());
         }
     }
     let compatibility = &broker.settings.compatibility;
+    let connections = visible(ask);
+    let (mut totals, mut churn) = (Map::new(), Map::new());
+    depth.put_into(&mut totals);
+    statistics::put_churn(&mut churn, &broker.churn());
+    // Of all, or of the virtual hosts that who asks may know about.
+    let message_stats = if ask.sees_all() {
+        statistics::of_clients(&broker.message_statistics(None))
+    } else {
+        let mut sum = Counted::default();
+        for vhost in ask.known_vhosts() {
+            sum.add(&broker.message_statistics(Some(vhost.name())));
+        }
+        statistics::of_clients(&sum)
+    };
     let mut object = json!({
         "management_version": compatibility.version,
-        "rates_mode": "none",
+        "rates_mode": "basic",
         "exchange_types": exchange_types(),
         "product_version": compatibility.version,
         "product_name": compatibility.product,
@@ -68,15 +84,12 @@ fn overview(ask: &Ask) -> Value {
         "disable_stats": false,
         "enable_queue_totals": false,
         "is_op_policy_updating_enabled": true,
-        "message_stats": {},
-        "queue_totals": {
-            "messages": ready + unacked,
-            "messages_ready": ready,
-            "messages_unacknowledged": unacked,
-        },
+        "message_stats": message_stats,
+        "churn_rates": churn,
+        "queue_totals": totals,
         "object_totals": {
-            "connections": if ask.sees_all() { broker.connections().len() } else { 0 },
-            "channels": if ask.sees_all() { broker.channel_count() } else { 0 },
+            "connections": connections.len(),
+            "channels": connections.iter().map(|info| info.open.channel_count()).sum::<usize>(),
             "exchanges": exchanges,
             "queues": queues,
             "consumers": consumers,
@@ -120,7 +133,7 @@ fn node(ask: &Ask) -> Value {
         "disk_free_alarm": alarms.has(Alarm::Disk),
         "uptime": u64::try_from(ask.context.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "processors": std::thread::available_parallelism().map_or(1, usize::from),
-        "rates_mode": "none",
+        "rates_mode": "basic",
         "exchange_types": exchange_types(),
         "auth_mechanisms": auth_mechanisms,
         "applications": [{"name": "warren", "description": "Warren", "version": env!("CARGO_PKG_VERSION")}],

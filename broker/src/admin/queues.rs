@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, Refusal};
 use super::exchanges::given_arguments;
 use super::request::{Ask, flag};
-use super::{json as arguments, list};
+use super::{channels, json as arguments, list, statistics};
 use crate::model::ConnectionId;
 use crate::model::access::{Permission, Resource};
 use crate::model::arguments::string;
-use crate::model::queue_arguments::QUEUE_TYPE;
+use crate::model::queue_arguments::{QUEUE_TYPE, is_single_active_consumer};
 use crate::model::queue_kind::QueueKind;
 use crate::queue::Queue;
 use crate::vhost::{QueueRequest, Vhost};
@@ -28,7 +28,7 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
         }
         ([vhost, name], &Method::GET) => {
             let vhost = ask.vhost(vhost)?;
-            list::one(ask, shown(ask, &vhost, &*find(&vhost, name)?))
+            list::one(ask, shown_alone(ask, &vhost, &find(&vhost, name)?))
         }
         ([vhost, name], &Method::PUT) => {
             let vhost = ask.vhost(vhost)?;
@@ -109,22 +109,27 @@ pub(super) fn definition(vhost: &str, queue: &Queue) -> Value {
 
 fn shown(ask: &Ask, vhost: &Vhost, queue: &Queue) -> Value {
     let mut object = definition(vhost.name(), queue);
-    let (ready, unacked) = (u64::from(queue.message_count()), queue.unacked_count() as u64);
+    let counted = queue.statistics();
+    let can_deliver = f64::from(u8::from(queue.has_ready_consumer()));
     let effective = vhost.queue_policy(queue);
     let figures = json!({
         "exclusive": queue.spec().exclusive.is_some(),
         "node": ask.broker().node_name,
         "state": "running",
         "consumers": queue.consumer_count(),
-        "messages": ready + unacked,
-        "messages_ready": ready,
-        "messages_unacknowledged": unacked,
+        "consumer_capacity": can_deliver,
+        "consumer_utilisation": can_deliver,
+        "memory": queue.memory_bytes(),
+        "message_bytes_ready": queue.body_bytes(),
         "policy": effective.policy.as_deref(),
         "operator_policy": effective.operator_policy.as_deref(),
         "effective_policy_definition": effective.definition.to_json(),
     });
     if let (Value::Object(object), Value::Object(figures)) = (&mut object, figures) {
         object.extend(figures);
+        let mut depth = statistics::Depth::default();
+        depth.add(&counted);
+        depth.put_into(object);
         if queue.kind() == QueueKind::Quorum {
             let node = &ask.broker().node_name;
             let limit = queue.delivery_limit().map_or_else(|| "unlimited".into(), Value::from);
@@ -134,5 +139,23 @@ fn shown(ask: &Ask, vhost: &Vhost, queue: &Queue) -> Value {
             object.insert("online".to_owned(), json!([node]));
         }
     }
+    statistics::put_message_stats(&mut object, statistics::of_queue(&counted));
+    object
+}
+
+/// With what only the answer about one queue has.
+fn shown_alone(ask: &Ask, vhost: &Vhost, queue: &Arc<Queue>) -> Value {
+    let mut object = shown(ask, vhost, queue);
+    let consumers = channels::consumers_of(ask, queue);
+    let tag_of = |wanted: &dyn Fn(&Value) -> bool| {
+        consumers.iter().find(|consumer| wanted(consumer)).map(|consumer| consumer["consumer_tag"].clone())
+    };
+    let is_single = is_single_active_consumer(&queue.spec().arguments);
+    let single = is_single.then(|| tag_of(&|consumer| consumer["active"] == true)).flatten();
+    object["exclusive_consumer_tag"] = tag_of(&|consumer| consumer["exclusive"] == true).into();
+    object["single_active_consumer_tag"] = single.into();
+    object["consumer_details"] = consumers.into();
+    object["deliveries"] = json!([]);
+    object["incoming"] = json!([]);
     object
 }

@@ -4,8 +4,8 @@ use axum::http::Method;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Refusal, Reply};
-use super::list;
 use super::request::{Ask, flag, need_keys, text};
+use super::{list, statistics};
 use crate::vhost::{Metadata, Vhost};
 
 pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
@@ -34,15 +34,14 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
 
 fn shown(ask: &Ask, vhost: &Vhost) -> Value {
     let metadata = vhost.metadata();
-    let (mut ready, mut unacked) = (0_u64, 0_u64);
+    let mut depth = statistics::Depth::default();
     for queue in vhost.queues() {
-        ready += u64::from(queue.message_count());
-        unacked += queue.unacked_count() as u64;
+        depth.add(&queue.statistics());
     }
     let node = ask.broker().node_name.clone();
     let mut described = definition(&metadata);
     described.entry("default_queue_type").or_insert_with(|| "classic".into());
-    json!({
+    let mut object = json!({
         "name": &**vhost.name(),
         "description": metadata.description,
         "tags": metadata.tags,
@@ -51,10 +50,14 @@ fn shown(ask: &Ask, vhost: &Vhost) -> Value {
         "metadata": described,
         "tracing": vhost.is_traced(),
         "cluster_state": Map::from_iter([(node, Value::from("running"))]),
-        "messages_ready": ready,
-        "messages_unacknowledged": unacked,
-        "messages": ready + unacked,
-    })
+    });
+    if let Value::Object(object) = &mut object {
+        depth.put_into(object);
+        statistics::put_traffic(object, &ask.broker().traffic(vhost.name()));
+    }
+    let counted = ask.broker().message_statistics(Some(vhost.name()));
+    statistics::put_message_stats(&mut object, statistics::of_clients(&counted));
+    object
 }
 
 /// What describes a virtual host, as definitions have it.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::OpenConnection;
 use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;
 use crate::model::collections::Map;
@@ -33,6 +34,7 @@ struct State {
 
 struct Connection {
     signal: Arc<Signal>,
+    open: Arc<OpenConnection>,
     facts: ConnectionFacts,
     opened: Option<Opened>,
     /// Why it is to be closed.
@@ -63,6 +65,8 @@ pub struct ConnectionInfo {
     pub vhost: Arc<str>,
     /// What else is known.
     pub facts: ConnectionFacts,
+    /// Its channels and what it counts.
+    pub open: Arc<OpenConnection>,
 }
 
 struct Opened {
@@ -110,10 +114,15 @@ impl Connections {
         Self { state: Mutex::default(), count: watch::Sender::new(0), channels: AtomicUsize::new(0) }
     }
 
-    pub(super) fn add(&self, id: ConnectionId, signal: &Arc<Signal>) {
+    pub(super) fn add(&self, id: ConnectionId, signal: &Arc<Signal>, open: &Arc<OpenConnection>) {
         let mut state = self.state.lock();
-        let connection =
-            Connection { signal: Arc::clone(signal), facts: ConnectionFacts::default(), opened: None, reason: None };
+        let connection = Connection {
+            signal: Arc::clone(signal),
+            open: Arc::clone(open),
+            facts: ConnectionFacts::default(),
+            opened: None,
+            reason: None,
+        };
         state.all.insert(id, connection);
         self.count.send_replace(state.all.len());
     }
@@ -225,7 +234,8 @@ impl Connections {
             .filter_map(|(id, connection)| {
                 let Opened { vhost, user } = connection.opened.as_ref()?;
                 let (user, vhost) = (Arc::clone(user), Arc::clone(vhost));
-                Some(ConnectionInfo { id: *id, user, vhost, facts: connection.facts.clone() })
+                let (facts, open) = (connection.facts.clone(), Arc::clone(&connection.open));
+                Some(ConnectionInfo { id: *id, user, vhost, facts, open })
             })
             .collect();
         list.sort_unstable_by_key(|info| info.id);
@@ -301,14 +311,20 @@ fn take(counter: &AtomicUsize, limit: Limit) -> Result<(), i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::outbox::Outbox;
 
     fn limits(node: i64, vhost: i64, user: i64) -> ConnectionLimits {
         ConnectionLimits { node: Some(node), vhost: Some(vhost), user: Some(user) }
     }
 
+    fn open() -> Arc<OpenConnection> {
+        let outbox = Outbox::new(usize::MAX, Arc::default(), Arc::default());
+        Arc::new(OpenConnection::new(Arc::new(outbox), Arc::default()))
+    }
+
     fn add(connections: &Connections, id: u64) -> ConnectionId {
         let id = ConnectionId(id);
-        connections.add(id, &Arc::default());
+        connections.add(id, &Arc::default(), &open());
         id
     }
 
@@ -359,7 +375,7 @@ mod tests {
         let connections = Connections::new();
         let signal = Arc::new(Signal::default());
         let id = ConnectionId(7);
-        connections.add(id, &signal);
+        connections.add(id, &signal, &open());
         assert_eq!(connections.close_vhost("v", "gone"), 0);
         connections.open(id, &"v".into(), &"ann".into(), ConnectionLimits::default()).unwrap();
         assert_eq!(connections.close_vhost("v", "gone"), 1);

@@ -97,6 +97,7 @@ impl Broker {
         let vhost = self.find_vhost(name)?;
         let changes = vhost.take_for_delete()?;
         self.vhosts.write().remove(name);
+        self.services.statistics.retired().forget(name);
         let lsn = self.auth.delete_vhost(name, changes);
         self.connections.close_vhost(name, &vhost.deletion_reason());
         self.services.events.emit("vhost.deleted", || Fields::by_operator().text("name", name));

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod collections;
 pub mod consumer_arguments;
 pub mod copies;
+pub mod counters;
 pub mod dead_letter_arguments;
 pub mod death;
 pub mod deduplication;
@@ -23,6 +24,7 @@ pub mod operation;
 pub mod pattern;
 pub mod queue_arguments;
 pub mod queue_kind;
+pub mod statistics;
 
 /// A client connection, numbered by the broker for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::buffers;
 use super::heartbeat::{Heartbeat, Tick};
 use crate::broker::Broker;
+use crate::model::statistics::traffic;
 use crate::queue::signal;
 use crate::session::{Phase, Session};
 
@@ -272,6 +273,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Poll::Ready(Ok(Some(end)));
         }
         self.heartbeat.on_read();
+        if let Some(session) = &self.session {
+            let octets = (traffic::RECEIVED_OCTETS, len as u64);
+            session.open_connection().count(octets, (traffic::RECEIVED, 1));
+        }
         self.input.end += len;
         if self.is_draining() {
             self.input.start = self.input.end;
@@ -374,7 +379,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return if self.is_over() { self.poll_shutdown(context) } else { Poll::Pending };
             }
         }
-        let mut progress = false;
+        let before = self.written;
         while let pending = self.output.get(self.written..).unwrap_or_default()
             && !pending.is_empty()
         {
@@ -382,14 +387,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Some(End::Hangup))),
                 Poll::Ready(Ok(len)) => {
                     self.written += len;
-                    progress = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => break,
             }
         }
-        if !progress {
+        if self.written == before {
             return Poll::Pending;
+        }
+        if let Some(session) = &self.session {
+            let octets = (traffic::SENT_OCTETS, (self.written - before) as u64);
+            session.open_connection().count(octets, (traffic::SENT, 1));
         }
         self.heartbeat.on_written();
         if self.phase == Phase::Running {

@@ -5,7 +5,7 @@
 //! no settlement can precede its message in the log.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -32,6 +32,7 @@ use crate::model::memory::{Owner, Share};
 use crate::model::message::Message;
 use crate::model::queue_arguments;
 use crate::model::queue_kind::QueueKind;
+use crate::model::statistics::{MessageCounters, messages};
 
 /// See the module's documentation.
 pub struct Queue {
@@ -51,6 +52,10 @@ pub struct Queue {
     pub(super) unacked: AtomicIsize,
     /// Of the settings, for those who do not hold the lock.
     pub(super) message_ttl_ms: AtomicU64,
+    /// Deliveries acknowledged.
+    pub(super) acked: AtomicU64,
+    /// The second in which the counters were last looked at.
+    pub(super) turned: AtomicU32,
 }
 
 pub(super) struct State {
@@ -73,6 +78,7 @@ pub(super) struct State {
     pub(super) reserved: Reserved,
     /// For the earliest deadline in memory; made when there is one for the first time.
     pub(super) timer: Option<Timer>,
+    pub(super) counters: MessageCounters,
 }
 
 /// A read of the backlog.
@@ -149,6 +155,7 @@ impl Queue {
                 is_measuring: false,
                 reserved: Reserved::default(),
                 timer: None,
+                counters: MessageCounters::default(),
             }),
             closed: AtomicBool::new(false),
             crashed: AtomicBool::new(false),
@@ -157,6 +164,8 @@ impl Queue {
             window: OnceLock::new(),
             unacked: AtomicIsize::new(0),
             message_ttl_ms: AtomicU64::new(limits::NO_TTL),
+            acked: AtomicU64::new(0),
+            turned: AtomicU32::new(0),
         });
         queue.limit_ack_time(None);
         queue.limit_deliveries(None);
@@ -272,6 +281,7 @@ impl Queue {
             }
             None => message,
         };
+        state.counters.add(messages::PUBLISH, 1);
         let level = state.ready.level_for(message);
         let seq = state.ready.next_seq(level);
         let stored = self.stores(message);
@@ -425,7 +435,9 @@ impl Queue {
     }
 
     pub(super) fn lock(&self) -> Guard<'_> {
-        Guard { state: self.state.lock(), crashed: &self.crashed }
+        let mut state = self.state.lock();
+        self.turn_counters(&mut state);
+        Guard { state, crashed: &self.crashed }
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Consumer {
     pub slot: u32,
     /// Nobody else may consume.
     pub exclusive: bool,
+    /// Its messages are settled as they are written.
+    pub no_ack: bool,
     /// Those with a lower one get something only while it has no credit.
     pub priority: i64,
 }
@@ -59,6 +61,11 @@ impl Consumers {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether one may get something, now or when it has credit again: where only one may be active, the others may not.
+    pub fn is_active(&self, id: ConsumerId) -> bool {
+        self.turn.iter().chain(&self.parked).any(|consumer| consumer.id == id)
     }
 
     /// Whether one more must not be added, which wants to be the only one or not.

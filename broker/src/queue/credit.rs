@@ -12,6 +12,7 @@ use super::ack_timeouts::AckTimeouts;
 use super::consumers::ConsumerId;
 use super::item::{Got, held_bytes};
 use super::unacked::{Origin, Unacked, UnackedSet};
+use crate::model::statistics::{MessageCounters, messages};
 
 /// Consumers whose credit one settlement gave back; beyond this many all that wait are looked at.
 const TOUCHED_MAX: usize = 8;
@@ -32,6 +33,8 @@ pub(super) struct ChannelCredit {
     pub pending_gets: Vec<(u64, u64)>,
     /// The last tags whose messages went back because nobody acknowledged them in time.
     lapsed: BTreeSet<u64>,
+    /// What was delivered.
+    pub counters: MessageCounters,
 }
 
 impl ChannelCredit {
@@ -44,6 +47,7 @@ impl ChannelCredit {
             unacked: UnackedSet::default(),
             pending_gets: Vec::new(),
             lapsed: BTreeSet::new(),
+            counters: MessageCounters::default(),
         }
     }
 
@@ -71,6 +75,15 @@ impl ChannelCredit {
     pub(super) fn give_up_gets(&mut self, resolved: &mut HashMap<u64, Option<Box<Got>>>) {
         for (id, _) in self.pending_gets.drain(..) {
             resolved.insert(id, None);
+        }
+    }
+
+    /// A message is handed out.
+    pub(super) fn count(&mut self, which: usize, redelivered: bool, tick: u32) {
+        self.counters.turn(tick);
+        self.counters.add(which, 1);
+        if redelivered {
+            self.counters.add(messages::REDELIVER, 1);
         }
     }
 

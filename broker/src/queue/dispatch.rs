@@ -10,6 +10,8 @@ use super::outbox::{Outbox, Push};
 use super::outcome::Get;
 use super::ready::Entry;
 use super::signal::WakeList;
+use super::statistics::Out;
+use crate::model::statistics::messages;
 
 /// Messages handed to one consumer under one hold of its outbox's lock.
 const PUSH_BATCH: isize = 128;
@@ -25,7 +27,7 @@ pub(super) struct Getter {
 impl Queue {
     /// Offers one message to the consumers in turn; gives it back when none has credit.
     pub(super) fn deliver(&self, state: &mut State, entry: Entry, wakes: &mut WakeList) -> Option<Entry> {
-        let (seq, tally) = (entry.seq, entry.tally);
+        let (seq, tally, redelivered) = (entry.seq, entry.tally, entry.redelivered);
         let mut entry = Some(entry);
         while let Some(consumer) = state.consumers.next() {
             let (push, counts) = {
@@ -43,6 +45,8 @@ impl Queue {
                         wakes.push(consumer.outbox.signal());
                     }
                     self.unacked.fetch_add(1, Ordering::Relaxed);
+                    let out = Out::Delivered { no_ack: consumer.no_ack };
+                    state.count_out(out, redelivered);
                     state.consumers.rotate();
                     return None;
                 }
@@ -96,7 +100,9 @@ impl Queue {
         let mut last = Push::Sent;
         while sent < most {
             let mut entry = state.ready.pop();
-            let Some((seq, tally)) = entry.as_ref().map(|entry| (entry.seq, entry.tally)) else {
+            let Some((seq, tally, redelivered)) =
+                entry.as_ref().map(|entry| (entry.seq, entry.tally, entry.redelivered))
+            else {
                 break;
             };
             last = outbox.deliver(consumer, &mut entry);
@@ -113,6 +119,7 @@ impl Queue {
                 Push::SentWake => wakes.push(consumer.outbox.signal()),
                 Push::Sent => {}
             }
+            state.count_out(Out::Delivered { no_ack: consumer.no_ack }, redelivered);
             sent += 1;
         }
         drop(outbox);
@@ -135,12 +142,13 @@ impl Queue {
             return;
         };
         let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
-        let (seq, tally) = (entry.seq, entry.tally);
+        let (seq, tally, redelivered) = (entry.seq, entry.tally, entry.redelivered);
         let refused = getter.outbox.resolve_get(getter.channel_slot, getter.id, self, entry, remaining, getter.no_ack);
         match refused {
             Some(entry) => state.ready.insert(entry),
             None => {
                 self.unacked.fetch_add(1, Ordering::Relaxed);
+                state.count_out(Out::Got { no_ack: getter.no_ack }, redelivered);
                 self.log_got(seq, tally, getter.no_ack);
             }
         }
@@ -152,12 +160,14 @@ impl Queue {
         self.used(&mut state);
         self.drop_expired(&mut state);
         if state.ready.is_empty() || self.is_closed() || self.is_crashed() {
+            state.counters.add(messages::GET_EMPTY, 1);
             return Get::Empty;
         }
         if let Some(entry) = state.ready.pop() {
             let remaining = u32::try_from(state.ready.len()).unwrap_or(u32::MAX);
             self.unacked.fetch_add(1, Ordering::Relaxed);
             let (seq, tally) = (entry.seq, entry.tally);
+            state.count_out(Out::Got { no_ack }, entry.redelivered);
             outbox.push_got(channel_slot, self, entry, remaining, no_ack);
             self.log_got(seq, tally, no_ack);
             self.look_at_head(&mut state);

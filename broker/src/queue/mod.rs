@@ -27,6 +27,7 @@ mod sequence;
 pub mod settings;
 pub mod settle;
 pub mod signal;
+mod statistics;
 pub mod stored;
 pub mod tally;
 pub mod timers;
@@ -45,6 +46,7 @@ use crate::model::arguments::Arguments;
 use crate::model::clock::Clock;
 use crate::model::events::Events;
 use crate::model::memory::Memory;
+use crate::model::statistics::Statistics;
 use dead_letter::DeadLetters;
 use directory::Directory;
 use lifetime::Unused;
@@ -67,6 +69,8 @@ pub struct Services {
     pub memory: Arc<Memory>,
     /// Where events go.
     pub events: Arc<Events>,
+    /// What is counted of them all.
+    pub statistics: Arc<Statistics>,
     /// Octets of messages that a queue keeps in memory before further ones stay on disk only.
     pub resident_max_bytes: usize,
 }
@@ -85,6 +89,7 @@ impl Services {
             unused: Arc::default(),
             memory: Arc::default(),
             events: Arc::default(),
+            statistics: Arc::default(),
             resident_max_bytes: RESIDENT_MAX_BYTES,
         }
     }

@@ -9,6 +9,7 @@ use super::outcome::Published;
 use super::ready::Entry;
 use super::signal::WakeList;
 use crate::model::message::Message;
+use crate::model::statistics::messages;
 
 /// Puts the entry of a message into the log, and tells where that is durable.
 pub(super) type Append<'a> = &'a mut dyn FnMut(TxOp) -> Lsn;
@@ -91,6 +92,7 @@ impl Queue {
         if self.is_closed() {
             return;
         }
+        state.counters.add(messages::PUBLISH, 1);
         let entry = Entry::new(seq, Arc::clone(message));
         if state.ready.is_behind_all(seq) {
             self.keep(&mut state, entry, true);

@@ -26,6 +26,7 @@ use super::signal::Signal;
 use super::tally::Tally;
 use super::unacked::{Origin, Unacked};
 use crate::model::memory::{Memory, Owner, Share};
+use crate::model::statistics::{MessageCounters, Statistics, messages};
 
 /// What waits for one connection at most while all of them together take too much memory.
 const SHORT_BYTES: usize = 64 * 1024;
@@ -55,12 +56,24 @@ struct State {
     scheduled: bool,
 }
 
+/// What operators are told of a channel.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelFigures {
+    /// Deliveries that wait for an acknowledgement.
+    pub unacked: usize,
+    /// The limit that all consumers of the channel share; 0 is none.
+    pub prefetch: u32,
+    /// Deliveries and gets.
+    pub counters: MessageCounters,
+}
+
 /// See the module's documentation.
 pub struct Outbox {
     state: Mutex<State>,
     signal: Arc<Signal>,
     high_water_bytes: usize,
     memory: Arc<Memory>,
+    statistics: Arc<Statistics>,
     /// Bytes of what the client itself asked for, as opposed to deliveries: replies, returns and gets.
     reply_bytes: AtomicUsize,
 }
@@ -80,6 +93,7 @@ pub enum Push {
 pub struct OutboxGuard<'a> {
     state: MutexGuard<'a, State>,
     high_water_bytes: usize,
+    tick: u32,
 }
 
 impl OutboxGuard<'_> {
@@ -97,6 +111,7 @@ impl OutboxGuard<'_> {
             return Push::Refused;
         };
         let (tag, number, no_ack) = (channel.take_tag(), channel.number, credit.no_ack);
+        channel.count(if no_ack { messages::DELIVER_NO_ACK } else { messages::DELIVER }, redelivered, self.tick);
         let shown = (!tally.is_none()).then(|| tally.shown(&message));
         if !no_ack {
             channel.unacked.push(Unacked {
@@ -167,12 +182,13 @@ impl State {
 
 impl Outbox {
     /// An empty outbox that takes messages until `high_water_bytes` wait, or less while `memory` is short.
-    pub fn new(high_water_bytes: usize, memory: Arc<Memory>) -> Self {
+    pub fn new(high_water_bytes: usize, memory: Arc<Memory>, statistics: Arc<Statistics>) -> Self {
         Self {
             state: Mutex::new(State::new(Share::new(Arc::clone(&memory), Owner::Outboxes))),
             signal: Arc::default(),
             high_water_bytes,
             memory,
+            statistics,
             reply_bytes: AtomicUsize::new(0),
         }
     }
@@ -195,12 +211,26 @@ impl Outbox {
 
     /// Holds the lock for several deliveries in a row.
     pub fn lock(&self) -> OutboxGuard<'_> {
-        OutboxGuard { state: self.state.lock(), high_water_bytes: self.high_water_bytes() }
+        let tick = self.statistics.ticks.now();
+        OutboxGuard { state: self.state.lock(), high_water_bytes: self.high_water_bytes(), tick }
     }
 
     /// Opens a channel and returns its slot.
     pub fn open_channel(&self, number: u16) -> u32 {
         self.state.lock().credits.channels.insert(ChannelCredit::new(number)) as u32
+    }
+
+    /// What a channel has outstanding and has got so far.
+    pub fn channel_figures(&self, channel_slot: u32) -> ChannelFigures {
+        let state = self.state.lock();
+        let Some(channel) = state.credits.channels.get(channel_slot as usize) else {
+            return ChannelFigures::default();
+        };
+        ChannelFigures {
+            unacked: channel.unacked.len(),
+            prefetch: channel.prefetch,
+            counters: channel.counters.clone(),
+        }
     }
 
     /// Ends a channel: its deliveries no longer count, and what was unacknowledged is returned for requeueing. Its

@@ -10,6 +10,7 @@ use super::outcome::NotReserved;
 use super::ready::Entry;
 use super::signal::WakeList;
 use crate::model::message::Message;
+use crate::model::statistics::messages;
 
 impl Queue {
     /// What the store calls a position of this queue.
@@ -78,6 +79,7 @@ impl Queue {
         if self.is_closed() {
             return;
         }
+        state.counters.add(messages::PUBLISH, 1);
         state.ready.insert(Entry::new(seq, Arc::clone(message)));
         self.pump(&mut state, wakes);
     }

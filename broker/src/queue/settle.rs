@@ -20,25 +20,21 @@ struct AckGroup {
     queue: Arc<Queue>,
     ranges: SmallVec<[SeqRange; 4]>,
     messages: usize,
+    /// Those of them that a client has acknowledged.
+    acked: usize,
     stored: bool,
 }
 
 impl Acked {
     /// Adds one settled delivery.
     pub fn add(&mut self, queue: Arc<Queue>, unacked: &Unacked) {
+        self.group(&queue).acked += 1;
         self.add_seq(&queue, unacked.seq, &unacked.message);
     }
 
     /// Adds one message of `queue`.
     pub fn add_seq(&mut self, queue: &Arc<Queue>, seq: u64, message: &Message) {
-        let at = match self.0.iter().rposition(|group| Arc::ptr_eq(&group.queue, queue)) {
-            Some(at) => at,
-            None => {
-                self.0.push(AckGroup { queue: Arc::clone(queue), ranges: SmallVec::new(), messages: 0, stored: false });
-                self.0.len() - 1
-            }
-        };
-        let group = &mut self.0[at];
+        let group = self.group(queue);
         group.messages += 1;
         if queue.stores(message) {
             group.stored = true;
@@ -47,6 +43,18 @@ impl Acked {
                 _ => group.ranges.push(SeqRange { first: seq, last: seq }),
             }
         }
+    }
+
+    fn group(&mut self, queue: &Arc<Queue>) -> &mut AckGroup {
+        let at = match self.0.iter().rposition(|group| Arc::ptr_eq(&group.queue, queue)) {
+            Some(at) => at,
+            None => {
+                let queue = Arc::clone(queue);
+                self.0.push(AckGroup { queue, ranges: SmallVec::new(), messages: 0, acked: 0, stored: false });
+                self.0.len() - 1
+            }
+        };
+        &mut self.0[at]
     }
 
     /// The messages of persistent deliveries in durable queues as the store calls them, for a transaction.
@@ -61,7 +69,7 @@ impl Acked {
     /// that a crash undoes only means that the message is delivered again.
     pub fn commit(&mut self) {
         for group in self.0.drain(..) {
-            group.queue.forget_unacked(group.messages);
+            group.settle();
             if group.stored {
                 group.queue.store_settled(&group.ranges);
             }
@@ -71,8 +79,17 @@ impl Acked {
     /// Like [`Acked::commit`], for deliveries whose settlement is in the log already.
     pub fn forget(&mut self) {
         for group in self.0.drain(..) {
-            group.queue.forget_unacked(group.messages);
+            group.settle();
         }
+    }
+}
+
+impl AckGroup {
+    fn settle(&self) {
+        if self.acked > 0 {
+            self.queue.count_acked(self.acked);
+        }
+        self.queue.forget_unacked(self.messages);
     }
 }
 

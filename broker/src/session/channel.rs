@@ -8,6 +8,7 @@ use protocol::Assembler;
 use super::confirm::Confirms;
 use super::publish::RouteCache;
 use super::tx::Transaction;
+use crate::broker::OpenChannel;
 use crate::queue::Queue;
 use crate::queue::consumers::ConsumerId;
 use crate::queue::direct_reply::ReplyConsumer;
@@ -35,8 +36,25 @@ pub(super) struct Channel {
 pub(super) struct Publisher {
     pub routes: RouteCache,
     pub mode: Mode,
+    /// What operators see of the channel.
+    pub open: Option<Arc<OpenChannel>>,
+    /// What was done since they were told.
+    pub uncounted: Uncounted,
     /// Who gets the replies to what is published here.
     pub replies: Option<Arc<ReplyConsumer>>,
+}
+
+/// What a client does on a channel between two looks at its statistics.
+#[derive(Default)]
+pub(super) struct Uncounted {
+    /// Its number is on the session's list.
+    pub listed: bool,
+    pub published: u64,
+    pub confirmed: u64,
+    pub returned: u64,
+    pub dropped: u64,
+    pub acked: u64,
+    pub got_nothing: u64,
 }
 
 /// What publishes of a channel answer with.
@@ -59,15 +77,15 @@ pub(super) struct ChannelConsumer {
 }
 
 impl Channel {
-    pub(super) fn new(number: u16, slot: u32, max_message_bytes: u64) -> Self {
+    pub(super) fn new(open: Arc<OpenChannel>, max_message_bytes: u64) -> Self {
         let mut assembler = Assembler::new();
         assembler.keep_bodies_up_to(max_message_bytes);
         Self {
-            number,
-            slot,
+            number: open.number,
+            slot: open.slot,
             assembler,
             partial_bytes: 0,
-            publisher: Publisher::default(),
+            publisher: Publisher { open: Some(open), ..Publisher::default() },
             consumers: HashMap::new(),
             last_queue: None,
             prefetch: 0,

@@ -48,8 +48,10 @@ impl Confirms {
     }
 
     /// Encodes the confirms of everything that is safe, several in one frame where they follow each other. They go out
-    /// in order: a message that waits for the disk holds back those behind it by one sync at most.
-    pub(super) fn flush(&mut self, channel: u16, durable: Lsn, out: &mut Vec<u8>) {
+    /// in order: a message that waits for the disk holds back those behind it by one sync at most. Gives how many publishes
+    /// were acknowledged.
+    pub(super) fn flush(&mut self, channel: u16, durable: Lsn, out: &mut Vec<u8>) -> u64 {
+        let mut confirmed = 0;
         let mut acked: Option<(u64, bool)> = None;
         while let Some(run) = self.pending.front() {
             if run.lsn > durable {
@@ -61,6 +63,7 @@ impl Confirms {
                 }
                 put_nack(out, channel, run.last, false, true);
             } else {
+                confirmed += run.last - self.confirmed;
                 let several = run.last - self.confirmed > 1;
                 acked = Some((run.last, several || acked.is_some()));
             }
@@ -70,6 +73,12 @@ impl Confirms {
         if let Some((tag, multiple)) = acked {
             put_ack(out, channel, tag, multiple);
         }
+        confirmed
+    }
+
+    /// Publishes that have not been answered.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        self.next - 1 - self.confirmed
     }
 }
 

@@ -11,6 +11,7 @@ use storage::Lsn;
 use super::Session;
 use super::channel::{Channel, ChannelConsumer};
 use super::events::ConsumerEvent;
+use crate::broker::OpenConsumer;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::Arguments;
 use crate::model::consumer_arguments;
@@ -42,6 +43,7 @@ impl Session {
             self.resume_waiting();
         } else {
             channel.prefetch = count;
+            channel.publisher.show(|state| state.prefetch = count);
         }
         self.reply(channel.number, &AMQPClass::Basic(basic::AMQPMethod::QosOk(basic::QosOk {})));
         Ok(())
@@ -84,7 +86,8 @@ impl Session {
             protocol::put_method(&mut frames, channel.number, &AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok)));
         }
         let priority = consumer_arguments::priority(&arguments);
-        let consumer = Consumer { id, outbox: Arc::clone(&self.outbox), slot, exclusive: consume.exclusive, priority };
+        let (exclusive, no_ack) = (consume.exclusive, consume.no_ack);
+        let consumer = Consumer { id, outbox: Arc::clone(&self.outbox), slot, exclusive, no_ack, priority };
         let number = channel.number;
         let outbox = Arc::clone(&self.outbox);
         let attached = queue.attach(
@@ -96,9 +99,12 @@ impl Session {
         );
         match attached {
             Attach::Attached => {
-                let (exclusive, ack_required) = (consume.exclusive, !consume.no_ack);
+                let ack_required = !no_ack;
                 let event = ConsumerEvent { tag: &tag, queue: &name, exclusive, ack_required, arguments: &arguments };
                 self.consumer_created(channel, &event);
+                let prefetch = channel.prefetch;
+                let shown = OpenConsumer { id, queue: Arc::clone(&queue), no_ack, exclusive, prefetch, arguments };
+                self.show_consumer(channel, &tag, shown);
                 channel.consumers.insert(tag, ChannelConsumer { id, slot, queue });
                 Ok(())
             }
@@ -119,6 +125,9 @@ impl Session {
     pub(super) fn cancel(&mut self, channel: &mut Channel, cancel: basic::Cancel) {
         if let Some(consumer) = channel.consumers.remove(cancel.consumer_tag.as_str()) {
             self.end_consumer(channel.number, &consumer);
+            channel.publisher.show(|state| {
+                state.consumers.remove(cancel.consumer_tag.as_str());
+            });
             consumer.queue.hand_over(consumer.id, &mut self.wakes);
             self.consumer_deleted(channel.number, cancel.consumer_tag.as_str(), &consumer.queue.spec().name);
         } else if channel.has_consumer(cancel.consumer_tag.as_str()) {
@@ -154,6 +163,9 @@ impl Session {
             return;
         }
         channel.consumers.remove(&tag);
+        channel.publisher.show(|state| {
+            state.consumers.remove(&tag);
+        });
         let closing = channel.closing;
         if let Some(queue) = self.slot(slot).map(|info| Arc::clone(&info.queue)) {
             self.consumer_deleted(number, &tag, &queue.spec().name);
@@ -181,6 +193,7 @@ impl Session {
         }
         self.consumes |= !get.no_ack;
         if queue.get(&self.outbox, channel.slot, get.no_ack) == Get::Empty {
+            self.counting(channel.number, &mut channel.publisher).got_nothing += 1;
             self.reply(channel.number, &AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {})));
         }
         Ok(())

@@ -12,6 +12,7 @@ use super::channel::Channel;
 use super::dispatch::unimplemented;
 use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::Arguments;
+use crate::model::statistics::churn;
 use crate::vhost::{DIRECT_REPLY, ExchangeBinding, ExchangeRequest, QueueBinding, QueueRequest};
 
 impl Session {
@@ -149,6 +150,7 @@ impl Session {
             };
             vhost.declare_queue(grants, request)?
         };
+        self.broker.services.statistics.count_churn(churn::QUEUE_DECLARED);
         let name = &declared.queue.spec().name;
         channel.last_queue = Some(Arc::clone(name));
         Ok((

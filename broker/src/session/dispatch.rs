@@ -8,6 +8,7 @@ use super::channel::{Channel, Mode};
 use super::settle::Settlement;
 use super::{Phase, Session};
 use crate::broker::ChannelLimit;
+use crate::model::statistics::churn;
 
 const CHANNEL: u16 = 20;
 const OPEN: u16 = 10;
@@ -255,9 +256,11 @@ impl Session {
         }
         self.count_channel()?;
         let slot = self.outbox.open_channel(number);
-        let channel = Channel::new(number, slot, self.limits.max_message_bytes);
+        let now_ms = self.broker.clock().now_ms();
+        let channel = Channel::new(self.open.open_channel(number, slot, now_ms), self.limits.max_message_bytes);
         self.channels.insert(number, Box::new(channel));
         self.channel_changed("channel.created", number);
+        self.broker.services.statistics.count_churn(churn::CHANNEL_CREATED);
         let ok = channel::OpenOk {};
         self.reply(number, &AMQPClass::Channel(channel::AMQPMethod::OpenOk(ok)));
         Ok(())

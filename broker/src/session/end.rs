@@ -17,6 +17,7 @@ impl Session {
         }
         self.end_replies(channel);
         self.forget_partial(channel);
+        self.retire(channel);
         if let Mode::Transaction(transaction) = std::mem::take(&mut channel.publisher).mode {
             let taken = transaction.settled.into_iter().map(|settle| settle.unacked).collect();
             self.outbox.restore(channel.slot, taken);
@@ -62,6 +63,7 @@ impl Session {
                 self.consumer_deleted(channel.number, &tag, &consumer.queue.spec().name);
             }
             self.forget_partial(channel);
+            self.retire(channel);
             let Publisher { mode, .. } = std::mem::take(&mut channel.publisher);
             if let Mode::Transaction(transaction) = mode {
                 let taken = transaction.settled.into_iter().map(|settle| settle.unacked).collect();

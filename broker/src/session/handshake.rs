@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use protocol::amqp::{AMQPClass, AMQPValue, FieldTable, connection};
 use protocol::names::{long, short_cut};
@@ -206,6 +207,9 @@ impl Session {
             Some(Grants::new(Arc::clone(&self.broker.auth), Arc::clone(&user.name), Arc::clone(vhost.name())));
         self.limits.max_message_bytes = vhost.rules().max_message_bytes;
         self.vhost = Some(vhost);
+        self.open.frame_max.store(self.limits.frame_max, Ordering::Relaxed);
+        self.open.channel_max.store(self.limits.channel_max, Ordering::Relaxed);
+        self.open.heartbeat_s.store(self.limits.heartbeat_s, Ordering::Relaxed);
         self.phase = Phase::Running;
         self.connection_created();
         self.reply(0, &AMQPClass::Connection(connection::AMQPMethod::OpenOk(connection::OpenOk {})));

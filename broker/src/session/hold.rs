@@ -6,6 +6,7 @@
 //! know that of RabbitMQ, and expect a close to wait for the end of the alarm.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use protocol::amqp::{AMQPClass, connection};
 use protocol::names::short_cut;
@@ -81,6 +82,7 @@ impl Session {
         self.hold.alarm = self.broker.alarms().any();
         if self.hold.blocked && !self.hold.alarm {
             self.hold.blocked = false;
+            self.open.is_blocked.store(false, Ordering::Relaxed);
             self.tell(connection::AMQPMethod::Unblocked(connection::Unblocked {}));
         }
     }
@@ -90,6 +92,7 @@ impl Session {
     pub(super) fn on_content(&mut self, channel: u16) {
         if self.hold.alarm && !self.hold.blocked {
             self.hold.blocked = true;
+            self.open.is_blocked.store(true, Ordering::Relaxed);
             self.hold.parks = true;
             self.hold.channels.push(channel);
             let reason = short_cut(self.broker.alarms().reason());

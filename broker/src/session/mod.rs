@@ -13,6 +13,7 @@ mod handshake;
 mod hold;
 mod publish;
 mod settle;
+mod statistics;
 mod trace;
 mod tx;
 mod write;
@@ -28,9 +29,10 @@ use storage::Lsn;
 
 use self::channel::{Channel, Mode};
 use self::consume::SlotInfo;
+use self::statistics::ExchangeRun;
 use self::tx::PendingCommit;
 use crate::auth::{Grants, UserInfo};
-use crate::broker::{Broker, Usage};
+use crate::broker::{Broker, OpenConnection, Usage};
 use crate::model::ConnectionId;
 use crate::queue::credit::Resume;
 use crate::queue::item::OutItem;
@@ -129,6 +131,11 @@ pub struct Session {
     current: Option<Box<Channel>>,
     channels: HashMap<u16, Box<Channel>>,
     outbox: Arc<Outbox>,
+    /// What operators see of it.
+    open: Arc<OpenConnection>,
+    run: ExchangeRun,
+    /// Channels that have counted something.
+    uncounted: Vec<u16>,
     /// Consumers by their slot in the outbox.
     slots: Vec<Option<SlotInfo>>,
     /// Connections that this batch gave work to.
@@ -155,7 +162,10 @@ impl Session {
     /// A session whose client has sent a protocol header that we speak; connection.start is put into the outbox.
     pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: IpAddr) -> Self {
         let limits = Limits::offered(&broker);
-        let outbox = Arc::new(Outbox::new(broker.settings.limits.outbox_bytes, Arc::clone(&broker.memory)));
+        let statistics = &broker.services.statistics;
+        let (high_water, memory) = (broker.settings.limits.outbox_bytes, Arc::clone(&broker.memory));
+        let outbox = Arc::new(Outbox::new(high_water, memory, Arc::clone(statistics)));
+        let open = Arc::new(OpenConnection::new(Arc::clone(&outbox), Arc::clone(statistics)));
         let hold = hold::Hold::new(Arc::clone(&broker.memory));
         let mut session = Self {
             broker,
@@ -174,6 +184,9 @@ impl Session {
             current: None,
             channels: HashMap::new(),
             outbox,
+            open,
+            run: ExchangeRun::default(),
+            uncounted: Vec::new(),
             slots: Vec::new(),
             wakes: WakeList::default(),
             acked: Acked::default(),
@@ -188,7 +201,7 @@ impl Session {
             writer: write::WriterState::default(),
             ended: false,
         };
-        session.broker.remember_connection(id, session.outbox.signal());
+        session.broker.remember_connection(id, session.outbox.signal(), &session.open);
         session.send_start();
         session
     }
@@ -209,6 +222,11 @@ impl Session {
             Phase::Starting | Phase::Tuning => protocol::FRAME_MAX_BEFORE_TUNE,
             _ => self.limits.frame_max,
         }
+    }
+
+    /// What operators see of it.
+    pub fn open_connection(&self) -> &Arc<OpenConnection> {
+        &self.open
     }
 
     /// How others wake this connection.
@@ -260,6 +278,7 @@ impl Session {
                 self.broker.move_dead_letters(&mut self.wakes);
             }
             self.flush_confirms();
+            self.tell_counts();
             self.wakes.wake();
             self.broker.store.kick();
             self.await_store();
@@ -283,6 +302,7 @@ impl Session {
         }
         let durable = self.broker.store.durable();
         let mut frames = Vec::new();
+        let mut told = std::mem::take(&mut self.uncounted);
         let mut channels = std::mem::take(&mut self.unconfirmed);
         channels.retain(|number| {
             let Some(channel) = self.channel_mut(*number) else {
@@ -291,15 +311,22 @@ impl Session {
             let Mode::Confirm(confirms) = &mut channel.publisher.mode else {
                 return false;
             };
-            confirms.flush(*number, durable, &mut frames);
+            let confirmed = confirms.flush(*number, durable, &mut frames);
             let more = confirms.waits_for().is_some();
             confirms.listed = more;
+            if confirmed > 0 {
+                channel.publisher.uncounted.confirmed += confirmed;
+                if !std::mem::replace(&mut channel.publisher.uncounted.listed, true) {
+                    told.push(*number);
+                }
+            }
             if !frames.is_empty() {
                 self.push_reply(*number, Lsn(0), std::mem::take(&mut frames));
             }
             more
         });
         self.unconfirmed = channels;
+        self.uncounted = told;
     }
 
     fn await_store(&mut self) {

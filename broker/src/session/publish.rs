@@ -113,6 +113,7 @@ impl Session {
         message: Assembled<'_>,
     ) -> Result<(), AmqpError> {
         self.published = true;
+        self.counting(number, publisher).published += 1;
         self.publish_checked(number, publisher, message).map_err(|error| error.at(BASIC, PUBLISH))
     }
 
@@ -199,6 +200,7 @@ impl Session {
         let exchange_version = exchange.version();
         let mut targets = Targets::default();
         let info = vhost.route_to(&exchange, &keys, Some(properties), &mut targets);
+        self.run.count(&exchange, targets.queues.len(), &self.broker.services.statistics);
         if !special && !targets.queues.is_empty() && !info.by_message {
             publisher.routes.put(Route {
                 address: message.address.into(),
@@ -275,7 +277,7 @@ impl Session {
     }
 
     /// Queues of a cached route that still holds, if the user may still publish there.
-    fn cached_route(&self, publisher: &Publisher, address: &[u8]) -> Result<Option<Queues>, AmqpError> {
+    fn cached_route(&mut self, publisher: &Publisher, address: &[u8]) -> Result<Option<Queues>, AmqpError> {
         let Some(route) = publisher.routes.get(address) else {
             return Ok(None);
         };
@@ -292,6 +294,7 @@ impl Session {
         if route.exchange.kind() == ExchangeKind::Topic && grants.limits_topics() {
             grants.check_topic(Permission::Write, route.exchange.name(), &shortstrs(address).1)?;
         }
+        self.run.count(&route.exchange, route.queues.len(), &self.broker.services.statistics);
         Ok(Some(route.queues.clone()))
     }
 
@@ -310,6 +313,9 @@ impl Session {
                 transaction.add(message, queues, beside, mandatory, None, self.broker.clock())?;
             }
             return Ok(());
+        }
+        if queues.is_empty() && beside.is_empty() && !mandatory {
+            publisher.uncounted.dropped += 1;
         }
         // A message that nobody else has yet; otherwise each queue sees to its own.
         if let [queue] = queues
@@ -345,6 +351,7 @@ impl Session {
         }
         let message = Arc::new(message);
         if queues.is_empty() && mandatory {
+            publisher.uncounted.returned += 1;
             self.push_return(number, Arc::clone(&message));
         }
         let published = fresh.publish(&self.broker.services, &message, queues, beside, Vec::new(), &mut self.wakes);
@@ -378,6 +385,7 @@ impl Session {
             }
         }
         if queues.is_empty() && mandatory {
+            publisher.uncounted.returned += 1;
             self.push_return(number, message);
         }
         self.confirm(number, publisher, lsn, refused);

@@ -26,6 +26,8 @@ impl Session {
         let Settlement { tag, multiple, requeue, method } = *settlement;
         let is_rejected = !requeue && method != ACK;
         let how = if method == REJECT { Return::InVain } else { Return::Unharmed };
+        self.counting(channel.number, &mut channel.publisher);
+        let mut acks = 0;
         let found = if let Mode::Transaction(transaction) = &mut channel.publisher.mode {
             self.outbox.take_for_transaction(channel.slot, tag, multiple, |unacked| {
                 transaction.settled.push(TxSettle {
@@ -45,6 +47,7 @@ impl Session {
                 } else if is_rejected {
                     rejected.add(queue, unacked);
                 } else {
+                    acks += 1;
                     acked.add(queue, &unacked);
                 }
             });
@@ -53,6 +56,7 @@ impl Session {
             // Requeued messages first: a consumer that has credit again gets them before newer ones.
             back.commit(&mut self.wakes);
             self.resume_waiting();
+            channel.publisher.uncounted.acked += acks;
             found
         };
         if found {

@@ -76,6 +76,11 @@ impl Transaction {
         Ok(())
     }
 
+    /// Publishes and settlements that wait for the commit.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.publishes.len() as u64, self.settled.len() as u64)
+    }
+
     /// What it had published is committed or rolled back.
     fn clear_bytes(&mut self) {
         self.bytes = 0;
@@ -116,7 +121,8 @@ impl Session {
             tx::AMQPMethod::Select(_) => {
                 match channel.publisher.mode {
                     Mode::Plain => {
-                        channel.publisher.mode = Mode::Transaction(Transaction::new(Arc::clone(&self.broker.memory)))
+                        channel.publisher.mode = Mode::Transaction(Transaction::new(Arc::clone(&self.broker.memory)));
+                        channel.publisher.show(|state| state.is_transactional = true);
                     }
                     Mode::Transaction(_) => {}
                     Mode::Confirm(_) => {
@@ -130,8 +136,14 @@ impl Session {
                 self.reply(channel.number, &AMQPClass::Tx(tx::AMQPMethod::SelectOk(tx::SelectOk {})));
                 Ok(())
             }
-            tx::AMQPMethod::Commit(_) => self.commit(channel),
-            tx::AMQPMethod::Rollback(_) => self.rollback(channel),
+            tx::AMQPMethod::Commit(_) => {
+                self.counting(channel.number, &mut channel.publisher);
+                self.commit(channel)
+            }
+            tx::AMQPMethod::Rollback(_) => {
+                self.counting(channel.number, &mut channel.publisher);
+                self.rollback(channel)
+            }
             other => Err(unimplemented(&AMQPClass::Tx(other.clone()))),
         }
     }
@@ -139,7 +151,10 @@ impl Session {
     pub(super) fn on_confirm_select(&mut self, channel: &mut Channel, nowait: bool) -> Result<(), AmqpError> {
         use protocol::amqp::confirm;
         match channel.publisher.mode {
-            Mode::Plain => channel.publisher.mode = Mode::Confirm(Confirms::new()),
+            Mode::Plain => {
+                channel.publisher.mode = Mode::Confirm(Confirms::new());
+                channel.publisher.show(|state| state.confirms = true);
+            }
             Mode::Confirm(_) => {}
             Mode::Transaction(_) => {
                 return Err(

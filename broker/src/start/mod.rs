@@ -110,6 +110,8 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     let unused = tokio::spawn(async move { deleting.watch_unused().await });
     let watched = Arc::clone(&broker);
     let watch = tokio::spawn(async move { watched.watch_memory().await });
+    let counted = Arc::clone(&broker);
+    let seconds = tokio::spawn(async move { counted.count_seconds().await });
     let ready = format!(
         "warren {} ready in {} ms: {}; data in {}; recovered {} queues, {} messages",
         env!("CARGO_PKG_VERSION"),
@@ -136,6 +138,7 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
         management.abort();
     }
     watch.abort();
+    seconds.abort();
     timers.abort();
     dead_letters.abort();
     unused.abort();

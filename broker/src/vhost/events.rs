@@ -9,6 +9,7 @@ use super::exchange::{Destination, Exchange};
 use crate::model::arguments::Arguments;
 use crate::model::events::{EventSink, Fields, operator};
 use crate::model::limits::{MAX_CONNECTIONS, MAX_QUEUES, VhostLimits};
+use crate::model::statistics::churn;
 use crate::policy::PolicyKind;
 use crate::queue::Queue;
 use crate::queue::signal::WakeList;
@@ -41,6 +42,7 @@ impl EventSink for Vhost {
 
 impl Vhost {
     pub(super) fn queue_created(&self, queue: &Queue, user: &str) {
+        self.services.statistics.count_churn(churn::QUEUE_CREATED);
         self.services.events.emit("queue.created", || {
             let spec = queue.spec();
             let owner = spec.exclusive.map(|owner| owner.0.to_string()).unwrap_or_default();
@@ -55,6 +57,7 @@ impl Vhost {
     }
 
     pub(super) fn queue_deleted(&self, queue: &Queue, user: &str) {
+        self.services.statistics.count_churn(churn::QUEUE_DELETED);
         self.services
             .events
             .emit("queue.deleted", || self.about(&queue.spec().name, user).text("type", "rabbit_classic_queue"));

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use amq_protocol::types::AMQPValue;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use protocol::error::AmqpError;
 use storage::QueueId;
 
 use super::delay::Delay;
 use super::history::History;
 use crate::model::arguments::{Arguments, string};
+use crate::model::counters::{Counted, Ticks};
 use crate::model::deduplication::Deduplication;
+use crate::model::statistics::{ExchangeCounters, exchange};
 use crate::policy::Effective;
 use crate::queue::Queue;
 use crate::queue::window::Window;
@@ -99,6 +101,7 @@ pub struct Exchange {
     table: RwLock<Table<Destination>>,
     version: AtomicU64,
     deleted: AtomicBool,
+    counters: Mutex<ExchangeCounters>,
 }
 
 impl Exchange {
@@ -115,7 +118,21 @@ impl Exchange {
             spec,
             version: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
+            counters: Mutex::default(),
         }
+    }
+
+    /// Clients have published that many messages to it in the given second, for so many queues.
+    pub(crate) fn count(&self, published: u64, routed: u64, tick: u32) {
+        let mut counters = self.counters.lock();
+        counters.turn(tick);
+        counters.add(exchange::IN, published);
+        counters.add(exchange::OUT, routed);
+    }
+
+    /// What went through it.
+    pub fn statistics(&self, ticks: &Ticks) -> Counted<{ exchange::LEN }> {
+        self.counters.lock().read(ticks)
     }
 
     /// Its number, unique in the vhost while the broker runs.

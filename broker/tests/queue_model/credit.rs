@@ -26,12 +26,12 @@ impl One {
     fn new(disk: &Disk, channel_prefetch: u32, messages: u64) -> Self {
         let services = Services::new(Arc::clone(&disk.store), Clock::system());
         let queue = Queue::new(disk.store.new_queue_id(), spec(false), services);
-        let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default()));
+        let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default(), Arc::default()));
         let channel = outbox.open_channel(1);
         outbox.set_channel_prefetch(channel, channel_prefetch, &mut Vec::new());
         let id = ConsumerId(1);
         let slot = outbox.add_consumer(id, Arc::clone(&queue), channel, Terms::default());
-        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive: false, priority: 0 };
+        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive: false, no_ack: false, priority: 0 };
         assert_eq!(queue.attach(consumer, || {}, &mut WakeList::default()), Attach::Attached);
         let one = Self { queue, outbox, channel };
         for id in 0..messages {

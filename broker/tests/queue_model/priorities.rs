@@ -145,7 +145,7 @@ fn a_purge_and_a_deletion_reach_every_level() {
     assert!(stored(&disk, &queue).is_empty());
     publish(&queue, 0..100, |id| id.is_multiple_of(2));
     disk.wait_durable();
-    let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default()));
+    let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default(), Arc::default()));
     let channel = outbox.open_channel(1);
     assert_eq!(queue.get(&outbox, channel, true), Get::Answered);
     assert_eq!(queue.close(false, false), Ok(99));

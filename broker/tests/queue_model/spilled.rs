@@ -30,12 +30,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(queue: &Arc<Queue>, prefetch: u32) -> Self {
-        let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default()));
+        let outbox = Arc::new(Outbox::new(usize::MAX, Arc::default(), Arc::default()));
         let channel = outbox.open_channel(1);
         let id = ConsumerId(1);
         let terms = Terms { prefetch, ..Terms::default() };
         let slot = outbox.add_consumer(id, Arc::clone(queue), channel, terms);
-        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive: false, priority: 0 };
+        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive: false, no_ack: false, priority: 0 };
         assert_eq!(queue.attach(consumer, || {}, &mut WakeList::default()), Attach::Attached);
         Self { outbox, channel }
     }

@@ -80,7 +80,7 @@ struct Client<'a> {
 
 impl Client<'_> {
     fn connect(&mut self) {
-        self.outbox = Arc::new(Outbox::new(20_000, Arc::default()));
+        self.outbox = Arc::new(Outbox::new(20_000, Arc::default(), Arc::default()));
         self.open();
     }
 
@@ -94,7 +94,8 @@ impl Client<'_> {
             let prefetch = self.rng.random_range(0..20);
             let terms = Terms { prefetch, ..Terms::default() };
             let slot = self.outbox.add_consumer(id, Arc::clone(queue), self.channel, terms);
-            let consumer = Consumer { id, outbox: Arc::clone(&self.outbox), slot, exclusive: false, priority: 0 };
+            let consumer =
+                Consumer { id, outbox: Arc::clone(&self.outbox), slot, exclusive: false, no_ack: false, priority: 0 };
             self.consumers.push((index, id, slot));
             assert_eq!(queue.attach(consumer, || {}, &mut wakes), Attach::Attached);
         }
@@ -249,7 +250,7 @@ fn threads_lose_nothing_and_settle_nothing_twice() {
                     queues,
                     ledger,
                     rng: StdRng::seed_from_u64(seed),
-                    outbox: Arc::new(Outbox::new(0, Arc::default())),
+                    outbox: Arc::new(Outbox::new(0, Arc::default(), Arc::default())),
                     channel: 0,
                     consumers: Vec::new(),
                     held: VecDeque::new(),

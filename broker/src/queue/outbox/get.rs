@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Outbox, State};
+use crate::model::statistics::messages;
 use crate::queue::Queue;
 use crate::queue::credit::ChannelCredit;
 use crate::queue::item::{Got, OutItem, held_bytes};
@@ -40,6 +41,7 @@ impl Outbox {
         };
         let tag = channel.take_tag();
         let held = if no_ack { 0 } else { held_bytes(&entry.message) };
+        channel.count(counted(no_ack), entry.redelivered, self.statistics.ticks.now());
         let item = OutItem::Got(got(channel, tag, queue, entry, remaining, no_ack));
         state.credits.unacked_bytes += held;
         self.limit_got(&mut state, channel_slot, tag, queue, no_ack);
@@ -86,6 +88,7 @@ impl Outbox {
             let Some((channel, tag)) = state.pending_get(channel_slot, id) else {
                 return Some(entry);
             };
+            channel.count(counted(no_ack), entry.redelivered, self.statistics.ticks.now());
             let got = got(channel, tag, queue, entry, remaining, no_ack);
             let bytes = got.bytes();
             state.bytes += bytes;
@@ -122,6 +125,10 @@ impl Outbox {
     pub fn take_resolved(&self, id: u64) -> Option<Option<Box<Got>>> {
         self.state.lock().resolved.remove(&id)
     }
+}
+
+fn counted(no_ack: bool) -> usize {
+    if no_ack { messages::GET_NO_ACK } else { messages::GET }
 }
 
 fn got(

@@ -409,7 +409,7 @@ impl<'d> World<'d> {
     }
 
     pub(crate) fn connect(&mut self) -> usize {
-        let outbox = Arc::new(Outbox::new(self.high_water, Arc::default()));
+        let outbox = Arc::new(Outbox::new(self.high_water, Arc::default(), Arc::default()));
         let channels = (1..=2)
             .map(|number| Channel {
                 number,
@@ -575,7 +575,7 @@ impl<'d> World<'d> {
         let outbox = Arc::clone(&to.outbox);
         let number = to.channels[channel].number;
         let slot = outbox.add_consumer(id, Arc::clone(&queue), to.channels[channel].slot, terms);
-        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive, priority };
+        let consumer = Consumer { id, outbox: Arc::clone(&outbox), slot, exclusive, no_ack: terms.no_ack, priority };
         let mut others = self.consumers.iter().filter(|other| other.attached);
         let expected = if self.closed {
             Attach::Gone
