@@ -1,6 +1,7 @@
 //! Every key of the configuration outside the topology sections: its type, its limits, its default.
 //! `config/warren.toml` documents them; a test keeps the two together.
 
+use super::LogFormat;
 use super::rules::Redeclare;
 
 /// One key, by its dotted name.
@@ -78,6 +79,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("management.listen", Kind::OptionalText, Default::Text("")),
     key("prometheus.listen", Kind::OptionalText, Default::Text("")),
     key("log.level", Kind::Text, Default::Text("info")),
+    key("log.format", Kind::Choice(LogFormat::NAMES), Default::Text("text")),
+    integer("log.slow_ms", 0, 3_600_000, 1000),
     key("storage.data_dir", Kind::Text, Default::Text("./warren-data")),
     integer("storage.segment_bytes", 64 * 1024, 1024 * MIB, 64 * MIB),
     integer("storage.pool_segments", 0, 1024, 6),

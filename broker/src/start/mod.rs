@@ -4,9 +4,9 @@ mod application;
 mod checks;
 mod declared;
 mod durable;
+mod log;
 mod timers;
 
-use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,7 +17,6 @@ use storage::{Lsn, OpenError, Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing_subscriber::EnvFilter;
 
 use crate::admin::{self, ControlSocket};
 use crate::auth::{self, AuthStore};
@@ -27,6 +26,7 @@ use crate::cli::{Cli, Command};
 use crate::config::{Flags, Settings};
 use crate::ctl;
 use crate::model::clock::Clock;
+use crate::model::log_control::LogControl;
 use crate::net::listener;
 use crate::offline;
 use crate::queue::Services;
@@ -66,18 +66,15 @@ pub fn run() -> ExitCode {
 fn start(flags: &Flags) -> anyhow::Result<()> {
     let started = Instant::now();
     let settings = Settings::load(flags, std::env::vars_os())?;
-    init_log(&settings)?;
-    for key in settings.unserved() {
-        tracing::warn!("{}: not available in this version; nothing listens there", settings.describe(key));
-    }
+    let log = log::start(&settings)?;
     let file_limit = checks::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(settings, started, &file_limit))
+    runtime.block_on(serve(settings, log, started, &file_limit))
 }
 
-async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> anyhow::Result<()> {
+async fn serve(settings: Settings, log: LogControl, started: Instant, file_limit: &FileLimit) -> anyhow::Result<()> {
     let (failures, mut failed) = mpsc::unbounded_channel();
-    let broker = open(settings)?;
+    let broker = open(settings, log)?;
     broker.store.on_failure(Box::new(move |reason: &str| {
         // The receiver goes only when the broker is ending anyway.
         let _ = failures.send(reason.to_owned());
@@ -183,7 +180,7 @@ fn management(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<Option<J
     })))
 }
 
-fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
+fn open(settings: Settings, log: LogControl) -> anyhow::Result<Arc<Broker>> {
     let configured = &settings.storage;
     let mut options = Options::new(&configured.data_dir);
     options.segment_bytes = configured.segment_bytes;
@@ -194,6 +191,7 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     options.disk_free_limit = configured.disk_free_limit;
     options.reserve_segments = configured.reserve_segments;
     options.index_cache_bytes = configured.index_cache_bytes;
+    options.slow = settings.log.slow;
     let (store, found) = Store::open(options).map_err(|error| match error {
         OpenError::Io { .. } => anyhow::anyhow!("{error} ({})", settings.describe("storage.data_dir")),
         other => other.into(),
@@ -214,6 +212,7 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     let auth = AuthStore::open(Arc::clone(&store) as _, &settings.auth, pairs)?;
     let broker = Broker::new(settings, services, Arc::new(auth), recovery.vhosts);
     let mut broker = broker.with_global_parameters(recovery.global_parameters);
+    broker.log = log;
     broker.recovery = Recovery {
         clean: found.clean,
         queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),
@@ -259,19 +258,4 @@ fn close(broker: &Broker) -> anyhow::Result<()> {
     broker.store.close(redelivered)?;
     tracing::info!("stopped");
     Ok(())
-}
-
-fn init_log(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log.level)
-        .map_err(|error| anyhow::anyhow!("{}: {error}", settings.describe("log.level")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init()
-        .map_err(|error| one_line(&error))
-}
-
-fn one_line(error: &dyn Display) -> anyhow::Error {
-    anyhow::anyhow!("{error}")
 }
