@@ -16,7 +16,7 @@ use clap::Parser;
 use storage::{Lsn, OpenError, Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::admin::{self, ControlSocket};
 use crate::auth::{self, AuthStore};
@@ -29,6 +29,7 @@ use crate::model::clock::Clock;
 use crate::model::log_control::LogControl;
 use crate::net::listener;
 use crate::offline;
+use crate::prometheus;
 use crate::queue::Services;
 use crate::queue::signal::WakeList;
 use crate::queue::stored::StoredExpiry;
@@ -91,7 +92,7 @@ async fn serve(settings: Settings, log: LogControl, started: Instant, file_limit
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut application = application::Serving::start(Arc::clone(&broker))?;
-    let management = management(&broker, started)?;
+    let operators = operators(&broker, started)?;
     let control = match ControlSocket::serve(Arc::clone(&broker), started) {
         Ok(control) => Some(control),
         Err(error) => {
@@ -131,9 +132,7 @@ async fn serve(settings: Settings, log: LogControl, started: Instant, file_limit
         never = application.run() => match never {},
     };
     application.close();
-    if let Some(management) = management {
-        management.abort();
-    }
+    drop(operators);
     watch.abort();
     seconds.abort();
     timers.abort();
@@ -155,29 +154,31 @@ async fn serve(settings: Settings, log: LogControl, started: Instant, file_limit
     }
 }
 
-/// The management API on TCP, if it is configured.
-fn management(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<Option<JoinHandle<std::io::Result<()>>>> {
-    let Some(address) = &broker.settings.management.listen else {
-        return Ok(None);
-    };
-    let listeners = listener::bind(std::slice::from_ref(address)).map_err(|(address, error)| {
-        let key = broker.settings.describe("management.listen");
-        anyhow::anyhow!("cannot listen on {address}: {error} ({key})")
-    })?;
-    let mut serving = tokio::task::JoinSet::new();
-    for listener in listeners {
-        let local = listener.local_addr()?;
-        tracing::info!("the management API listens on {local}");
-        broker.application.add_listener("http", local);
-        serving.spawn(admin::serve(Arc::clone(broker), listener, started));
-    }
-    // Aborting this task drops the set, which aborts the others.
-    Ok(Some(tokio::spawn(async move {
-        while let Some(ended) = serving.join_next().await {
-            ended.map_err(std::io::Error::other)??;
+/// What operators reach over TCP, as far as it is configured: the management API and the Prometheus endpoint.
+fn operators(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<JoinSet<std::io::Result<()>>> {
+    let mut serving = JoinSet::new();
+    let settings = &broker.settings;
+    for (key, protocol, address) in [
+        ("management.listen", "http", &settings.management.listen),
+        ("prometheus.listen", "http/prometheus", &settings.prometheus.listen),
+    ] {
+        let Some(address) = address else { continue };
+        let listeners = listener::bind(std::slice::from_ref(address)).map_err(|(address, error)| {
+            anyhow::anyhow!("cannot listen on {address}: {error} ({})", settings.describe(key))
+        })?;
+        for listener in listeners {
+            let local = listener.local_addr()?;
+            broker.application.add_listener(protocol, local);
+            if protocol == "http" {
+                tracing::info!("the management API listens on {local}");
+                serving.spawn(admin::serve(Arc::clone(broker), listener, started));
+            } else {
+                tracing::info!("the Prometheus endpoint listens on {local}");
+                serving.spawn(prometheus::serve(Arc::clone(broker), listener, started));
+            }
         }
-        Ok(())
-    })))
+    }
+    Ok(serving)
 }
 
 fn open(settings: Settings, log: LogControl) -> anyhow::Result<Arc<Broker>> {

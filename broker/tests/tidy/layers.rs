@@ -3,7 +3,7 @@
 use crate::tree::{File, assert_none, files};
 
 /// The modules of the broker, each with those that it may name beside itself.
-const BROKER: [(&str, &[&str]); 16] = [
+const BROKER: [(&str, &[&str]); 17] = [
     ("config", &[]),
     ("model", &["config"]),
     ("routing", &["config", "model"]),
@@ -22,11 +22,26 @@ const BROKER: [(&str, &[&str]); 16] = [
     ("offline", &["config", "model", "routing", "policy", "queue", "vhost", "auth"]),
     ("cli", &["config", "bench", "ctl", "offline"]),
     ("admin", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker"]),
+    ("prometheus", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker"]),
     (
         "start",
         &[
-            "config", "model", "routing", "policy", "queue", "vhost", "auth", "broker", "session", "net", "admin",
-            "bench", "ctl", "offline", "cli",
+            "config",
+            "model",
+            "routing",
+            "policy",
+            "queue",
+            "vhost",
+            "auth",
+            "broker",
+            "session",
+            "net",
+            "admin",
+            "prometheus",
+            "bench",
+            "ctl",
+            "offline",
+            "cli",
         ],
     ),
 ];
