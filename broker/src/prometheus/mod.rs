@@ -17,7 +17,8 @@ mod text;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -39,7 +40,7 @@ const CONNECTIONS_MAX: usize = 32;
 /// A request's head must be there within this time, and a connection may idle as long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// A connection ends after this time, whatever it is doing: one that reads slowly costs a thread.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(3600);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a request's head may have.
@@ -130,14 +131,20 @@ async fn answer(endpoint: &Endpoint, request: &Request<Incoming>) -> Answer {
         return text(StatusCode::SERVICE_UNAVAILABLE, String::new());
     };
     let (sender, pieces) = mpsc::channel(PIECES);
-    let (broker, started) = (Arc::clone(&endpoint.broker), endpoint.started);
-    // Not on the runtime's threads: many queues take their time.
+    let whole = Arc::new(AtomicBool::new(false));
+    let (broker, started, written) = (Arc::clone(&endpoint.broker), endpoint.started, Arc::clone(&whole));
+    let runtime = tokio::runtime::Handle::current();
+    let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
+    // Not on the runtime's threads: many queues take their time. Nor is one of these there for a client that does not read.
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        scrape::write(&broker, started, &view, &mut |piece| sender.blocking_send(piece).is_ok());
+        let mut send = |piece| {
+            let sent = runtime.block_on(tokio::time::timeout_at(deadline, sender.send(piece)));
+            matches!(sent, Ok(Ok(())))
+        };
+        written.store(scrape::write(&broker, started, &view, &mut send), Ordering::Release);
     });
-    let give_up = Box::pin(tokio::time::sleep(ANSWER_TIMEOUT));
-    page(Either::Right(Pieces { pieces, give_up }))
+    page(Either::Right(Pieces { pieces, whole }))
 }
 
 fn page(body: Either<Full<Bytes>, Pieces>) -> Answer {
@@ -156,7 +163,8 @@ fn text(status: StatusCode, text: String) -> Answer {
 /// A page as it is written, piece by piece.
 struct Pieces {
     pieces: mpsc::Receiver<Bytes>,
-    give_up: Pin<Box<tokio::time::Sleep>>,
+    /// Set when the last one has been sent: a page that was cut off must not look like a short one.
+    whole: Arc<AtomicBool>,
 }
 
 impl Body for Pieces {
@@ -167,9 +175,10 @@ impl Body for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.give_up.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err("the page was not read in time")));
-        }
-        self.pieces.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        Poll::Ready(match ready!(self.pieces.poll_recv(context)) {
+            Some(piece) => Some(Ok(Frame::data(piece))),
+            None if self.whole.load(Ordering::Acquire) => None,
+            None => Some(Err("the page was not written to its end")),
+        })
     }
 }

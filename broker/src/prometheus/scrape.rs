@@ -113,8 +113,8 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(octets).ok()
 }
 
-/// Writes a page. `started` is when the process did.
-pub(super) fn write(broker: &Broker, started: Instant, view: &View, send: &mut Send<'_>) {
+/// Writes a page; true when all of it was sent. `started` is when the process did.
+pub(super) fn write(broker: &Broker, started: Instant, view: &View, send: &mut Send<'_>) -> bool {
     let mut page = Page::new(send);
     match view {
         View::Aggregated => write_all(&mut page, broker, started, None),
@@ -133,7 +133,7 @@ pub(super) fn write(broker: &Broker, started: Instant, view: &View, send: &mut S
             node::put_identity(&mut page, broker, "memory-breakdown");
         }
     }
-    page.end();
+    page.end()
 }
 
 /// Everything about the node, and about the rest as sums or, where there is a selection, each thing on its own.

@@ -151,9 +151,10 @@ impl<'s> Page<'s> {
         self.suffixed("_count", &[], count.into());
     }
 
-    /// Sends what is left.
-    pub(super) fn end(mut self) {
+    /// Sends what is left; true when everything was sent.
+    pub(super) fn end(mut self) -> bool {
         self.flush();
+        !self.gone
     }
 
     fn put(&mut self, text: fmt::Arguments<'_>) {
@@ -204,7 +205,7 @@ mod tests {
         };
         let mut page = Page::new(&mut send);
         write(&mut page);
-        page.end();
+        assert!(page.end());
         (text, pieces)
     }
 
@@ -253,7 +254,7 @@ mod tests {
         let mut page = Page::new(&mut send);
         many(&mut page);
         assert!(page.is_gone());
-        page.end();
+        assert!(!page.end());
         assert_eq!(sent, 1);
     }
 }

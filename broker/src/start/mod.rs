@@ -5,6 +5,7 @@ mod checks;
 mod declared;
 mod durable;
 mod log;
+mod systemd;
 mod timers;
 
 use std::io::Write;
@@ -35,6 +36,7 @@ use crate::queue::signal::WakeList;
 use crate::queue::stored::StoredExpiry;
 use crate::vhost;
 use checks::FileLimit;
+use systemd::Supervisor;
 
 /// How long clients have to take note when the broker stops.
 const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -121,6 +123,9 @@ async fn serve(settings: Settings, log: LogControl, started: Instant, file_limit
     );
     // A closed standard output is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{ready}");
+    let supervisor = Supervisor::from_env();
+    supervisor.ready(&ready);
+    let watchdog = tokio::spawn(supervisor.clone().watch(Arc::clone(&broker)));
     file_limit.report();
     checks::file_system(&broker.settings.storage.data_dir);
     checks::measure_sync(broker.settings.storage.data_dir.clone());
@@ -139,6 +144,8 @@ async fn serve(settings: Settings, log: LogControl, started: Instant, file_limit
     dead_letters.abort();
     unused.abort();
     drop(expiry);
+    watchdog.abort();
+    supervisor.stopping(outcome.as_ref().unwrap_or(&"a failure of the store"));
     if let Ok(why) = outcome {
         tracing::info!("stopping on {why}");
         if tokio::time::timeout(STOP_TIMEOUT, broker.close_connections()).await.is_err() {
