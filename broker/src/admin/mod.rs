@@ -63,6 +63,7 @@ fn local_router(broker: Arc<Broker>, started: Instant) -> Router {
         .route("/api/warren/backup", post(backup::post))
         .route("/api/warren/alarms/{alarm}", any(node::alarm))
         .route("/api/warren/settings/{name}", any(node::setting))
+        .route("/api/warren/log-level", any(node::log_level))
         .route("/api/warren/application", any(node::application))
         .route("/api/warren/reload", post(node::reload))
         .route("/api/warren/connections/close", post(node::close_connections))

@@ -1,6 +1,7 @@
 //! Every key of the configuration outside the topology sections: its type, its limits, its default.
 //! `config/warren.toml` documents them; a test keeps the two together.
 
+use super::LogFormat;
 use super::rules::Redeclare;
 use super::tls::LOGIN_FROM;
 
@@ -87,6 +88,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("tls.login_san_type", Kind::Choice(&["dns", "ip", "email", "uri"]), Default::Text("dns")),
     integer("tls.login_san_index", 0, 100, 0),
     key("log.level", Kind::Text, Default::Text("info")),
+    key("log.format", Kind::Choice(LogFormat::NAMES), Default::Text("text")),
+    integer("log.slow_ms", 0, 3_600_000, 1000),
     key("storage.data_dir", Kind::Text, Default::Text("./warren-data")),
     integer("storage.segment_bytes", 64 * 1024, 1024 * MIB, 64 * MIB),
     integer("storage.pool_segments", 0, 1024, 6),
