@@ -101,7 +101,7 @@ fn part_of(vhost: &Vhost, part: &str) -> Vec<Value> {
         }
         "exchanges" => {
             let kept = exchanges::sorted(vhost);
-            let kept = kept.iter().filter(|exchange| predeclared_kind(exchange.name()).is_none());
+            let kept = kept.iter().filter(|exchange| predeclared_kind(name, exchange.name()).is_none());
             kept.map(|exchange| exchanges::definition(name, exchange)).collect()
         }
         "bindings" => bindings::definitions(vhost),

@@ -83,8 +83,11 @@ const PREDECLARED: [(&str, ExchangeKind, bool); 6] = [
     (TRACE_EXCHANGE, ExchangeKind::Topic, true),
 ];
 
-/// The kind of an exchange that every virtual host has from the start.
-pub fn predeclared_kind(exchange: &str) -> Option<ExchangeKind> {
+/// The kind of an exchange that a virtual host has from the start.
+pub fn predeclared_kind(vhost: &str, exchange: &str) -> Option<ExchangeKind> {
+    if exchange == EVENT_EXCHANGE && vhost == EVENT_VHOST {
+        return Some(ExchangeKind::Topic);
+    }
     let kind = PREDECLARED.iter().find(|(name, ..)| *name == exchange).map(|(_, kind, _)| *kind);
     if exchange.is_empty() { Some(ExchangeKind::Direct) } else { kind }
 }

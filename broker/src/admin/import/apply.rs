@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::Options;
+use super::entry::told;
 use super::plan::Plan;
 use crate::admin::answer::Refusal;
 use crate::admin::{bindings, exchanges, queues, users};
@@ -10,7 +12,7 @@ use crate::model::access::Unrestricted;
 use crate::policy::PolicyKind;
 
 /// What is appended to the log is durable when what is appended behind it is.
-pub(super) fn apply(broker: &Broker, plan: Plan<'_>) -> Result<(), Refusal> {
+pub(super) fn apply(broker: &Broker, plan: Plan<'_>, options: &Options) -> Result<(), Refusal> {
     for (name, metadata, limits) in plan.vhosts {
         broker.put_vhost(name, metadata)?;
         if let Some(limits) = limits {
@@ -21,6 +23,12 @@ pub(super) fn apply(broker: &Broker, plan: Plan<'_>) -> Result<(), Refusal> {
         broker.auth.put_user(name, users::credentials(entry)?, &tags)?;
         if let Some(limits) = entry.get("limits").and_then(Value::as_object) {
             broker.auth.set_limits(name, limits)?;
+        }
+    }
+    // Whoever creates a virtual host may do everything in it, unless the document says otherwise.
+    if let Some(user) = options.user.as_deref().filter(|user| broker.auth.user(user).is_some()) {
+        for vhost in &options.new_vhosts {
+            broker.set_permissions(user, vhost, [".*"; 3])?;
         }
     }
     for (user, vhost, patterns) in plan.permissions {
@@ -39,13 +47,15 @@ pub(super) fn apply(broker: &Broker, plan: Plan<'_>) -> Result<(), Refusal> {
         let vhost = broker.find_vhost(vhost)?;
         // One that is there stays as it is, whatever the document says of it: so does RabbitMQ.
         if vhost.exchange(name).is_none() {
-            vhost.declare_exchange(&Unrestricted, exchanges::request(name, entry)?)?;
+            let request = exchanges::request(name, entry)?;
+            vhost.declare_exchange(&Unrestricted, request).map_err(|error| told(&error))?;
         }
     }
     for (vhost, name, entry) in plan.queues {
         let vhost = broker.find_vhost(vhost)?;
         if vhost.queue(name).is_none() {
-            vhost.declare_queue(&Unrestricted, queues::request(name, entry, broker.new_connection_id())?)?;
+            let request = queues::request(name, entry, broker.new_connection_id())?;
+            vhost.declare_queue(&Unrestricted, request).map_err(|error| told(&error))?;
         }
     }
     for binding in plan.bindings {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use protocol::error::{AmqpError, ReplyCode};
 use serde_json::{Map, Value};
 
-use super::entry::{Object, check_name, entries, invalid, label, text, value};
+use super::entry::{Object, check_name, entries, invalid, label, text, told, value};
 use super::plan::{Binding, Plan};
 use super::{Options, Skipped};
 use crate::admin::answer::Refusal;
@@ -17,6 +17,10 @@ use crate::model::limits::{UserLimits, VhostLimits, reached};
 use crate::policy::{self, Policy, PolicyKind};
 use crate::routing::kind::ExchangeKind;
 use crate::vhost::{Metadata, check_exchange, check_new_binding, check_queue, predeclared_kind};
+
+/// RabbitMQ passes over such names as well, but without a word.
+const RESERVED_PREFIX: &str = "amq.";
+const RESERVED: &str = "names that begin with amq. are the broker's own";
 
 /// Why an entry does not become part of the plan.
 enum Reject {
@@ -95,10 +99,10 @@ pub(super) fn check<'a>(
 }
 
 /// What this broker does not do at all is not wrong in itself.
-fn unsupported(error: AmqpError) -> Reject {
+fn unsupported(error: &AmqpError) -> Reject {
     match error.code {
-        ReplyCode::NotImplemented | ReplyCode::InternalError => Reject::Unsupported(Refusal::from(error).reason()),
-        _ => Reject::Wrong(error.into()),
+        ReplyCode::NotImplemented | ReplyCode::InternalError => Reject::Unsupported(told(error).reason()),
+        _ => Reject::Wrong(told(error)),
     }
 }
 
@@ -155,7 +159,8 @@ impl<'a> Check<'a, '_> {
             return Err(Reject::Dropped(format!("the exchange {name:?} is left out")));
         }
         let known = self.broker.vhost(vhost).and_then(|vhost| vhost.exchange(name)).map(|exchange| exchange.kind());
-        let kind = known.or_else(|| self.exchanges.get(&(vhost, name)).copied()).or_else(|| predeclared_kind(name));
+        let kind =
+            known.or_else(|| self.exchanges.get(&(vhost, name)).copied()).or_else(|| predeclared_kind(vhost, name));
         Ok(kind
             .ok_or_else(|| Refusal::bad_request(format!("there is no exchange {name:?} in virtual host {vhost:?}")))?)
     }
@@ -271,8 +276,12 @@ impl<'a> Check<'a, '_> {
     fn exchange(&mut self, entry: &'a Object) -> Result<(), Reject> {
         let (vhost, name) = (self.vhost_of(entry)?, text(entry, "name")?);
         check_name("exchange", name)?;
-        if predeclared_kind(name).is_some() {
+        if predeclared_kind(vhost, name).is_some() {
             return Ok(());
+        }
+        if name.starts_with(RESERVED_PREFIX) {
+            self.left_out.insert(("exchange", vhost, name));
+            return Err(Reject::Dropped(RESERVED.to_owned()));
         }
         if let Some(kind) = entry.get("type").and_then(Value::as_str)
             && !exchanges::is_type(kind)
@@ -280,7 +289,7 @@ impl<'a> Check<'a, '_> {
             self.left_out.insert(("exchange", vhost, name));
             return Err(Reject::Unsupported(format!("precondition_failed: unknown exchange type '{kind}'")));
         }
-        let kind = check_exchange(vhost, exchanges::request(name, entry)?)?;
+        let kind = check_exchange(vhost, exchanges::request(name, entry)?).map_err(|error| told(&error))?;
         self.exchanges.insert((vhost, name), kind);
         self.plan.exchanges.push((vhost, name, entry));
         Ok(())
@@ -289,9 +298,9 @@ impl<'a> Check<'a, '_> {
     fn queue(&mut self, entry: &'a Object) -> Result<(), Reject> {
         let (vhost, name) = (self.vhost_of(entry)?, text(entry, "name")?);
         check_name("queue", name)?;
-        if name.starts_with("amq.") {
+        if name.starts_with(RESERVED_PREFIX) {
             self.left_out.insert(("queue", vhost, name));
-            return Err(Reject::Dropped("names that begin with amq. are the broker's own".to_owned()));
+            return Err(Reject::Dropped(RESERVED.to_owned()));
         }
         let known = self.broker.vhost(vhost);
         if known.as_ref().is_none_or(|known| known.queue(name).is_none()) {
@@ -302,7 +311,7 @@ impl<'a> Check<'a, '_> {
             let rules = self.broker.settings.rules_of(vhost);
             let kind = check_queue(vhost, rules, default_type, request).map_err(|error| {
                 self.left_out.insert(("queue", vhost, name));
-                unsupported(error)
+                unsupported(&error)
             })?;
             if self.queues.insert((vhost, name), kind).is_none() {
                 *self.plan.added.entry(vhost).or_default() += 1;
@@ -353,7 +362,7 @@ impl<'a> Check<'a, '_> {
             return Err(Reject::Wrong(Refusal::bad_request("routing_key has more than 255 bytes")));
         }
         let arguments = exchanges::given_arguments(entry);
-        check_new_binding(source_kind, queue_type.as_deref(), key, &arguments)?;
+        check_new_binding(source_kind, queue_type.as_deref(), key, &arguments).map_err(|error| told(&error))?;
         self.plan.bindings.push(Binding { vhost, source, kind, destination, key, arguments });
         Ok(())
     }

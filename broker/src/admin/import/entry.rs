@@ -1,6 +1,7 @@
 //! One entry of a document: its fields, and how it is named when it is wrong.
 
 use axum::http::StatusCode;
+use protocol::error::AmqpError;
 use serde_json::{Map, Value};
 
 use crate::admin::answer::Refusal;
@@ -44,6 +45,11 @@ pub(super) fn value(entry: &Object) -> Result<&Value, Refusal> {
 /// Names are part of stored keys and travel as short strings.
 pub(super) fn check_name(what: &str, name: &str) -> Result<(), Refusal> {
     Ok(crate::model::operation::check_name(what, name)?)
+}
+
+/// What clients would be told, without the name of the code: nobody's rights are in question here.
+pub(super) fn told(error: &AmqpError) -> Refusal {
+    Refusal::bad_request(error.text.split_once(" - ").map_or(&*error.text, |(_, text)| text))
 }
 
 /// A value that is refused, in the words of whoever refuses it.

@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use storage::Lsn;
 
 use super::answer::{Answer, Refusal, Reply};
-use super::request::Ask;
+use super::request::{Ask, Operator};
 use crate::broker::Broker;
 
 pub use start::at_start;
@@ -37,6 +37,12 @@ struct Options {
     /// What this broker cannot do is left out, and named, instead of refusing the document for it.
     #[serde(default)]
     skip_unsupported: bool,
+    /// Who imports it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    /// Virtual hosts that were not there before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    new_vhosts: Vec<String>,
     /// Digest of the file that the configuration names, when it is that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file_digest: Option<String>,
@@ -64,7 +70,11 @@ pub(super) fn import(ask: &Ask, vhost: Option<&str>) -> Answer {
     let options = Options {
         vhost: vhost.map(str::to_owned),
         skip_unsupported: ask.query("skip_unsupported") == Some("true"),
-        file_digest: None,
+        user: match &ask.operator {
+            Operator::Local => None,
+            Operator::User(user) => Some(user.name.to_string()),
+        },
+        ..Options::default()
     };
     let text = form::file(&ask.body).unwrap_or(&ask.body);
     let imported = run(ask.broker(), text, &options)?;
@@ -81,9 +91,11 @@ fn run(broker: &Broker, text: &[u8], options: &Options) -> Result<Imported, Refu
     let document = parse(text)?;
     let _alone = broker.imports.lock();
     let (plan, skipped) = check::check(broker, &document, options)?;
-    let note = note::begin(broker, text, options);
-    let applied = apply::apply(broker, plan);
-    let lsn = note.end(broker, options);
+    let new = plan.vhosts.iter().map(|(name, ..)| *name).filter(|name| broker.vhost(name).is_none());
+    let options = Options { new_vhosts: new.map(str::to_owned).collect(), ..options.clone() };
+    let note = note::begin(broker, text, &options);
+    let applied = apply::apply(broker, plan, &options);
+    let lsn = note.end(broker, &options);
     // Somebody deleted meanwhile what had been there, or a limit was reached by others.
     applied
         .map_err(|refusal| refusal.within("changed while the definitions were applied, what is above it is done"))?;

@@ -51,7 +51,7 @@ pub fn at_start(broker: &Broker, records: &[(Vec<u8>, Vec<u8>)]) -> anyhow::Resu
 fn finish(broker: &Broker, text: &[u8], options: &Options) -> Result<(), Refusal> {
     let document = parse(text)?;
     let (plan, _) = check::check(broker, &document, options)?;
-    apply::apply(broker, plan)
+    apply::apply(broker, plan, options)
 }
 
 /// `None` when it was imported before and is the same.
@@ -66,7 +66,8 @@ fn file(broker: &Broker, path: &Path, imported_before: Option<&str>) -> anyhow::
         tracing::info!("definitions: {} has not changed since it was imported", path.display());
         return Ok(None);
     }
-    let options = Options { vhost: None, skip_unsupported: settings.skip_unsupported, file_digest: Some(digest) };
+    let options =
+        Options { skip_unsupported: settings.skip_unsupported, file_digest: Some(digest), ..Options::default() };
     let imported = run(broker, &text, &options).map_err(|refusal| anyhow::anyhow!(refusal.reason()))?;
     for skipped in &imported.skipped {
         tracing::warn!("definitions: {} is left out: {}", skipped.entry, skipped.reason);
