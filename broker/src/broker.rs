@@ -47,6 +47,9 @@ const PARTIAL_MESSAGES_MAX: usize = 2;
 /// … and this many octets in all.
 const PARTIAL_NODE_MAX_BYTES: usize = 2 << 30;
 
+/// The global parameter that names the broker.
+pub const CLUSTER_NAME: &str = "cluster_name";
+
 /// See the module's documentation.
 pub struct Broker {
     /// How it was configured.
@@ -142,6 +145,13 @@ impl Broker {
             alarms: alarms::Alarms::default(),
             application: Application::default(),
         }
+    }
+
+    /// What operators call it: the global parameter of that name, or what it calls itself.
+    pub fn cluster_name(&self) -> String {
+        let parameters = self.global_parameters.read();
+        let named = parameters.get(CLUSTER_NAME).and_then(|value| value.as_str());
+        named.map_or_else(|| self.node_name.clone(), str::to_owned)
     }
 
     /// The clock by which messages expire.

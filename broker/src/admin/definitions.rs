@@ -31,8 +31,8 @@ fn export(ask: &Ask) -> Value {
     let broker = ask.broker();
     let mut all = json!({
         "rabbitmq_definition_format": "cluster",
-        "original_cluster_name": broker.node_name,
-        "explanation": format!("Definitions of cluster '{}'", broker.node_name),
+        "original_cluster_name": broker.cluster_name(),
+        "explanation": format!("Definitions of cluster '{}'", broker.cluster_name()),
         "users": broker.auth.users().iter().map(users::definition).collect::<Value>(),
         "permissions": broker.auth.permissions(None).iter().map(permissions::shown).collect::<Value>(),
         "topic_permissions": broker.auth.topic_permissions(None).iter().map(permissions::topic).collect::<Value>(),

@@ -29,7 +29,11 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
         ([vhost, name], &Method::GET) => {
             let vhost = ask.vhost(vhost)?;
             let exchange = vhost.exchange(name).ok_or_else(Refusal::not_found)?;
-            list::one(ask, shown(ask, &vhost, &exchange))
+            let mut object = shown(ask, &vhost, &exchange);
+            // Not counted for each pair: rates_mode is basic.
+            object["incoming"] = json!([]);
+            object["outgoing"] = json!([]);
+            list::one(ask, object)
         }
         ([vhost, name], &Method::PUT) => {
             let vhost = ask.vhost(vhost)?;

@@ -22,7 +22,23 @@ pub(super) fn check(ask: &Ask, rest: &[&str]) -> Answer {
             let on: Vec<_> = on.map(|(_, name)| json!({"node": node, "resource": name})).collect();
             if on.is_empty() { ok() } else { failed("There are alarms in effect on the node", "alarms", on.into()) }
         }
-        ["virtual-hosts" | "node-is-quorum-critical"] => ok(),
+        ["virtual-hosts"] | ["metadata-store", "initialized"] | ["metadata-store", "initialized", "with-data"] => ok(),
+        // Every quorum queue of a broker of one node has its leader there.
+        ["quorum-queues-without-elected-leaders", "all-vhosts"] => ok(),
+        ["quorum-queues-without-elected-leaders", "all-vhosts", "pattern", _] => ok(),
+        ["quorum-queues-without-elected-leaders", "vhost", vhost] => {
+            ask.vhost(vhost)?;
+            ok()
+        }
+        ["quorum-queues-without-elected-leaders", "vhost", vhost, "pattern", _] => {
+            ask.vhost(vhost)?;
+            ok()
+        }
+        ["node-is-quorum-critical"] => Ok(Reply::Value(json!({"status": "ok", "reason": "single node cluster"}))),
+        ["below-node-connection-limit"] => match ask.broker().node_connection_limit() {
+            None => ok(),
+            Some(limit) => failed("node connection limit is reached", "limit", limit.into()),
+        },
         ["is-in-service" | "ready-to-serve-clients"] => {
             if application.is_running() {
                 return ok();

@@ -5,8 +5,8 @@
 //! - `socket`: the control socket in the data directory; `listen`: TCP, with limits for slow and large requests
 //! - `api`: a request from login to answer, and which resource it is about; `request`: what is known of it
 //! - `login`: HTTP Basic; `answer`: answers and errors as JSON; `list`: pages, columns and order of lists; `json`: arguments; `statistics`: counters and rates
-//! - one file per kind of resource: `overview`, `health`, `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues`,
-//!   `bindings`, `connections`, `channels` (with consumers), `definitions` (with `import`), `tracing`
+//! - one file per kind of resource: `overview`, `health`, `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues` (with `get`),
+//!   `bindings`, `connections`, `channels` (with consumers), `definitions` (with `import`), `features`, `tracing`
 //! - Warren's own: `status`, `backup`, `node` (alarms, limits, connections, whether clients are served)
 
 mod answer;
@@ -17,6 +17,8 @@ mod channels;
 mod connections;
 mod definitions;
 mod exchanges;
+mod features;
+mod get;
 mod health;
 mod import;
 mod json;

@@ -87,13 +87,14 @@ impl PasswordHash {
         Some(Self { algorithm, salt: salt.try_into().ok()?, hash: hash.into() })
     }
 
-    /// Reads a hash as definitions have it: base64, and the name of the algorithm, SHA-256 without one.
+    /// Reads a hash as definitions have it: base64, and the name of the algorithm; without one its length tells.
     ///
     /// # Errors
     ///
     /// An algorithm that is not known, or a text that is no hash of it. The hash is not shown.
     pub fn from_definition(algorithm: Option<&str>, text: &str) -> Result<Self, OperationError> {
         let algorithm = match algorithm {
+            None if Self::from_base64(HashAlgorithm::Sha512, text).is_some() => HashAlgorithm::Sha512,
             None => HashAlgorithm::default(),
             Some(name) => HashAlgorithm::from_name(name)
                 .ok_or_else(|| OperationError::BadArgument(format!("hashing algorithm '{name}' is not supported")))?,
@@ -156,7 +157,7 @@ mod tests {
         let read = PasswordHash::from_definition(Some("rabbit_password_hashing_sha512"), expected).unwrap();
         assert!(read.matches("test12") && !read.matches("test1") && read.is_same(&hash));
         assert_eq!(read.algorithm().name(), "rabbit_password_hashing_sha512");
-        assert!(PasswordHash::from_definition(None, expected).is_err());
+        assert!(PasswordHash::from_definition(None, expected).unwrap().matches("test12"));
     }
 
     #[test]

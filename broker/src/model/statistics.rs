@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::attempts::AllAttempts;
 use super::collections::Map;
 use super::counters::{Counters, Ticks};
 
@@ -97,6 +98,8 @@ pub type ChurnCounters = Counters<{ churn::LEN }>;
 pub struct Statistics {
     /// The seconds that all counters go by.
     pub ticks: Ticks,
+    /// Logins.
+    pub attempts: AllAttempts,
     churn: Mutex<ChurnCounters>,
     retired: Mutex<Retired>,
 }

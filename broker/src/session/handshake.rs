@@ -74,7 +74,9 @@ impl Session {
             facts.client_properties = Arguments::from(properties.clone());
             facts.mechanism = mechanism.to_owned();
         });
-        match self.log_in(mechanism, start_ok.response.as_bytes()) {
+        let outcome = self.log_in(mechanism, start_ok.response.as_bytes());
+        self.broker.services.statistics.attempts.amqp.count(outcome.is_ok());
+        match outcome {
             Ok(user) => {
                 tracing::debug!(connection = self.id.0, user = %user.name, "logged in");
                 self.authenticated(&user.name, mechanism, None);
