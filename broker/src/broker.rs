@@ -78,6 +78,8 @@ pub struct Broker {
     channel_max: AtomicU16,
     /// Held while virtual hosts, or what belongs to one by its name, come and go.
     operations: Mutex<()>,
+    /// Held while definitions are imported.
+    pub(crate) imports: Mutex<()>,
     stopping: AtomicBool,
     /// Who holds how much memory.
     pub(crate) memory: Arc<Memory>,
@@ -154,6 +156,7 @@ impl Broker {
             connections: Connections::new(),
             node_limits: RwLock::default(),
             operations: Mutex::default(),
+            imports: Mutex::default(),
             stopping: AtomicBool::new(false),
             memory,
             alarms: alarms::Alarms::default(),

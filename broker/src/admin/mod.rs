@@ -46,6 +46,7 @@ use axum::routing::{any, get, post};
 
 use crate::broker::Broker;
 
+pub use import::at_start as definitions_at_start;
 pub use listen::serve;
 pub use socket::ControlSocket;
 

@@ -75,6 +75,8 @@ pub struct Settings {
     pub auth: Auth,
     /// `[default_user]`
     pub default_user: DefaultUser,
+    /// `[definitions]`
+    pub definitions: Definitions,
     /// `[compatibility]`
     pub compatibility: Compatibility,
     /// `[[vhost]]`, `[[exchange]]` and the other declarations.
@@ -106,6 +108,17 @@ pub struct Management {
     pub listen: Option<ListenAddress>,
     /// The same over TLS.
     pub tls_listen: Option<ListenAddress>,
+}
+
+/// `[definitions]`
+#[derive(Debug, Clone)]
+pub struct Definitions {
+    /// A file that is imported at each start.
+    pub file: Option<PathBuf>,
+    /// Not when it is the one that was imported last.
+    pub skip_if_unchanged: bool,
+    /// Entries for features that there are not are left out.
+    pub skip_unsupported: bool,
 }
 
 /// `[log]`
@@ -322,6 +335,11 @@ impl Settings {
                 anonymous_user: Some(merged.text("auth.anonymous_user")?).filter(|name| !name.is_empty()),
             },
             default_user: default_user(merged)?,
+            definitions: Definitions {
+                file: Some(merged.text("definitions.file")?).filter(|path| !path.is_empty()).map(PathBuf::from),
+                skip_if_unchanged: merged.boolean("definitions.skip_if_unchanged")?,
+                skip_unsupported: merged.boolean("definitions.skip_unsupported")?,
+            },
             compatibility: Compatibility {
                 product: merged.text("compatibility.product")?,
                 version: merged.text("compatibility.version")?,

@@ -257,18 +257,20 @@ fn open(settings: Settings, log: LogControl) -> anyhow::Result<Arc<Broker>> {
         replayed_entries: found.replayed_entries,
         damage: [found.damage, losses, recovery.damage].concat(),
     };
-    let lsn = prepare(&broker)?;
+    let lsn = prepare(&broker, &recovery.other)?;
     durable::wait(&broker.store, lsn)?;
     Ok(Arc::new(broker))
 }
 
 /// Creates what the configuration declares and the store does not have.
-fn prepare(broker: &Broker) -> anyhow::Result<Lsn> {
+fn prepare(broker: &Broker, records: &[(Vec<u8>, Vec<u8>)]) -> anyhow::Result<Lsn> {
     let settings = &broker.settings;
-    let mut lsn = Lsn(0);
-    let first_start = broker.vhosts().is_empty();
-    if first_start {
+    // What the definitions bring is there before the defaults, which are for a broker that has nothing else.
+    let mut lsn = admin::definitions_at_start(broker, records)?;
+    if broker.vhosts().is_empty() {
         lsn = lsn.max(broker.create_vhost("/"));
+    }
+    if broker.auth.is_empty() {
         lsn = lsn.max(broker.create_vhost(&settings.default_user.vhost));
     }
     for vhost in &settings.topology.vhosts {
