@@ -18,13 +18,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
-use storage::Store;
+use storage::{Slow, Store};
 
 use crate::auth::AuthStore;
 use crate::config::Settings;
 use crate::model::ConnectionId;
 use crate::model::clock::Clock;
 use crate::model::limits::NodeLimits;
+use crate::model::log_control::LogControl;
 use crate::model::memory::{Memory, Owner};
 use crate::model::statistics::churn;
 use crate::policy::GlobalParameters;
@@ -77,6 +78,8 @@ pub struct Broker {
     channel_max: AtomicU16,
     /// Held while virtual hosts, or what belongs to one by its name, come and go.
     operations: Mutex<()>,
+    /// Held while definitions are imported.
+    pub(crate) imports: Mutex<()>,
     stopping: AtomicBool,
     /// Who holds how much memory.
     pub(crate) memory: Arc<Memory>,
@@ -87,6 +90,12 @@ pub struct Broker {
     pub tls: Option<Arc<Tls>>,
     /// The configuration as it was read last: what `settings` says of it holds until a restart.
     pub described: Mutex<Settings>,
+    /// What is logged; nothing to change until the one who starts it says so.
+    pub log: LogControl,
+    /// Methods that declare, bind or delete.
+    pub(crate) slow_methods: Slow,
+    /// Requests of operators.
+    pub(crate) slow_requests: Slow,
 }
 
 /// What a start found in the data directory.
@@ -130,6 +139,9 @@ impl Broker {
             channel_max: AtomicU16::new(settings.limits.channel_max),
             described: Mutex::new(settings.clone()),
             tls: None,
+            slow_methods: Slow::new("declaration", settings.log.slow),
+            slow_requests: Slow::new("management request", settings.log.slow),
+            log: LogControl::default(),
             settings,
             store: Arc::clone(&services.store),
             services,
@@ -144,6 +156,7 @@ impl Broker {
             connections: Connections::new(),
             node_limits: RwLock::default(),
             operations: Mutex::default(),
+            imports: Mutex::default(),
             stopping: AtomicBool::new(false),
             memory,
             alarms: alarms::Alarms::default(),

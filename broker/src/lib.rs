@@ -15,6 +15,7 @@ pub mod model;
 pub mod net;
 pub mod offline;
 pub mod policy;
+pub mod prometheus;
 pub mod queue;
 pub mod routing;
 pub mod session;

@@ -94,6 +94,11 @@ impl Refusal {
         reason.map(|reason| reason.as_str().map_or_else(|| reason.to_string(), str::to_owned)).unwrap_or_default()
     }
 
+    /// The whole of what is wrong, as the command line has it where it has more words for it.
+    pub(super) fn whole_reason(&self) -> String {
+        self.told.as_ref().map_or_else(|| self.reason(), |(text, _)| text.clone())
+    }
+
     /// A bad request for this reason; the command line still says what it was.
     pub(super) fn with_reason(self, reason: &str) -> Self {
         Self { told: self.told, ..Self::bad_request(reason) }

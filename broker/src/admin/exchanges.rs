@@ -15,7 +15,7 @@ use crate::model::message::Message;
 use crate::queue::Published;
 use crate::queue::signal::WakeList;
 use crate::routing::kind::ExchangeKind;
-use crate::vhost::{Beside, Exchange, ExchangeRequest, Fresh, Targets, Vhost};
+use crate::vhost::{Beside, DELAYED_TYPE, Exchange, ExchangeRequest, Fresh, Targets, Vhost};
 
 /// What stands for the default exchange in a path.
 const DEFAULT: &str = "amq.default";
@@ -73,7 +73,7 @@ pub(super) fn sorted(vhost: &Vhost) -> Vec<Arc<Exchange>> {
 /// A declaration of a request or of definitions.
 pub(super) fn request<'a>(name: &'a str, object: &'a Map<String, Value>) -> Result<ExchangeRequest<'a>, Refusal> {
     let kind = object.get("type").and_then(Value::as_str).unwrap_or("direct");
-    if ExchangeKind::from_name(kind).is_none() {
+    if !is_type(kind) {
         return Err(Refusal::bad_request(format!("unknown exchange type '{kind}'")));
     }
     Ok(ExchangeRequest {
@@ -84,6 +84,11 @@ pub(super) fn request<'a>(name: &'a str, object: &'a Map<String, Value>) -> Resu
         internal: flag(object, "internal")?,
         arguments: given_arguments(object),
     })
+}
+
+/// Whether there are exchanges of that type.
+pub(super) fn is_type(name: &str) -> bool {
+    name == DELAYED_TYPE || ExchangeKind::from_name(name).is_some()
 }
 
 /// The arguments of a request or of definitions.
@@ -99,7 +104,7 @@ pub(super) fn definition(vhost: &str, exchange: &Exchange) -> Value {
         "durable": exchange.durable(),
         "internal": exchange.internal(),
         "name": &**exchange.name(),
-        "type": exchange.kind().name(),
+        "type": exchange.spec().type_name(),
         "vhost": vhost,
     })
 }

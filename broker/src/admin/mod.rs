@@ -48,6 +48,7 @@ use axum::routing::{any, get, post};
 
 use crate::broker::Broker;
 
+pub use import::at_start as definitions_at_start;
 pub use listen::serve;
 pub use socket::ControlSocket;
 
@@ -65,6 +66,7 @@ fn local_router(broker: Arc<Broker>, started: Instant) -> Router {
         .route("/api/warren/backup", post(backup::post))
         .route("/api/warren/alarms/{alarm}", any(node::alarm))
         .route("/api/warren/settings/{name}", any(node::setting))
+        .route("/api/warren/log-level", any(node::log_level))
         .route("/api/warren/application", any(node::application))
         .route("/api/warren/reload", post(node::reload))
         .route("/api/warren/connections/close", post(node::close_connections))

@@ -11,6 +11,7 @@ use super::answer::{Answer, Refusal, Reply};
 use crate::broker::Alarm;
 use crate::config::Watermark;
 use crate::model::ConnectionId;
+use crate::model::log_control::filter_for;
 
 /// `PUT` and `DELETE /api/warren/alarms/{memory,disk}`: an operator's own alarm, whatever is measured.
 pub(super) async fn alarm(State(context): State<Context>, Path(alarm): Path<String>, method: Method) -> Answer {
@@ -75,6 +76,29 @@ pub(super) async fn setting(
             Ok(Reply::Done)
         }
         _ => Err(Refusal::not_found()),
+    }
+}
+
+/// What the log is to have: a level as RabbitMQ names it, or a filter by module.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogLevel {
+    level: String,
+}
+
+/// `GET` and `PUT /api/warren/log-level`: until the broker is restarted or reads its configuration again.
+pub(super) async fn log_level(State(context): State<Context>, method: Method, body: Option<Json<LogLevel>>) -> Answer {
+    let log = &context.broker.log;
+    match (method, body) {
+        (Method::GET, _) => Ok(Reply::Value(json!({"level": log.filter()}))),
+        (Method::PUT, Some(Json(LogLevel { level }))) => {
+            let filter = filter_for(&level).unwrap_or(&level);
+            log.set(filter).map_err(Refusal::bad_request)?;
+            tracing::warn!(filter, "an operator has changed what is logged");
+            Ok(Reply::Done)
+        }
+        (Method::PUT, None) => Err(Refusal::bad_request("a level is needed")),
+        _ => Err(Refusal::method_not_allowed()),
     }
 }
 

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use super::log_limit::LogLine;
 use super::password::PasswordHash;
 use super::store::AuthStore;
+use crate::model::log_limit::LogLine;
 
 /// A user who has logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Every key of the configuration outside the topology sections: its type, its limits, its default.
 //! `config/warren.toml` documents them; a test keeps the two together.
 
+use super::LogFormat;
 use super::rules::Redeclare;
 use super::tls::LOGIN_FROM;
 
@@ -90,6 +91,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("tls.login_san_type", Kind::Choice(&["dns", "ip", "email", "uri"]), Default::Text("dns")),
     integer("tls.login_san_index", 0, 100, 0),
     key("log.level", Kind::Text, Default::Text("info")),
+    key("log.format", Kind::Choice(LogFormat::NAMES), Default::Text("text")),
+    integer("log.slow_ms", 0, 3_600_000, 1000),
     key("storage.data_dir", Kind::Text, Default::Text("./warren-data")),
     integer("storage.segment_bytes", 64 * 1024, 1024 * MIB, 64 * MIB),
     integer("storage.pool_segments", 0, 1024, 6),
@@ -112,6 +115,9 @@ pub(crate) const KEYS: &[Key] = &[
     key("default_user.password", Kind::Secret, Default::Text("guest")),
     key("default_user.vhost", Kind::Text, Default::Text("/")),
     key("default_user.tags", Kind::List, Default::List(&["administrator"])),
+    key("definitions.file", Kind::OptionalText, Default::Text("")),
+    key("definitions.skip_if_unchanged", Kind::Boolean, Default::Boolean(false)),
+    key("definitions.skip_unsupported", Kind::Boolean, Default::Boolean(false)),
     key("compatibility.product", Kind::Text, Default::Text("RabbitMQ")),
     key("compatibility.version", Kind::Text, Default::Text("4.3.6")),
     integer("compatibility.frame_max_min", FRAME_MIN_SIZE, MIB, FRAME_MIN_SIZE),

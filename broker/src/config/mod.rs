@@ -69,15 +69,18 @@ pub struct Settings {
     pub tls: Tls,
     /// `[management]`
     pub management: Management,
+    /// `[prometheus]`
+    pub prometheus: Prometheus,
     /// `[auth]`
     pub auth: Auth,
     /// `[default_user]`
     pub default_user: DefaultUser,
+    /// `[definitions]`
+    pub definitions: Definitions,
     /// `[compatibility]`
     pub compatibility: Compatibility,
     /// `[[vhost]]`, `[[exchange]]` and the other declarations.
     pub topology: Topology,
-    unserved: Vec<&'static str>,
     descriptions: BTreeMap<&'static str, String>,
 }
 
@@ -113,11 +116,46 @@ pub struct Management {
     pub body_timeout: Duration,
 }
 
+/// `[definitions]`
+#[derive(Debug, Clone)]
+pub struct Definitions {
+    /// A file that is imported at each start.
+    pub file: Option<PathBuf>,
+    /// Not when it is the one that was imported last.
+    pub skip_if_unchanged: bool,
+    /// Entries for features that there are not are left out.
+    pub skip_unsupported: bool,
+}
+
 /// `[log]`
 #[derive(Debug, Clone)]
 pub struct Log {
     /// A level or a filter of `tracing-subscriber`.
     pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+    /// What takes this long is worth a warning; zero for never.
+    pub slow: Duration,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+impl LogFormat {
+    pub(crate) const NAMES: &[&str] = &["text", "json"];
+}
+
+/// `[prometheus]`
+#[derive(Debug, Clone)]
+pub struct Prometheus {
+    /// Address of the endpoint; `None`: there is none.
+    pub listen: Option<ListenAddress>,
 }
 
 /// `[storage]`
@@ -238,11 +276,6 @@ impl Settings {
         Self::from_merged(&Merged::new([Layer::defaults()])?, Topology::default())
     }
 
-    /// Addresses that are set for what this version does not serve yet: their keys.
-    pub fn unserved(&self) -> &[&'static str] {
-        &self.unserved
-    }
-
     /// A key with its value and where that came from, for errors found later: a port in use, a directory that can't be
     /// written. Example: `storage.data_dir = "/x" (flag --data-dir)`.
     pub fn describe<'a>(&'a self, key: &'a str) -> &'a str {
@@ -280,7 +313,12 @@ impl Settings {
                 body_timeout: merged.milliseconds("management.body_timeout_ms")?,
             },
             tls: Tls::from_merged(merged)?,
-            log: Log { level: log_filter(merged, "log.level")? },
+            prometheus: Prometheus { listen: optional_address(merged, "prometheus.listen")? },
+            log: Log {
+                level: log_filter(merged, "log.level")?,
+                format: if merged.text("log.format")? == "json" { LogFormat::Json } else { LogFormat::Text },
+                slow: merged.milliseconds("log.slow_ms")?,
+            },
             storage: Storage {
                 data_dir: merged.text("storage.data_dir")?.into(),
                 segment_bytes: merged.number("storage.segment_bytes")?,
@@ -306,6 +344,11 @@ impl Settings {
                 anonymous_user: Some(merged.text("auth.anonymous_user")?).filter(|name| !name.is_empty()),
             },
             default_user: default_user(merged)?,
+            definitions: Definitions {
+                file: Some(merged.text("definitions.file")?).filter(|path| !path.is_empty()).map(PathBuf::from),
+                skip_if_unchanged: merged.boolean("definitions.skip_if_unchanged")?,
+                skip_unsupported: merged.boolean("definitions.skip_unsupported")?,
+            },
             compatibility: Compatibility {
                 product: merged.text("compatibility.product")?,
                 version: merged.text("compatibility.version")?,
@@ -315,16 +358,9 @@ impl Settings {
                 redeclare: Redeclare::from_name(&merged.text("compatibility.redeclare")?).unwrap_or_default(),
             },
             topology,
-            unserved: unserved(merged)?,
             descriptions: merged.descriptions(),
         })
     }
-}
-
-/// `prometheus.listen` is a name that scripts set in advance: it is checked and taken, and the start warns.
-fn unserved(merged: &Merged) -> Result<Vec<&'static str>, ConfigError> {
-    let key = "prometheus.listen";
-    Ok(optional_address(merged, key)?.map(|_| key).into_iter().collect())
 }
 
 /// Nothing listens there when it is empty.
@@ -368,27 +404,32 @@ fn addresses(merged: &Merged, key: &str) -> Result<Vec<ListenAddress>, ConfigErr
         .collect()
 }
 
-/// A filter accepts any bare word as the name of a module, so a misspelt level would silently turn everything else off.
 fn log_filter(merged: &Merged, key: &str) -> Result<String, ConfigError> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let text = merged.text(key)?;
+    check_log_filter(&text).map_err(|problem| merged.problem(key, &problem))?;
+    Ok(text)
+}
+
+/// Checks a filter for the log.
+///
+/// # Errors
+///
+/// What is wrong with it. A filter accepts any bare word as the name of a module, so a misspelt level would silently turn
+/// everything else off: that is an error too.
+pub fn check_log_filter(text: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     for directive in text.split(',').map(str::trim) {
         let is_level = LEVELS.contains(&directive.to_ascii_lowercase().as_str());
         if !is_level && !directive.contains(['=', '[']) {
-            return Err(merged.problem(
-                key,
-                &format!(
-                    "{} is neither a level ({}) nor a filter such as broker::session=debug",
-                    error::quoted(directive),
-                    LEVELS.join(", ")
-                ),
+            return Err(format!(
+                "{} is neither a level ({}) nor a filter such as broker::session=debug",
+                error::quoted(directive),
+                LEVELS.join(", ")
             ));
         }
     }
-    match tracing_subscriber::EnvFilter::builder().parse(&text) {
-        Ok(_) => Ok(text),
-        Err(problem) => Err(merged.problem(key, &problem.to_string())),
-    }
+    let parsed = tracing_subscriber::EnvFilter::builder().parse(text);
+    parsed.map(|_| ()).map_err(|problem| problem.to_string())
 }
 
 fn frame_max(merged: &Merged, key: &str) -> Result<u32, ConfigError> {

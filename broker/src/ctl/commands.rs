@@ -8,7 +8,7 @@ use super::failure::{DATA, Failure};
 use super::{Session, eval, lists, print};
 
 /// Each with the arguments it takes.
-const COMMANDS: [(&str, &str); 50] = [
+const COMMANDS: [(&str, &str); 51] = [
     ("status", ""),
     ("version", ""),
     ("ping", ""),
@@ -53,6 +53,7 @@ const COMMANDS: [(&str, &str); 50] = [
     ("import_definitions", "FILE|-"),
     ("set_vm_memory_high_watermark", "FRACTION | absolute BYTES"),
     ("set_disk_free_limit", "BYTES | mem_relative FRACTION"),
+    ("set_log_level", "LEVEL"),
     ("set_alarm", "memory|disk"),
     ("clear_alarm", "memory|disk"),
     ("check_running", ""),
@@ -113,6 +114,7 @@ pub(super) fn run(session: &Session, command: &str) -> Result<(), Failure> {
         | "check_local_alarms"
         | "check_port_connectivity"
         | "eval"
+        | "set_log_level"
         | "set_alarm"
         | "clear_alarm"
         | "set_vm_memory_high_watermark"
@@ -380,6 +382,11 @@ fn node(session: &Session, command: &str, arguments: &[String]) -> Result<(), Fa
             put(session, "/api/warren/application", &Value::Null)
         }
         "eval" => eval::run(session, exactly::<1>(arguments)?[0]),
+        "set_log_level" => {
+            let [level] = exactly(arguments)?;
+            session.say(&format!("Setting log level to \"{level}\" ..."))?;
+            put(session, "/api/warren/log-level", &json!({"level": level}))
+        }
         "set_alarm" | "clear_alarm" => {
             let [name] = exactly(arguments)?;
             let path = format!("/api/warren/alarms/{}", segment(name));

@@ -1,5 +1,6 @@
 //! Who is at the other end of a connection, as far as its socket says.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -17,6 +18,16 @@ pub struct Peer {
 impl From<IpAddr> for Peer {
     fn from(ip: IpAddr) -> Self {
         Self { ip, addresses: None, tls: None }
+    }
+}
+
+impl fmt::Display for Peer {
+    /// For the log: its socket address, or what else there is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.addresses {
+            Some((client, _)) => client.fmt(f),
+            None => self.ip.fmt(f),
+        }
     }
 }
 

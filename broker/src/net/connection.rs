@@ -59,19 +59,27 @@ enum End {
 
 /// Serves one client until it is gone.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>, socket: S, peer: Peer) {
-    let client = peer.addresses.map_or_else(|| peer.ip.to_string(), |(client, _)| client.to_string());
     let mut connection = Connection::new(broker, socket, peer);
     let end = std::future::poll_fn(|context| connection.poll(context)).await;
-    let had_session = connection.session.is_some();
-    let was_refused = connection.session.as_ref().is_some_and(|session| session.phase() == Phase::Refused);
+    let Some(session) = &connection.session else {
+        // A port scan or a health check is nothing to write home about.
+        tracing::debug!(peer = %connection.peer, "closed before the handshake");
+        return;
+    };
     match end {
         // Its refusal is in the log already, or was counted.
-        _ if was_refused => tracing::debug!(peer = %client, "closed after a refused login"),
-        // A port scan or a health check is nothing to write home about.
-        Ok(_) if !had_session => tracing::debug!(peer = %client, "closed before the handshake"),
-        Ok(End::Orderly) => tracing::debug!(peer = %client, "connection closed"),
-        Ok(end) => tracing::info!(peer = %client, who = %connection.describe(), ?end, "connection lost"),
-        Err(error) => tracing::info!(peer = %client, who = %connection.describe(), %error, "connection lost"),
+        _ if session.phase() == Phase::Refused => {
+            tracing::debug!(peer = %connection.peer, "closed after a refused login")
+        }
+        Ok(End::Orderly) => session.log_end(None),
+        Ok(End::Hangup) => session.log_end(Some(&"client unexpectedly closed TCP connection")),
+        Ok(End::Silence) => {
+            let seconds = session.limits().heartbeat_s;
+            session.log_end(Some(&format_args!("missed heartbeats from client, timeout: {seconds}s")));
+        }
+        Ok(End::Timeout) => session.log_end(Some(&"the client did not answer in time")),
+        Ok(End::Stalled) => session.log_end(Some(&"the client does not read what is sent to it")),
+        Err(error) => session.log_end(Some(&error)),
     }
 }
 
@@ -179,10 +187,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             write_closed: false,
             read_refused: false,
         }
-    }
-
-    fn describe(&self) -> String {
-        self.session.as_ref().map(Session::describe).unwrap_or_default()
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<End>> {

@@ -9,9 +9,10 @@ use protocol::names::{long, short_cut};
 use protocol::{AmqpError, ReplyCode, parse_amqplain, parse_plain};
 
 use super::{Phase, Session};
-use crate::auth::{AuthFailure, Grants, LogLine, UserInfo};
+use crate::auth::{AuthFailure, Grants, UserInfo};
 use crate::broker::ConnectionLimit;
 use crate::model::arguments::Arguments;
+use crate::model::log_limit::LogLine;
 
 /// Announced in this order, as RabbitMQ does.
 const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
@@ -224,6 +225,7 @@ impl Session {
         self.grants =
             Some(Grants::new(Arc::clone(&self.broker.auth), Arc::clone(&user.name), Arc::clone(vhost.name())));
         self.limits.max_message_bytes = vhost.rules().max_message_bytes;
+        self.log_opened(vhost.name());
         self.vhost = Some(vhost);
         self.open.frame_max.store(self.limits.frame_max, Ordering::Relaxed);
         self.open.channel_max.store(self.limits.channel_max, Ordering::Relaxed);

@@ -11,6 +11,7 @@ mod end;
 mod events;
 mod handshake;
 mod hold;
+mod logs;
 mod publish;
 mod settle;
 mod statistics;
@@ -34,6 +35,7 @@ use crate::auth::{Grants, UserInfo};
 use crate::broker::{Broker, OpenConnection, Usage};
 use crate::model::ConnectionId;
 use crate::model::peer::Peer;
+use crate::model::received::Batch;
 use crate::queue::credit::Resume;
 use crate::queue::item::OutItem;
 use crate::queue::outbox::Outbox;
@@ -132,6 +134,10 @@ pub struct Session {
     /// What operators see of it.
     open: Arc<OpenConnection>,
     run: ExchangeRun,
+    /// Messages received and not yet counted for the node.
+    received: Batch,
+    /// For the log, once it is open.
+    opened: Option<logs::Opened>,
     /// Channels that have counted something.
     uncounted: Vec<u16>,
     /// Consumers by their slot in the outbox.
@@ -183,6 +189,8 @@ impl Session {
             outbox,
             open,
             run: ExchangeRun::default(),
+            received: Batch::default(),
+            opened: None,
             uncounted: Vec::new(),
             slots: Vec::new(),
             wakes: WakeList::default(),
@@ -234,13 +242,6 @@ impl Session {
     /// Whether a refused client will be told.
     pub fn tells_refusal(&self) -> bool {
         self.refusal.is_some()
-    }
-
-    /// For the log: who this is.
-    pub fn describe(&self) -> String {
-        let user = self.user.as_ref().map_or("", |user| &user.name);
-        let name = self.client.name.as_deref().unwrap_or("");
-        format!("user '{user}' name '{name}'")
     }
 
     /// Whether frames may be read now. Not when the client does not read its replies, and not when its publishes are held and

@@ -4,10 +4,11 @@ mod application;
 mod checks;
 mod declared;
 mod durable;
+mod log;
 mod reload;
+mod systemd;
 mod timers;
 
-use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,8 +18,7 @@ use clap::Parser;
 use storage::{Lsn, OpenError, Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tracing_subscriber::EnvFilter;
+use tokio::task::JoinSet;
 
 use crate::admin::{self, ControlSocket};
 use crate::auth::{self, AuthStore};
@@ -28,14 +28,17 @@ use crate::cli::{Cli, Command};
 use crate::config::{Flags, Settings};
 use crate::ctl;
 use crate::model::clock::Clock;
+use crate::model::log_control::LogControl;
 use crate::net::listener;
 use crate::offline;
+use crate::prometheus;
 use crate::queue::Services;
 use crate::queue::signal::WakeList;
 use crate::queue::stored::StoredExpiry;
 use crate::tls::Tls;
 use crate::vhost;
 use checks::FileLimit;
+use systemd::Supervisor;
 
 /// How long clients have to take note when the broker stops.
 const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -68,18 +71,21 @@ pub fn run() -> ExitCode {
 fn start(flags: &Flags) -> anyhow::Result<()> {
     let started = Instant::now();
     let settings = Settings::load(flags, std::env::vars_os())?;
-    init_log(&settings)?;
-    for key in settings.unserved() {
-        tracing::warn!("{}: not available in this version; nothing listens there", settings.describe(key));
-    }
+    let log = log::start(&settings)?;
     let file_limit = checks::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(settings, flags, started, &file_limit))
+    runtime.block_on(serve(settings, flags, log, started, &file_limit))
 }
 
-async fn serve(settings: Settings, flags: &Flags, started: Instant, file_limit: &FileLimit) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    flags: &Flags,
+    log: LogControl,
+    started: Instant,
+    file_limit: &FileLimit,
+) -> anyhow::Result<()> {
     let (failures, mut failed) = mpsc::unbounded_channel();
-    let broker = open(settings)?;
+    let broker = open(settings, log)?;
     broker.store.on_failure(Box::new(move |reason: &str| {
         // The receiver goes only when the broker is ending anyway.
         let _ = failures.send(reason.to_owned());
@@ -98,7 +104,7 @@ async fn serve(settings: Settings, flags: &Flags, started: Instant, file_limit: 
     let mut hangup = signal(SignalKind::hangup())?;
     reload::offer(&broker, flags);
     let mut application = application::Serving::start(Arc::clone(&broker))?;
-    let management = management(&broker, started)?;
+    let operators = operators(&broker, started)?;
     let control = match ControlSocket::serve(Arc::clone(&broker), started) {
         Ok(control) => Some(control),
         Err(error) => {
@@ -127,6 +133,9 @@ async fn serve(settings: Settings, flags: &Flags, started: Instant, file_limit: 
     );
     // A closed standard output is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{ready}");
+    let supervisor = Supervisor::from_env();
+    supervisor.ready(&ready);
+    let watchdog = tokio::spawn(supervisor.clone().watch(Arc::clone(&broker)));
     file_limit.report();
     checks::file_system(&broker.settings.storage.data_dir);
     checks::measure_sync(broker.settings.storage.data_dir.clone());
@@ -149,9 +158,7 @@ async fn serve(settings: Settings, flags: &Flags, started: Instant, file_limit: 
         never = application.run() => match never {},
     };
     application.close();
-    if let Some(management) = management {
-        management.abort();
-    }
+    drop(operators);
     watch.abort();
     seconds.abort();
     reloading.abort();
@@ -159,6 +166,8 @@ async fn serve(settings: Settings, flags: &Flags, started: Instant, file_limit: 
     dead_letters.abort();
     unused.abort();
     drop(expiry);
+    watchdog.abort();
+    supervisor.stopping(outcome.as_ref().unwrap_or(&"a failure of the store"));
     if let Ok(why) = outcome {
         tracing::info!("stopping on {why}");
         if tokio::time::timeout(STOP_TIMEOUT, broker.close_connections()).await.is_err() {
@@ -174,39 +183,36 @@ async fn serve(settings: Settings, flags: &Flags, started: Instant, file_limit: 
     }
 }
 
-/// The management API on TCP, if it is configured.
-fn management(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<Option<JoinHandle<std::io::Result<()>>>> {
-    let settings = &broker.settings.management;
-    let mut serving = tokio::task::JoinSet::new();
-    for (key, address, protocol, tls) in [
-        ("management.listen", &settings.listen, "http", None),
-        ("management.tls_listen", &settings.tls_listen, "https", broker.tls.clone()),
+/// What operators reach over TCP, as far as it is configured: the management API and the Prometheus endpoint.
+fn operators(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<JoinSet<std::io::Result<()>>> {
+    let mut serving = JoinSet::new();
+    let settings = &broker.settings;
+    for (key, protocol, address) in [
+        ("management.listen", "http", &settings.management.listen),
+        ("management.tls_listen", "https", &settings.management.tls_listen),
+        ("prometheus.listen", "http/prometheus", &settings.prometheus.listen),
     ] {
         let Some(address) = address else { continue };
         let listeners = listener::bind(std::slice::from_ref(address)).map_err(|(address, error)| {
-            let key = broker.settings.describe(key);
-            anyhow::anyhow!("cannot listen on {address}: {error} ({key})")
+            anyhow::anyhow!("cannot listen on {address}: {error} ({})", settings.describe(key))
         })?;
         for listener in listeners {
             let local = listener.local_addr()?;
-            tracing::info!("the management API listens on {protocol}://{local}");
             broker.application.add_listener(protocol, local);
-            serving.spawn(admin::serve(Arc::clone(broker), listener, tls.clone(), started));
+            if protocol == "http/prometheus" {
+                tracing::info!("the Prometheus endpoint listens on {local}");
+                serving.spawn(prometheus::serve(Arc::clone(broker), listener, started));
+            } else {
+                tracing::info!("the management API listens on {protocol}://{local}");
+                let tls = broker.tls.clone().filter(|_| protocol == "https");
+                serving.spawn(admin::serve(Arc::clone(broker), listener, tls, started));
+            }
         }
     }
-    if serving.is_empty() {
-        return Ok(None);
-    }
-    // Aborting this task drops the set, which aborts the others.
-    Ok(Some(tokio::spawn(async move {
-        while let Some(ended) = serving.join_next().await {
-            ended.map_err(std::io::Error::other)??;
-        }
-        Ok(())
-    })))
+    Ok(serving)
 }
 
-fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
+fn open(settings: Settings, log: LogControl) -> anyhow::Result<Arc<Broker>> {
     let configured = &settings.storage;
     let mut options = Options::new(&configured.data_dir);
     options.segment_bytes = configured.segment_bytes;
@@ -217,6 +223,7 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     options.disk_free_limit = configured.disk_free_limit;
     options.reserve_segments = configured.reserve_segments;
     options.index_cache_bytes = configured.index_cache_bytes;
+    options.slow = settings.log.slow;
     let (store, found) = Store::open(options).map_err(|error| match error {
         OpenError::Io { .. } => anyhow::anyhow!("{error} ({})", settings.describe("storage.data_dir")),
         other => other.into(),
@@ -242,6 +249,7 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     let broker = Broker::new(settings, services, Arc::new(auth), recovery.vhosts);
     let mut broker = broker.with_global_parameters(recovery.global_parameters);
     broker.tls = tls;
+    broker.log = log;
     broker.recovery = Recovery {
         clean: found.clean,
         queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),
@@ -249,18 +257,20 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
         replayed_entries: found.replayed_entries,
         damage: [found.damage, losses, recovery.damage].concat(),
     };
-    let lsn = prepare(&broker)?;
+    let lsn = prepare(&broker, &recovery.other)?;
     durable::wait(&broker.store, lsn)?;
     Ok(Arc::new(broker))
 }
 
 /// Creates what the configuration declares and the store does not have.
-fn prepare(broker: &Broker) -> anyhow::Result<Lsn> {
+fn prepare(broker: &Broker, records: &[(Vec<u8>, Vec<u8>)]) -> anyhow::Result<Lsn> {
     let settings = &broker.settings;
-    let mut lsn = Lsn(0);
-    let first_start = broker.vhosts().is_empty();
-    if first_start {
+    // What the definitions bring is there before the defaults, which are for a broker that has nothing else.
+    let mut lsn = admin::definitions_at_start(broker, records)?;
+    if broker.vhosts().is_empty() {
         lsn = lsn.max(broker.create_vhost("/"));
+    }
+    if broker.auth.is_empty() {
         lsn = lsn.max(broker.create_vhost(&settings.default_user.vhost));
     }
     for vhost in &settings.topology.vhosts {
@@ -287,19 +297,4 @@ fn close(broker: &Broker) -> anyhow::Result<()> {
     broker.store.close(redelivered)?;
     tracing::info!("stopped");
     Ok(())
-}
-
-fn init_log(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log.level)
-        .map_err(|error| anyhow::anyhow!("{}: {error}", settings.describe("log.level")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init()
-        .map_err(|error| one_line(&error))
-}
-
-fn one_line(error: &dyn Display) -> anyhow::Error {
-    anyhow::anyhow!("{error}")
 }

@@ -3,7 +3,7 @@
 use crate::tree::{File, assert_none, files};
 
 /// The modules of the broker, each with those that it may name beside itself.
-const BROKER: [(&str, &[&str]); 17] = [
+const BROKER: [(&str, &[&str]); 18] = [
     ("config", &[]),
     ("model", &["config"]),
     ("routing", &["config", "model"]),
@@ -24,11 +24,27 @@ const BROKER: [(&str, &[&str]); 17] = [
     ("offline", &["config", "model", "routing", "policy", "queue", "vhost", "auth"]),
     ("cli", &["config", "bench", "ctl", "offline"]),
     ("admin", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "tls", "broker"]),
+    ("prometheus", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker"]),
     (
         "start",
         &[
-            "config", "model", "routing", "policy", "queue", "vhost", "auth", "tls", "broker", "session", "net",
-            "admin", "bench", "ctl", "offline", "cli",
+            "config",
+            "model",
+            "routing",
+            "policy",
+            "queue",
+            "vhost",
+            "auth",
+            "tls",
+            "broker",
+            "session",
+            "net",
+            "admin",
+            "prometheus",
+            "bench",
+            "ctl",
+            "offline",
+            "cli",
         ],
     ),
 ];
