@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use super::answer::{Answer, Refusal};
 use super::request::{Ask, Operator, decode, parse_query};
 use super::{
-    Context, bindings, channels, connections, definitions, exchanges, features, health, login, overview, page, permissions,
-    policies, queues, tracing, users, vhosts,
+    Context, bindings, channels, connections, definitions, exchanges, features, health, login, overview, page,
+    permissions, policies, queues, tracing, users, vhosts,
 };
 use crate::model::events::acting_as;
 

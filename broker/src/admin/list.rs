@@ -57,7 +57,7 @@ pub(super) fn one(ask: &Ask, mut item: Value) -> Answer {
 /// How many messages queues have: what `enable_queue_totals` leaves when statistics are not wanted.
 const TOTALS: [&str; 3] = ["messages", "messages_ready", "messages_unacknowledged"];
 /// What else tells of the moment, and not of what somebody has set up.
-const FIGURES: [&str; 34] = [
+const FIGURES: [&str; 35] = [
     "message_stats",
     "messages_details",
     "messages_ready_details",
@@ -68,6 +68,7 @@ const FIGURES: [&str; 34] = [
     "consumer_count",
     "consumer_details",
     "memory",
+    "storage_version",
     "message_bytes",
     "message_bytes_ready",
     "deliveries",
@@ -124,9 +125,7 @@ fn page(ask: &Ask) -> Result<Option<(usize, usize)>, Refusal> {
     let number = |given: Option<&str>, otherwise: usize, max: usize| match given {
         None => Ok(otherwise),
         Some(text) => match text.parse::<usize>() {
-            Err(_) if text.parse::<i64>().is_err() => {
-                Err(Refusal::bad_request("Pagination parameters are invalid"))
-            }
+            Err(_) if text.parse::<i64>().is_err() => Err(Refusal::bad_request("Pagination parameters are invalid")),
             Ok(number) if (1..=max).contains(&number) => Ok(number),
             _ => Err(invalid()),
         },
