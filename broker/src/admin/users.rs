@@ -127,11 +127,20 @@ pub(super) fn logins(ask: &Ask, rest: &[&str]) -> Answer {
 
 /// `/api/user-limits`
 pub(super) fn limits(ask: &Ask, rest: &[&str]) -> Answer {
-    ask.need_administrator()?;
+    if ask.method != Method::GET {
+        ask.need_administrator()?;
+    }
     let auth = &ask.broker().auth;
     match (rest, &ask.method) {
         ([] | [_], &Method::GET) => {
             let mut users = auth.users();
+            // Those of others are not for everybody; whose name there is not, neither.
+            if !ask.sees_all() {
+                if rest.first().is_some_and(|name| *name != ask.operator.name()) {
+                    return Err(Refusal::not_authorised("User not authorised to access object"));
+                }
+                users.retain(|user| user.name == ask.operator.name());
+            }
             if let Some(name) = rest.first() {
                 users.retain(|user| user.name == *name);
                 if users.is_empty() {
@@ -145,6 +154,9 @@ pub(super) fn limits(ask: &Ask, rest: &[&str]) -> Answer {
         ([user, name], &Method::PUT) => {
             let body = ask.object()?;
             need_keys(&body, &["value"])?;
+            if auth.user(user).is_none() {
+                return Err(Refusal::wrong("no_such_user", &(*user).into()));
+            }
             let given = Map::from_iter([((*name).to_owned(), body["value"].clone())]);
             ask.done(auth.set_limits(user, &given)?)
         }

@@ -108,6 +108,12 @@ pub struct Management {
     pub listen: Option<ListenAddress>,
     /// The same over TLS.
     pub tls_listen: Option<ListenAddress>,
+    /// Connections at one time.
+    pub connections: usize,
+    /// How long the head of a request may take, and how long a connection may idle.
+    pub header_timeout: Duration,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
 }
 
 /// `[definitions]`
@@ -302,6 +308,9 @@ impl Settings {
             management: Management {
                 listen: optional_address(merged, "management.listen")?,
                 tls_listen: optional_address(merged, "management.tls_listen")?,
+                connections: merged.number("management.connections")?,
+                header_timeout: merged.milliseconds("management.header_timeout_ms")?,
+                body_timeout: merged.milliseconds("management.body_timeout_ms")?,
             },
             tls: Tls::from_merged(merged)?,
             prometheus: Prometheus { listen: optional_address(merged, "prometheus.listen")? },
