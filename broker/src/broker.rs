@@ -32,6 +32,7 @@ use crate::policy::GlobalParameters;
 use crate::queue::Services;
 use crate::queue::consumers::ConsumerId;
 use crate::queue::signal::{self, Signal};
+use crate::tls::Tls;
 use crate::vhost::{NodeQueues, Vhost};
 use connections::Connections;
 
@@ -47,6 +48,9 @@ pub use open::{ChannelInfo, ChannelState, OpenChannel, OpenConnection, OpenConsu
 const PARTIAL_MESSAGES_MAX: usize = 2;
 /// … and this many octets in all.
 const PARTIAL_NODE_MAX_BYTES: usize = 2 << 30;
+
+/// The global parameter that names the broker.
+pub const CLUSTER_NAME: &str = "cluster_name";
 
 /// See the module's documentation.
 pub struct Broker {
@@ -74,12 +78,18 @@ pub struct Broker {
     channel_max: AtomicU16,
     /// Held while virtual hosts, or what belongs to one by its name, come and go.
     operations: Mutex<()>,
+    /// Held while definitions are imported.
+    pub(crate) imports: Mutex<()>,
     stopping: AtomicBool,
     /// Who holds how much memory.
     pub(crate) memory: Arc<Memory>,
     alarms: alarms::Alarms,
     /// Whether it serves clients.
     pub application: Application,
+    /// Certificates, where some are configured.
+    pub tls: Option<Arc<Tls>>,
+    /// The configuration as it was read last: what `settings` says of it holds until a restart.
+    pub described: Mutex<Settings>,
     /// What is logged; nothing to change until the one who starts it says so.
     pub log: LogControl,
     /// Methods that declare, bind or delete.
@@ -127,6 +137,8 @@ impl Broker {
         }
         Self {
             channel_max: AtomicU16::new(settings.limits.channel_max),
+            described: Mutex::new(settings.clone()),
+            tls: None,
             slow_methods: Slow::new("declaration", settings.log.slow),
             slow_requests: Slow::new("management request", settings.log.slow),
             log: LogControl::default(),
@@ -144,11 +156,19 @@ impl Broker {
             connections: Connections::new(),
             node_limits: RwLock::default(),
             operations: Mutex::default(),
+            imports: Mutex::default(),
             stopping: AtomicBool::new(false),
             memory,
             alarms: alarms::Alarms::default(),
             application: Application::default(),
         }
+    }
+
+    /// What operators call it: the global parameter of that name, or what it calls itself.
+    pub fn cluster_name(&self) -> String {
+        let parameters = self.global_parameters.read();
+        let named = parameters.get(CLUSTER_NAME).and_then(|value| value.as_str());
+        named.map_or_else(|| self.node_name.clone(), str::to_owned)
     }
 
     /// The clock by which messages expire.

@@ -20,6 +20,7 @@ pub mod queue;
 pub mod routing;
 pub mod session;
 mod start;
+pub mod tls;
 pub mod vhost;
 
 pub use start::run;

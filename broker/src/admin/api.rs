@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 use super::answer::{Answer, Refusal};
 use super::request::{Ask, Operator, decode, parse_query};
 use super::{
-    Context, bindings, channels, connections, definitions, exchanges, health, login, overview, permissions, policies,
-    queues, tracing, users, vhosts,
+    Context, bindings, channels, connections, definitions, exchanges, features, health, login, overview, permissions,
+    policies, queues, tracing, users, vhosts,
 };
 use crate::model::events::acting_as;
 
@@ -133,6 +133,11 @@ fn dispatch(ask: &Ask, segments: &[&str]) -> Answer {
         ("operator-policies", rest) => policies::operator_policies(ask, rest),
         ("parameters", rest) => policies::parameters(ask, rest),
         ("global-parameters", rest) => policies::global_parameters(ask, rest),
+        ("feature-flags", rest) => features::flags(ask, rest),
+        ("deprecated-features", rest) => features::deprecated(ask, rest),
+        ("auth", rest) => users::logins(ask, rest),
+        ("rebalance", ["queues"]) => overview::rebalance(ask),
+        ("all-configuration", []) => definitions::answer(ask, &[]),
         ("exchanges", [vhost, exchange, "bindings", "source"]) => bindings::from(ask, vhost, exchange),
         ("exchanges", [vhost, exchange, "bindings", "destination"]) => bindings::to_exchange(ask, vhost, exchange),
         ("exchanges", rest) => exchanges::answer(ask, rest),

@@ -11,6 +11,7 @@ use super::answer::{Answer, Refusal, Reply};
 use super::exchanges::given_arguments;
 use super::request::Ask;
 use super::{exchanges, json as arguments, list, queues};
+use crate::broker::Broker;
 use crate::model::access::Access;
 use crate::model::arguments::Arguments;
 use crate::routing::binding::BindingKey;
@@ -126,17 +127,12 @@ fn all(vhost: &Vhost) -> Vec<Shown> {
     all
 }
 
-/// The durable bindings as definitions have them.
+/// The bindings as definitions have them: all but those of queues that belong to a connection.
 pub(super) fn definitions(vhost: &Vhost) -> Vec<Value> {
-    let durable = |shown: &&Shown| {
-        let source = vhost.exchange(&shown.source).is_some_and(|exchange| exchange.durable());
-        source
-            && match shown.kind {
-                "queue" => vhost.queue(&shown.destination).is_some_and(|queue| queue.spec().durable),
-                _ => vhost.exchange(&shown.destination).is_some_and(|exchange| exchange.durable()),
-            }
+    let shared = |shown: &&Shown| {
+        shown.kind != "queue" || vhost.queue(&shown.destination).is_some_and(|queue| queue.spec().exclusive.is_none())
     };
-    explicit(vhost).iter().filter(durable).map(|shown| shown.definition(vhost.name())).collect()
+    explicit(vhost).iter().filter(shared).map(|shown| shown.definition(vhost.name())).collect()
 }
 
 fn those(ask: &Ask, vhost: &Vhost, which: impl Fn(&Shown) -> bool) -> Answer {
@@ -222,14 +218,14 @@ fn bind(ask: &Ask, vhost: &Vhost, source: &str, kind: &str, destination: &str) -
     let key = body.get("routing_key").and_then(Value::as_str).unwrap_or_default();
     let given = given_arguments(&body);
     let ends = (source, kind_name(kind), destination);
-    ask.wait(apply_as(ask, &*ask.access(vhost), vhost, ends, key, &given)?);
+    ask.wait(apply_as(ask.broker(), &*ask.access(vhost), vhost, ends, key, &given)?);
     let location = format!("{destination}/{}", properties_key(key, &given));
     Ok(Reply::Created(Some(location)))
 }
 
 /// Binds with these rights, for a request or for definitions.
 pub(super) fn apply_as(
-    ask: &Ask,
+    broker: &Broker,
     access: &dyn Access,
     vhost: &Vhost,
     (source, kind, destination): (&str, &str, &str),
@@ -240,7 +236,7 @@ pub(super) fn apply_as(
         return Err(Refusal::bad_request("a routing key has more than 255 bytes"));
     }
     Ok(if kind == "queue" {
-        let connection = ask.broker().new_connection_id();
+        let connection = broker.new_connection_id();
         let request = QueueBinding { queue: destination, exchange: source, key, arguments: given, connection };
         vhost.bind_queue(access, request)?
     } else {

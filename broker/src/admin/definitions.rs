@@ -7,7 +7,7 @@ use super::answer::{Answer, Refusal, Reply};
 use super::request::Ask;
 use super::{bindings, exchanges, import, permissions, policies, queues, users, vhosts};
 use crate::policy::PolicyKind;
-use crate::vhost::Vhost;
+use crate::vhost::{Vhost, predeclared_kind};
 
 /// Limits of a virtual host, as a parameter of theirs.
 const VHOST_LIMITS: &str = "vhost-limits";
@@ -16,7 +16,7 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
     ask.need_administrator()?;
     match (rest, &ask.method) {
         ([], &Method::GET) => Ok(Reply::Value(export(ask))),
-        ([vhost], &Method::GET) => Ok(Reply::Value(export_vhost(&*ask.known_vhost(vhost)?))),
+        ([vhost], &Method::GET) => Ok(Reply::Value(export_vhost(ask, &*ask.known_vhost(vhost)?))),
         ([], &Method::POST) => import::import(ask, None),
         ([vhost], &Method::POST) => {
             ask.known_vhost(vhost)?;
@@ -29,15 +29,10 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
 
 fn export(ask: &Ask) -> Value {
     let broker = ask.broker();
-    let compatibility = &broker.settings.compatibility;
     let mut all = json!({
-        "rabbit_version": compatibility.version,
-        "rabbitmq_version": compatibility.version,
-        "product_name": compatibility.product,
-        "product_version": compatibility.version,
         "rabbitmq_definition_format": "cluster",
-        "original_cluster_name": broker.node_name,
-        "explanation": format!("Definitions of cluster '{}'", broker.node_name),
+        "original_cluster_name": broker.cluster_name(),
+        "explanation": format!("Definitions of cluster '{}'", broker.cluster_name()),
         "users": broker.auth.users().iter().map(users::definition).collect::<Value>(),
         "permissions": broker.auth.permissions(None).iter().map(permissions::shown).collect::<Value>(),
         "topic_permissions": broker.auth.topic_permissions(None).iter().map(permissions::topic).collect::<Value>(),
@@ -47,6 +42,7 @@ fn export(ask: &Ask) -> Value {
             .map(|(name, value)| json!({"name": name, "value": **value}))
             .collect::<Value>(),
     });
+    add_versions(ask, &mut all);
     let vhosts = ask.known_vhosts();
     let described = vhosts.iter().map(|vhost| {
         let metadata = vhosts::definition(&vhost.metadata());
@@ -61,15 +57,27 @@ fn export(ask: &Ask) -> Value {
     all
 }
 
+/// Who has written it.
+fn add_versions(ask: &Ask, all: &mut Value) {
+    let compatibility = &ask.broker().settings.compatibility;
+    all["product_name"] = compatibility.product.clone().into();
+    for name in ["rabbit_version", "rabbitmq_version", "product_version"] {
+        all[name] = compatibility.version.clone().into();
+    }
+}
+
 /// One virtual host alone: what is in it does not name it.
-fn export_vhost(vhost: &Vhost) -> Value {
+fn export_vhost(ask: &Ask, vhost: &Vhost) -> Value {
+    let metadata = vhost.metadata();
     let mut all = json!({
         "rabbitmq_definition_format": "single_virtual_host",
         "original_vhost_name": &**vhost.name(),
         "explanation": format!("Definitions of virtual host '{}'", vhost.name()),
-        "metadata": vhosts::definition(&vhost.metadata()),
+        "description": metadata.description,
+        "metadata": vhosts::definition(&metadata),
         "limits": serde_json::to_value(vhost.limits()).unwrap_or_default(),
     });
+    add_versions(ask, &mut all);
     for part in ["parameters", "policies", "queues", "exchanges", "bindings"] {
         let items = part_of(vhost, part).into_iter().map(|mut item| {
             if let Value::Object(object) = &mut item {
@@ -88,12 +96,12 @@ fn part_of(vhost: &Vhost, part: &str) -> Vec<Value> {
         "policies" => vhost.policies().list(PolicyKind::Policy).map(|policy| policies::shown(name, policy)).collect(),
         "queues" => {
             let kept = queues::sorted(vhost);
-            let kept = kept.iter().filter(|queue| queue.spec().durable && queue.spec().exclusive.is_none());
+            let kept = kept.iter().filter(|queue| queue.spec().exclusive.is_none());
             kept.map(|queue| queues::definition(name, queue)).collect()
         }
         "exchanges" => {
             let kept = exchanges::sorted(vhost);
-            let kept = kept.iter().filter(|exchange| exchange.durable() && !is_predeclared(exchange.name()));
+            let kept = kept.iter().filter(|exchange| predeclared_kind(name, exchange.name()).is_none());
             kept.map(|exchange| exchanges::definition(name, exchange)).collect()
         }
         "bindings" => bindings::definitions(vhost),
@@ -117,8 +125,4 @@ fn part_of(vhost: &Vhost, part: &str) -> Vec<Value> {
             all
         }
     }
-}
-
-fn is_predeclared(name: &str) -> bool {
-    name.is_empty() || name.starts_with("amq.")
 }

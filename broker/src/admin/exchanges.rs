@@ -15,7 +15,7 @@ use crate::model::message::Message;
 use crate::queue::Published;
 use crate::queue::signal::WakeList;
 use crate::routing::kind::ExchangeKind;
-use crate::vhost::{Beside, Exchange, ExchangeRequest, Fresh, Targets, Vhost};
+use crate::vhost::{Beside, DELAYED_TYPE, Exchange, ExchangeRequest, Fresh, Targets, Vhost};
 
 pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
     match (rest, &ask.method) {
@@ -29,7 +29,11 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
         ([vhost, name], &Method::GET) => {
             let vhost = ask.vhost(vhost)?;
             let exchange = vhost.exchange(name).ok_or_else(Refusal::not_found)?;
-            list::one(ask, shown(ask, &vhost, &exchange))
+            let mut object = shown(ask, &vhost, &exchange);
+            // Not counted for each pair: rates_mode is basic.
+            object["incoming"] = json!([]);
+            object["outgoing"] = json!([]);
+            list::one(ask, object)
         }
         ([vhost, name], &Method::PUT) => {
             let vhost = ask.vhost(vhost)?;
@@ -60,7 +64,7 @@ pub(super) fn sorted(vhost: &Vhost) -> Vec<Arc<Exchange>> {
 /// A declaration of a request or of definitions.
 pub(super) fn request<'a>(name: &'a str, object: &'a Map<String, Value>) -> Result<ExchangeRequest<'a>, Refusal> {
     let kind = object.get("type").and_then(Value::as_str).unwrap_or("direct");
-    if ExchangeKind::from_name(kind).is_none() {
+    if !is_type(kind) {
         return Err(Refusal::bad_request(format!("unknown exchange type '{kind}'")));
     }
     Ok(ExchangeRequest {
@@ -71,6 +75,11 @@ pub(super) fn request<'a>(name: &'a str, object: &'a Map<String, Value>) -> Resu
         internal: flag(object, "internal")?,
         arguments: given_arguments(object),
     })
+}
+
+/// Whether there are exchanges of that type.
+pub(super) fn is_type(name: &str) -> bool {
+    name == DELAYED_TYPE || ExchangeKind::from_name(name).is_some()
 }
 
 /// The arguments of a request or of definitions.
@@ -86,7 +95,7 @@ pub(super) fn definition(vhost: &str, exchange: &Exchange) -> Value {
         "durable": exchange.durable(),
         "internal": exchange.internal(),
         "name": &**exchange.name(),
-        "type": exchange.kind().name(),
+        "type": exchange.spec().type_name(),
         "vhost": vhost,
     })
 }

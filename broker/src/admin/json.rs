@@ -16,7 +16,7 @@ pub(super) fn to_arguments(object: &Map<String, Value>) -> Arguments {
     Arguments::from(to_table(object))
 }
 
-fn from_table(table: &FieldTable) -> Value {
+pub(super) fn from_table(table: &FieldTable) -> Value {
     Value::Object(table.inner().iter().map(|(name, value)| (name.as_str().to_owned(), from_value(value))).collect())
 }
 

@@ -22,12 +22,17 @@ pub(super) async fn log_in(broker: &Broker, headers: &HeaderMap, peer: IpAddr) -
         return Err(Refusal::no_credentials());
     };
     let credentials = header.to_str().ok().and_then(basic);
+    let attempts = &broker.services.statistics.attempts.http;
     let outcome = credentials.map(|(user, password)| broker.auth.authenticate(&user, &password, peer));
     let reason = match outcome {
-        Some(Ok(user)) => return Ok(Operator::User(user)),
+        Some(Ok(user)) => {
+            attempts.count(true);
+            return Ok(Operator::User(user));
+        }
         Some(Err(failure)) => failure.to_string(),
         None => "malformed credentials".to_owned(),
     };
+    attempts.count(false);
     let line = broker.auth.note_refusal();
     if line != LogLine::Skip {
         tracing::warn!(%peer, failure = reason, "login to the management API refused");

@@ -5,8 +5,8 @@
 //! - `socket`: the control socket in the data directory; `listen`: TCP, with limits for slow and large requests
 //! - `api`: a request from login to answer, and which resource it is about; `request`: what is known of it
 //! - `login`: HTTP Basic; `answer`: answers and errors as JSON; `list`: pages, columns and order of lists; `json`: arguments; `statistics`: counters and rates
-//! - one file per kind of resource: `overview`, `health`, `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues`,
-//!   `bindings`, `connections`, `channels` (with consumers), `definitions` (with `import`), `tracing`
+//! - one file per kind of resource: `overview`, `health`, `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues` (with `get`),
+//!   `bindings`, `connections`, `channels` (with consumers), `definitions` (with `import`), `features`, `tracing`
 //! - Warren's own: `status`, `backup`, `node` (alarms, limits, connections, whether clients are served)
 
 mod answer;
@@ -17,6 +17,8 @@ mod channels;
 mod connections;
 mod definitions;
 mod exchanges;
+mod features;
+mod get;
 mod health;
 mod import;
 mod json;
@@ -44,6 +46,7 @@ use axum::routing::{any, get, post};
 
 use crate::broker::Broker;
 
+pub use import::at_start as definitions_at_start;
 pub use listen::serve;
 pub use socket::ControlSocket;
 
@@ -63,6 +66,7 @@ fn local_router(broker: Arc<Broker>, started: Instant) -> Router {
         .route("/api/warren/settings/{name}", any(node::setting))
         .route("/api/warren/log-level", any(node::log_level))
         .route("/api/warren/application", any(node::application))
+        .route("/api/warren/reload", post(node::reload))
         .route("/api/warren/connections/close", post(node::close_connections))
         .route("/api/warren/authenticate", post(node::authenticate))
         .fallback(api::local)

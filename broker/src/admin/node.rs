@@ -117,6 +117,17 @@ pub(super) async fn application(State(context): State<Context>, method: Method) 
     }
 }
 
+/// `POST /api/warren/reload`: the configuration file and the certificates are read again, as on SIGHUP. Answers with what
+/// waits for a restart.
+pub(super) async fn reload(State(context): State<Context>) -> Answer {
+    let outcome = tokio::task::spawn_blocking(move || context.broker.application.reload()).await;
+    match outcome {
+        Ok(Ok(waiting)) => Ok(Reply::Value(json!({"waiting": waiting}))),
+        Ok(Err(reason)) => Err(Refusal::bad_request(reason)),
+        Err(error) => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error)),
+    }
+}
+
 /// Which connections are to be closed, and why. Without a selection all of them are.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

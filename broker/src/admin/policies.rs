@@ -7,6 +7,7 @@ use super::answer::{Answer, Refusal};
 use super::list;
 use super::request::{Ask, need_keys};
 use crate::policy::{Policy, PolicyKind, PolicyRequest};
+use crate::vhost::Vhost;
 
 pub(super) fn policies(ask: &Ask, rest: &[&str]) -> Answer {
     of_kind(ask, PolicyKind::Policy, rest)
@@ -88,12 +89,16 @@ pub(super) fn parameters(ask: &Ask, rest: &[&str]) -> Answer {
             let mut all = Vec::new();
             for vhost in ask.vhosts_at(rest.get(1).copied())? {
                 all.extend(all_parameters(vhost.name(), &vhost.parameters()));
+                all.extend(limits_parameter(&vhost));
             }
             all.retain(|parameter| rest.first().is_none_or(|component| parameter["component"] == **component));
             list::answer(ask, all)
         }
         ([component, vhost, name], &Method::GET) => {
             let vhost = ask.vhost(vhost)?;
+            if (*component, *name) == (LIMITS, LIMITS_NAME) {
+                return list::one(ask, limits_parameter(&vhost).ok_or_else(Refusal::not_found)?);
+            }
             let parameters = vhost.parameters();
             let value = parameters.get(component, name).ok_or_else(Refusal::not_found)?;
             list::one(ask, parameter(vhost.name(), component, name, value))
@@ -102,16 +107,35 @@ pub(super) fn parameters(ask: &Ask, rest: &[&str]) -> Answer {
             let body = ask.object()?;
             need_keys(&body, &["value"])?;
             let known = ask.vhost(vhost)?;
+            if *component == LIMITS {
+                let limits = body["value"].as_object().ok_or_else(|| Refusal::bad_request("value is no object"))?;
+                ask.need_administrator()?;
+                return ask.put(limits_parameter(&known).is_none(), known.set_limits(limits)?);
+            }
             let is_new = known.parameters().get(component, name).is_none();
             ask.put(is_new, ask.broker().set_parameter(vhost, component, name, &body["value"])?)
         }
         ([component, vhost, name], &Method::DELETE) => {
-            ask.vhost(vhost)?;
+            let known = ask.vhost(vhost)?;
+            if *component == LIMITS {
+                ask.need_administrator()?;
+                return ask.done(known.clear_limits(None)?);
+            }
             ask.done(ask.broker().clear_parameter(vhost, component, name)?)
         }
         ([] | [_] | [_, _] | [_, _, _], _) => Err(Refusal::method_not_allowed()),
         _ => Err(Refusal::not_found()),
     }
+}
+
+/// A virtual host's limits are a parameter, too.
+const LIMITS: &str = "vhost-limits";
+const LIMITS_NAME: &str = "limits";
+
+fn limits_parameter(vhost: &Vhost) -> Option<Value> {
+    let value = serde_json::to_value(vhost.limits()).ok()?;
+    let is_set = value.as_object().is_some_and(|limits| !limits.is_empty());
+    is_set.then(|| parameter(vhost.name(), LIMITS, LIMITS_NAME, &value))
 }
 
 /// The parameters of a virtual host, as definitions have them.

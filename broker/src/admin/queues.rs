@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Refusal};
 use super::exchanges::given_arguments;
-use super::request::{Ask, flag};
+use super::request::{Ask, flag, need_keys};
 use super::{channels, json as arguments, list, statistics};
 use crate::model::ConnectionId;
 use crate::model::access::{Permission, Resource};
@@ -19,6 +19,13 @@ use crate::vhost::{QueueRequest, Vhost};
 
 pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
     match (rest, &ask.method) {
+        (["detailed"], &Method::GET) if ask.broker().vhost("detailed").is_none() => {
+            let mut all = Vec::new();
+            for vhost in ask.vhosts_at(None)? {
+                all.extend(sorted(&vhost).iter().map(|queue| shown_alone(ask, &vhost, queue)));
+            }
+            list::answer(ask, all)
+        }
         ([] | [_], &Method::GET) => {
             let mut all = Vec::new();
             for vhost in ask.vhosts_at(rest.first().copied())? {
@@ -54,7 +61,16 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
             let (_, lsn) = queue.purge();
             ask.done(lsn)
         }
-        ([] | [_] | [_, _] | [_, _, "contents"], _) => Err(Refusal::method_not_allowed()),
+        ([vhost, name, "get"], &Method::POST) => super::get::answer(ask, vhost, name),
+        ([vhost, name, "actions"], &Method::POST) => {
+            find(&*ask.vhost(vhost)?, name)?;
+            let body = ask.object()?;
+            need_keys(&body, &["action"])?;
+            // Those that RabbitMQ once had were about mirrors.
+            let body = json!({"error": "bad_request", "reason": ["unknown", body["action"]]});
+            Err(Refusal::with_body(StatusCode::BAD_REQUEST, body))
+        }
+        ([] | [_] | [_, _] | [_, _, "contents" | "get" | "actions"], _) => Err(Refusal::method_not_allowed()),
         _ => Err(Refusal::not_found()),
     }
 }
@@ -119,7 +135,10 @@ fn shown(ask: &Ask, vhost: &Vhost, queue: &Queue) -> Value {
         "consumers": queue.consumer_count(),
         "consumer_capacity": can_deliver,
         "consumer_utilisation": can_deliver,
+        "internal": false,
+        "storage_version": 2,
         "memory": queue.memory_bytes(),
+        "message_bytes": queue.body_bytes(),
         "message_bytes_ready": queue.body_bytes(),
         "policy": effective.policy.as_deref(),
         "operator_policy": effective.operator_policy.as_deref(),

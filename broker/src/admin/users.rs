@@ -82,6 +82,49 @@ pub(super) fn tags(value: Option<&Value>) -> Result<Vec<String>, Refusal> {
     }
 }
 
+/// `/api/auth`: how often somebody tried to log in, and what a password comes to.
+pub(super) fn logins(ask: &Ask, rest: &[&str]) -> Answer {
+    let all = &ask.broker().services.statistics.attempts;
+    let protocols = [("amqp091", &all.amqp), ("http", &all.http)];
+    match (rest, &ask.method) {
+        (["hash_password", password], &Method::GET) => {
+            Ok(Reply::Value(json!({"ok": PasswordHash::new(password).to_base64()})))
+        }
+        (["attempts", node], method) | (["attempts", node, "source"], method) => {
+            ask.need_monitoring()?;
+            if *node != ask.broker().node_name {
+                return Err(Refusal::not_found());
+            }
+            match *method {
+                // Sources are not counted one by one: there is no end of them.
+                Method::GET if rest.len() == 3 => Ok(Reply::Value(json!([]))),
+                Method::GET => Ok(Reply::Value(
+                    protocols
+                        .iter()
+                        .map(|(protocol, attempts)| {
+                            let (succeeded, failed) = attempts.counts();
+                            json!({
+                                "protocol": protocol,
+                                "auth_attempts": succeeded + failed,
+                                "auth_attempts_failed": failed,
+                                "auth_attempts_succeeded": succeeded,
+                            })
+                        })
+                        .collect(),
+                )),
+                Method::DELETE => {
+                    ask.need_administrator()?;
+                    protocols.iter().for_each(|(_, attempts)| attempts.reset());
+                    Ok(Reply::Done)
+                }
+                _ => Err(Refusal::method_not_allowed()),
+            }
+        }
+        (["hash_password", _], _) => Err(Refusal::method_not_allowed()),
+        _ => Err(Refusal::not_found()),
+    }
+}
+
 /// `/api/user-limits`
 pub(super) fn limits(ask: &Ask, rest: &[&str]) -> Answer {
     ask.need_administrator()?;

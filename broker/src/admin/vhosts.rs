@@ -27,7 +27,16 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
             let vhost = ask.broker().find_vhost(name)?;
             ask.done(vhost.set_metadata(Metadata { protected_from_deletion, ..vhost.metadata() })?)
         }
-        ([] | [_], _) => Err(Refusal::method_not_allowed()),
+        ([name, "start", node], &Method::POST) => {
+            ask.need_administrator()?;
+            ask.broker().find_vhost(name)?;
+            if *node != ask.broker().node_name {
+                return Err(Refusal::bad_request(format!("Unknown node: {node}")));
+            }
+            // It never stops by itself.
+            Ok(Reply::Done)
+        }
+        ([] | [_] | [_, "start", _], _) => Err(Refusal::method_not_allowed()),
         _ => Err(Refusal::not_found()),
     }
 }

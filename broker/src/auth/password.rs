@@ -1,9 +1,10 @@
-//! Salted password hashes, byte for byte as RabbitMQ's `rabbit_password_hashing_sha256` and `_sha512` make them.
+//! Salted password hashes, byte for byte as RabbitMQ's `rabbit_password_hashing_sha256`, `_sha512` and `_md5` make them.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use md5::Md5;
 use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
@@ -19,16 +20,19 @@ pub enum HashAlgorithm {
     Sha256,
     /// SHA-512.
     Sha512,
+    /// MD5, of users who were made before RabbitMQ 3.6. They can log in; every new password is hashed with SHA-256.
+    Md5,
 }
 
 impl HashAlgorithm {
-    const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+    const ALL: [Self; 3] = [Self::Sha256, Self::Sha512, Self::Md5];
 
     /// RabbitMQ's name for it, as in its definitions.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "rabbit_password_hashing_sha256",
             Self::Sha512 => "rabbit_password_hashing_sha512",
+            Self::Md5 => "rabbit_password_hashing_md5",
         }
     }
 
@@ -41,6 +45,7 @@ impl HashAlgorithm {
         match self {
             Self::Sha256 => 32,
             Self::Sha512 => 64,
+            Self::Md5 => 16,
         }
     }
 
@@ -51,6 +56,7 @@ impl HashAlgorithm {
         match self {
             Self::Sha256 => digest::<Sha256>(salt, password),
             Self::Sha512 => digest::<Sha512>(salt, password),
+            Self::Md5 => digest::<Md5>(salt, password),
         }
     }
 }
@@ -81,13 +87,14 @@ impl PasswordHash {
         Some(Self { algorithm, salt: salt.try_into().ok()?, hash: hash.into() })
     }
 
-    /// Reads a hash as definitions have it: base64, and the name of the algorithm, SHA-256 without one.
+    /// Reads a hash as definitions have it: base64, and the name of the algorithm; without one its length tells.
     ///
     /// # Errors
     ///
     /// An algorithm that is not known, or a text that is no hash of it. The hash is not shown.
     pub fn from_definition(algorithm: Option<&str>, text: &str) -> Result<Self, OperationError> {
         let algorithm = match algorithm {
+            None if Self::from_base64(HashAlgorithm::Sha512, text).is_some() => HashAlgorithm::Sha512,
             None => HashAlgorithm::default(),
             Some(name) => HashAlgorithm::from_name(name)
                 .ok_or_else(|| OperationError::BadArgument(format!("hashing algorithm '{name}' is not supported")))?,
@@ -150,7 +157,16 @@ mod tests {
         let read = PasswordHash::from_definition(Some("rabbit_password_hashing_sha512"), expected).unwrap();
         assert!(read.matches("test12") && !read.matches("test1") && read.is_same(&hash));
         assert_eq!(read.algorithm().name(), "rabbit_password_hashing_sha512");
-        assert!(PasswordHash::from_definition(None, expected).is_err());
+        assert!(PasswordHash::from_definition(None, expected).unwrap().matches("test12"));
+    }
+
+    #[test]
+    fn md5_is_the_same_with_a_shorter_hash() {
+        // printf '\x90\x8d\xc6\x0atest12' | md5sum
+        let hash = PasswordHash::from_definition(Some("rabbit_password_hashing_md5"), "kI3GChNpte2FApYFXScl+0dIluk=");
+        let hash = hash.unwrap();
+        assert!(hash.matches("test12") && !hash.matches("test1"));
+        assert_eq!(hash.to_base64(), "kI3GChNpte2FApYFXScl+0dIluk=");
     }
 
     #[test]
@@ -175,8 +191,9 @@ mod tests {
             assert!(PasswordHash::from_base64(HashAlgorithm::Sha256, text).is_none(), "{text}");
         }
         let text = STANDARD.encode([7; 36]);
-        let error = PasswordHash::from_definition(Some("rabbit_password_hashing_md5"), &text).unwrap_err();
-        assert_eq!(error.to_string(), "Bad argument: hashing algorithm 'rabbit_password_hashing_md5' is not supported");
+        let error = PasswordHash::from_definition(Some("rabbit_password_hashing_x"), &text).unwrap_err();
+        assert_eq!(error.to_string(), "Bad argument: hashing algorithm 'rabbit_password_hashing_x' is not supported");
+        assert!(PasswordHash::from_definition(Some("rabbit_password_hashing_md5"), &text).is_err());
         let error = PasswordHash::from_definition(Some("rabbit_password_hashing_sha512"), &text).unwrap_err();
         assert!(!error.to_string().contains(&text), "{error}");
     }

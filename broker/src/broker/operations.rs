@@ -217,24 +217,6 @@ impl Broker {
         self.set_policy(vhost, kind, &request)
     }
 
-    /// Keeps the parameter of any component, also of one that is not here, so that it can be exported again: for definitions.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such virtual host, and all that a component that is here refuses.
-    pub fn import_parameter(
-        &self,
-        vhost: &str,
-        component: &str,
-        name: &str,
-        value: &Value,
-    ) -> Result<Lsn, OperationError> {
-        match component {
-            POLICY | OPERATOR_POLICY | VHOST_LIMITS => self.set_parameter(vhost, component, name, value),
-            _ => self.find_vhost(vhost)?.set_parameter(component, name, value.clone()),
-        }
-    }
-
     /// Takes the parameter of a component away.
     ///
     /// # Errors

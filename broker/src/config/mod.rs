@@ -5,6 +5,7 @@
 //! - `layer`: one source's values, checked against the keys; `file`, `environment` and `flags` each make one
 //! - `merged`: the layers put together by the `config` crate
 //! - `topology`, `entry`, `arguments`: what the file declares to exist
+//! - `tls`: certificates; `listen`, `network`: addresses
 //! - `rules`: what a virtual host allows its clients, from several of these
 //!
 //! Every mistake is one line that names the key, the place it was set and the value; an unknown key is a mistake.
@@ -20,12 +21,14 @@ mod keys;
 mod layer;
 mod listen;
 mod merged;
+mod network;
 mod rules;
 mod secret;
 #[cfg(test)]
 mod shipped_files;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod topology;
 mod units;
 
@@ -37,8 +40,10 @@ use std::time::Duration;
 pub use error::ConfigError;
 pub use flags::Flags;
 pub use listen::ListenAddress;
+pub use network::Network;
 pub use rules::{Redeclare, RuleChanges, VhostRules};
 pub use secret::Secret;
+pub use tls::{LoginFrom, SanType, Tls, TlsVersion};
 pub use topology::{
     BindingEntry, DestinationType, ExchangeEntry, PermissionEntry, QueueEntry, Topology, UserEntry, UserSecret,
     VhostEntry,
@@ -60,6 +65,8 @@ pub struct Settings {
     pub memory: Memory,
     /// `[limits]`
     pub limits: Limits,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[management]`
     pub management: Management,
     /// `[prometheus]`
@@ -68,6 +75,8 @@ pub struct Settings {
     pub auth: Auth,
     /// `[default_user]`
     pub default_user: DefaultUser,
+    /// `[definitions]`
+    pub definitions: Definitions,
     /// `[compatibility]`
     pub compatibility: Compatibility,
     /// `[[vhost]]`, `[[exchange]]` and the other declarations.
@@ -80,6 +89,14 @@ pub struct Settings {
 pub struct Listeners {
     /// Addresses for AMQP without TLS.
     pub amqp: Vec<ListenAddress>,
+    /// Addresses for AMQP over TLS.
+    pub tls: Vec<ListenAddress>,
+    /// A Unix socket for AMQP.
+    pub unix: Option<PathBuf>,
+    /// Who may open it.
+    pub unix_mode: u32,
+    /// Proxies: connections from there begin with a PROXY protocol header.
+    pub proxies: Vec<Network>,
     /// How long a client may take from accept to `connection.open-ok`.
     pub handshake_timeout: Duration,
 }
@@ -89,6 +106,19 @@ pub struct Listeners {
 pub struct Management {
     /// Address of the management API; `None`: it is on the control socket only.
     pub listen: Option<ListenAddress>,
+    /// The same over TLS.
+    pub tls_listen: Option<ListenAddress>,
+}
+
+/// `[definitions]`
+#[derive(Debug, Clone)]
+pub struct Definitions {
+    /// A file that is imported at each start.
+    pub file: Option<PathBuf>,
+    /// Not when it is the one that was imported last.
+    pub skip_if_unchanged: bool,
+    /// Entries for features that there are not are left out.
+    pub skip_unsupported: bool,
 }
 
 /// `[log]`
@@ -246,15 +276,34 @@ impl Settings {
         self.descriptions.get(key).map_or(key, String::as_str)
     }
 
+    /// The keys whose value is another one in `new`, wherever it comes from. Secrets do not count.
+    pub fn changed_keys(&self, new: &Self) -> Vec<&'static str> {
+        let is_changed = |key: &&str| self.value_of(key) != new.value_of(key);
+        keys::KEYS.iter().map(|key| key.name).filter(is_changed).collect()
+    }
+
+    /// A key with its value.
+    fn value_of(&self, key: &str) -> Option<&str> {
+        Some(self.descriptions.get(key)?.rsplit_once(" (")?.0)
+    }
+
     fn from_merged(merged: &Merged, topology: Topology) -> Result<Self, ConfigError> {
         let max_message_bytes = merged.number("limits.max_message_bytes")?;
         topology.check_message_sizes(max_message_bytes)?;
         Ok(Self {
             listeners: Listeners {
                 amqp: listen_addresses(merged, "listeners.amqp")?,
+                tls: addresses(merged, "listeners.tls")?,
+                unix: Some(merged.text("listeners.unix")?).filter(|path| !path.is_empty()).map(PathBuf::from),
+                unix_mode: unix_mode(merged, "listeners.unix_mode")?,
+                proxies: networks(merged, "listeners.proxy_protocol")?,
                 handshake_timeout: merged.milliseconds("listeners.handshake_timeout_ms")?,
             },
-            management: Management { listen: optional_address(merged, "management.listen")? },
+            management: Management {
+                listen: optional_address(merged, "management.listen")?,
+                tls_listen: optional_address(merged, "management.tls_listen")?,
+            },
+            tls: Tls::from_merged(merged)?,
             prometheus: Prometheus { listen: optional_address(merged, "prometheus.listen")? },
             log: Log {
                 level: log_filter(merged, "log.level")?,
@@ -286,6 +335,11 @@ impl Settings {
                 anonymous_user: Some(merged.text("auth.anonymous_user")?).filter(|name| !name.is_empty()),
             },
             default_user: default_user(merged)?,
+            definitions: Definitions {
+                file: Some(merged.text("definitions.file")?).filter(|path| !path.is_empty()).map(PathBuf::from),
+                skip_if_unchanged: merged.boolean("definitions.skip_if_unchanged")?,
+                skip_unsupported: merged.boolean("definitions.skip_unsupported")?,
+            },
             compatibility: Compatibility {
                 product: merged.text("compatibility.product")?,
                 version: merged.text("compatibility.version")?,
@@ -310,11 +364,29 @@ fn optional_address(merged: &Merged, key: &str) -> Result<Option<ListenAddress>,
 }
 
 fn listen_addresses(merged: &Merged, key: &str) -> Result<Vec<ListenAddress>, ConfigError> {
-    let texts = merged.list(key)?;
-    if texts.is_empty() {
+    let elsewhere = !merged.list("listeners.tls")?.is_empty() || !merged.text("listeners.unix")?.is_empty();
+    if merged.list(key)?.is_empty() && !elsewhere {
         return Err(merged.problem(key, "at least one address is needed"));
     }
-    texts
+    addresses(merged, key)
+}
+
+fn networks(merged: &Merged, key: &str) -> Result<Vec<Network>, ConfigError> {
+    let network = |text: &String| {
+        Network::parse(text).map_err(|problem| merged.problem(key, &format!("{} {problem}", error::quoted(text))))
+    };
+    merged.list(key)?.iter().map(network).collect()
+}
+
+fn unix_mode(merged: &Merged, key: &str) -> Result<u32, ConfigError> {
+    let text = merged.text(key)?;
+    let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| merged.problem(key, "must be an octal mode such as 660"))
+}
+
+fn addresses(merged: &Merged, key: &str) -> Result<Vec<ListenAddress>, ConfigError> {
+    merged
+        .list(key)?
         .iter()
         .map(|text| {
             ListenAddress::parse(text, merged.is_default(key))

@@ -134,7 +134,7 @@ fn a_value_can_be_traced_to_its_source() {
     );
     assert_eq!(settings.describe("listeners.amqp"), "listeners.amqp = [\"127.0.0.1:0\"] (flag --listen)");
     assert_eq!(settings.describe("default_user.password"), "default_user.password = <hidden> (default)");
-    assert_eq!(settings.describe("listeners.tls"), "listeners.tls");
+    assert_eq!(settings.describe("listeners.tls"), "listeners.tls = [] (default)");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod argument_errors;
 pub mod arguments;
+pub mod attempts;
 pub mod clock;
 pub mod collections;
 pub mod consumer_arguments;
@@ -24,6 +25,8 @@ pub mod memory;
 pub mod message;
 pub mod operation;
 pub mod pattern;
+pub mod peer;
+pub mod property_table;
 pub mod queue_arguments;
 pub mod queue_kind;
 pub mod received;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::attempts::AllAttempts;
 use super::collections::Map;
 use super::counters::{Counters, Ticks};
 use super::received::Received;
@@ -100,6 +101,8 @@ pub type ChurnCounters = Counters<{ churn::LEN }>;
 pub struct Statistics {
     /// The seconds that all counters go by.
     pub ticks: Ticks,
+    /// Logins.
+    pub attempts: AllAttempts,
     /// Messages as they were received.
     pub received: Received,
     churn: Mutex<ChurnCounters>,

@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::buffers;
 use super::heartbeat::{Heartbeat, Tick};
 use crate::broker::Broker;
+use crate::model::peer::Peer;
 use crate::model::statistics::traffic;
 use crate::queue::signal;
 use crate::session::{Phase, Session};
@@ -58,23 +58,19 @@ enum End {
 }
 
 /// Serves one client until it is gone.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    broker: Arc<Broker>,
-    socket: S,
-    peer: SocketAddr,
-    local: Option<SocketAddr>,
-) {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>, socket: S, peer: Peer) {
     let mut connection = Connection::new(broker, socket, peer);
-    connection.local = local;
     let end = std::future::poll_fn(|context| connection.poll(context)).await;
     let Some(session) = &connection.session else {
         // A port scan or a health check is nothing to write home about.
-        tracing::debug!(%peer, "closed before the handshake");
+        tracing::debug!(peer = %connection.peer, "closed before the handshake");
         return;
     };
     match end {
         // Its refusal is in the log already, or was counted.
-        _ if session.phase() == Phase::Refused => tracing::debug!(%peer, "closed after a refused login"),
+        _ if session.phase() == Phase::Refused => {
+            tracing::debug!(peer = %connection.peer, "closed after a refused login")
+        }
         Ok(End::Orderly) => session.log_end(None),
         Ok(End::Hangup) => session.log_end(Some(&"client unexpectedly closed TCP connection")),
         Ok(End::Silence) => {
@@ -90,9 +86,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 struct Connection<S> {
     broker: Arc<Broker>,
     socket: S,
-    peer: SocketAddr,
-    /// Our own address, if the socket told it.
-    local: Option<SocketAddr>,
+    peer: Peer,
     /// There once the client has sent a protocol header that we speak.
     session: Option<Session>,
     input: Input,
@@ -174,13 +168,12 @@ impl Input {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(broker: Arc<Broker>, socket: S, peer: SocketAddr) -> Self {
+    fn new(broker: Arc<Broker>, socket: S, peer: Peer) -> Self {
         let give_up_at = Instant::now() + broker.settings.listeners.handshake_timeout;
         Self {
             broker,
             socket,
             peer,
-            local: None,
             session: None,
             input: Input::default(),
             output: Vec::new(),
@@ -349,11 +342,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(()) => {
                 self.input.start += header.len();
                 let id = self.broker.new_connection_id();
-                let mut session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
-                let addresses = self.local.map(|local| (self.peer, local));
-                session.set_addresses(addresses);
+                let session = Session::new(Arc::clone(&self.broker), id, self.peer.clone());
                 self.broker.note_connection(id, |facts| {
-                    facts.addresses = addresses;
+                    facts.addresses = self.peer.addresses;
+                    facts.tls = self.peer.tls.clone();
+                    facts.name = session.connection_name();
                     facts.connected_at_ms = self.broker.clock().now_ms();
                 });
                 self.session = Some(session);

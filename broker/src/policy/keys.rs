@@ -114,6 +114,11 @@ pub(super) const KEYS: &[Key] = &[
     key("target-group-size", Rule::AtLeast(1, "qq target count value"), Some(Merge::Max), &[Classic, Stream]),
 ];
 
+/// Whether policies can have a setting of that name.
+pub fn is_setting(name: &str) -> bool {
+    find(name).is_some()
+}
+
 /// The setting of that name.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)

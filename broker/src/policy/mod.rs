@@ -18,6 +18,7 @@ mod records;
 mod tests;
 
 pub use definition::Definition;
+pub use keys::is_setting;
 pub use matching::{ApplyTo, Effective, ObjectKind, Policies, Policy, PolicyKind, PolicyRequest};
 pub use parameters::{GlobalParameters, Parameters};
 pub use records::{

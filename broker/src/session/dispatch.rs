@@ -308,7 +308,7 @@ impl Session {
     /// A soft error: the channel ends now, the client is told, and until it answers everything on it is ignored.
     pub(super) fn close_channel(&mut self, channel: &mut Channel, error: &AmqpError) {
         let (user, vhost) = (self.user.as_ref().map(|user| &*user.name), self.logged_vhost());
-        let (connection, peer) = (self.id.0, self.peer);
+        let (connection, peer) = (self.id.0, &self.peer);
         tracing::info!(connection, %peer, user, vhost, channel = channel.number, %error, "channel closed");
         self.end_channel(channel);
         channel.closing = true;

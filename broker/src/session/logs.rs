@@ -14,14 +14,6 @@ pub(super) struct Opened {
 }
 
 impl Session {
-    /// Client and broker, as RabbitMQ names connections.
-    fn ends(&self) -> String {
-        match self.addresses {
-            Some((client, broker)) => format!("{client} -> {broker}"),
-            None => self.peer.to_string(),
-        }
-    }
-
     /// The client is in.
     pub(super) fn log_opened(&mut self, vhost: &Arc<str>) {
         let user = self.user.as_ref().map_or("", |user| &*user.name);
@@ -32,7 +24,7 @@ impl Session {
             vhost = &**vhost,
             name = self.client.name.as_deref(),
             "connection {}: user '{user}' authenticated and granted access to vhost '{vhost}'",
-            self.ends(),
+            self.connection_name(),
         );
         self.opened = Some(Opened { vhost: Arc::clone(vhost), at: Instant::now() });
     }
@@ -44,7 +36,7 @@ impl Session {
 
     /// The connection is over: by the protocol, or for what reason it was lost.
     pub fn log_end(&self, lost: Option<&dyn Display>) {
-        let (connection, ends) = (self.id.0, self.ends());
+        let (connection, ends) = (self.id.0, self.connection_name());
         let user = self.user.as_ref().map_or("", |user| &*user.name);
         let Some(Opened { vhost, at }) = &self.opened else {
             return self.log_stranger(&ends, lost);
@@ -61,7 +53,7 @@ impl Session {
 
     /// It never got in. Anybody can do that as often as they like.
     fn log_stranger(&self, ends: &str, lost: Option<&dyn Display>) {
-        let (connection, peer) = (self.id.0, self.peer);
+        let (connection, peer) = (self.id.0, &self.peer);
         let Some(reason) = lost else {
             tracing::debug!(connection, %peer, "closing AMQP connection ({ends})");
             return;

@@ -20,7 +20,6 @@ mod tx;
 mod write;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -35,6 +34,7 @@ use self::tx::PendingCommit;
 use crate::auth::{Grants, UserInfo};
 use crate::broker::{Broker, OpenConnection, Usage};
 use crate::model::ConnectionId;
+use crate::model::peer::Peer;
 use crate::model::received::Batch;
 use crate::queue::credit::Resume;
 use crate::queue::item::OutItem;
@@ -114,9 +114,7 @@ struct Client {
 pub struct Session {
     broker: Arc<Broker>,
     id: ConnectionId,
-    peer: IpAddr,
-    /// The client's and ours.
-    addresses: Option<(SocketAddr, SocketAddr)>,
+    peer: Peer,
     phase: Phase,
     limits: Limits,
     client: Client,
@@ -166,7 +164,7 @@ pub struct Session {
 
 impl Session {
     /// A session whose client has sent a protocol header that we speak; connection.start is put into the outbox.
-    pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: IpAddr) -> Self {
+    pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: impl Into<Peer>) -> Self {
         let limits = Limits::offered(&broker);
         let statistics = &broker.services.statistics;
         let (high_water, memory) = (broker.settings.limits.outbox_bytes, Arc::clone(&broker.memory));
@@ -176,8 +174,7 @@ impl Session {
         let mut session = Self {
             broker,
             id,
-            peer,
-            addresses: None,
+            peer: peer.into(),
             phase: Phase::Starting,
             limits,
             client: Client::default(),

@@ -1,17 +1,17 @@
 //! The firehose: while it is on, every message published or delivered in a virtual host is copied to `amq.rabbitmq.trace`,
 //! with headers that say what became of it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use protocol::amqp::{AMQPValue, FieldArray, FieldTable};
-use protocol::names::{long, short_cut};
+use protocol::amqp::{AMQPValue, FieldArray};
+use protocol::names::long;
 use protocol::{Properties, replace_headers, shortstrs};
 
 use super::Session;
 use crate::model::arguments::Arguments;
 use crate::model::death;
 use crate::model::message::Message;
+use crate::model::property_table::as_table;
 use crate::queue::Queue;
 use crate::vhost::TRACE_EXCHANGE;
 
@@ -27,16 +27,12 @@ pub(super) struct Traced<'a> {
 }
 
 impl Session {
-    /// Tells the session between which addresses its connection is.
-    pub fn set_addresses(&mut self, addresses: Option<(SocketAddr, SocketAddr)>) {
-        self.addresses = addresses;
-    }
-
     /// The connection as RabbitMQ names it.
-    pub(super) fn connection_name(&self) -> String {
-        match self.addresses {
+    pub fn connection_name(&self) -> String {
+        match self.peer.addresses {
             Some((peer, local)) => format!("{peer} -> {local}"),
-            None => String::new(),
+            // Nothing else tells clients of one Unix socket apart.
+            None => format!("unix:{}", self.id.0),
         }
     }
 
@@ -106,39 +102,4 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> AMQPValue {
         array.push(text(name));
     }
     AMQPValue::FieldArray(array)
-}
-
-/// The properties that are set, each as a value of a table.
-fn as_table(properties: &Properties<'_>) -> FieldTable {
-    let mut table = FieldTable::default();
-    let texts = [
-        ("content_type", properties.content_type()),
-        ("content_encoding", properties.content_encoding()),
-        ("correlation_id", properties.correlation_id()),
-        ("reply_to", properties.reply_to()),
-        ("expiration", properties.expiration()),
-        ("message_id", properties.message_id()),
-        ("type", properties.kind()),
-        ("user_id", properties.user_id()),
-        ("app_id", properties.app_id()),
-        ("cluster_id", properties.cluster_id()),
-    ];
-    let texts = texts.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
-    let numbers = [
-        ("delivery_mode", properties.delivery_mode().map(u64::from)),
-        ("priority", properties.priority().map(u64::from)),
-        ("timestamp", properties.timestamp()),
-    ];
-    let numbers = numbers.into_iter().filter_map(|(name, value)| Some((name, number(value?))));
-    let headers = properties.headers().and_then(|headers| Arguments::from_wire(headers).ok());
-    let headers = headers.map(|headers| ("headers", AMQPValue::FieldTable(headers.table().clone())));
-    for (name, value) in texts.chain(numbers).chain(headers) {
-        table.insert(short_cut(name), value);
-    }
-    table
-}
-
-/// As RabbitMQ has it, as long as that fits.
-fn number(value: u64) -> AMQPValue {
-    i32::try_from(value).map_or(AMQPValue::LongLongInt(value as i64), AMQPValue::LongInt)
 }

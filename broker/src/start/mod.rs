@@ -5,6 +5,7 @@ mod checks;
 mod declared;
 mod durable;
 mod log;
+mod reload;
 mod systemd;
 mod timers;
 
@@ -34,6 +35,7 @@ use crate::prometheus;
 use crate::queue::Services;
 use crate::queue::signal::WakeList;
 use crate::queue::stored::StoredExpiry;
+use crate::tls::Tls;
 use crate::vhost;
 use checks::FileLimit;
 use systemd::Supervisor;
@@ -72,10 +74,16 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
     let log = log::start(&settings)?;
     let file_limit = checks::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(settings, log, started, &file_limit))
+    runtime.block_on(serve(settings, flags, log, started, &file_limit))
 }
 
-async fn serve(settings: Settings, log: LogControl, started: Instant, file_limit: &FileLimit) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    flags: &Flags,
+    log: LogControl,
+    started: Instant,
+    file_limit: &FileLimit,
+) -> anyhow::Result<()> {
     let (failures, mut failed) = mpsc::unbounded_channel();
     let broker = open(settings, log)?;
     broker.store.on_failure(Box::new(move |reason: &str| {
@@ -93,6 +101,8 @@ async fn serve(settings: Settings, log: LogControl, started: Instant, file_limit
     // Before the ready line: whoever reads it may stop the broker at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    reload::offer(&broker, flags);
     let mut application = application::Serving::start(Arc::clone(&broker))?;
     let operators = operators(&broker, started)?;
     let control = match ControlSocket::serve(Arc::clone(&broker), started) {
@@ -102,7 +112,7 @@ async fn serve(settings: Settings, log: LogControl, started: Instant, file_limit
             None
         }
     };
-    let addresses: Vec<String> = application.addresses().iter().map(|address| format!("amqp://{address}")).collect();
+    let addresses = application.addresses();
     let timers = tokio::spawn(timers::run(Arc::clone(&broker.services.timers)));
     let moving = Arc::clone(&broker);
     let dead_letters = tokio::spawn(async move { moving.watch_dead_letters().await });
@@ -130,6 +140,17 @@ async fn serve(settings: Settings, log: LogControl, started: Instant, file_limit
     checks::file_system(&broker.settings.storage.data_dir);
     checks::measure_sync(broker.settings.storage.data_dir.clone());
 
+    let reloaded = Arc::clone(&broker);
+    let reloading = tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let broker = Arc::clone(&reloaded);
+            // It waits for the disk.
+            let outcome = tokio::task::spawn_blocking(move || broker.application.reload()).await;
+            if let Ok(Err(reason)) = outcome {
+                tracing::error!("the configuration could not be read again, what was read before holds: {reason}");
+            }
+        }
+    });
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
@@ -140,6 +161,7 @@ async fn serve(settings: Settings, log: LogControl, started: Instant, file_limit
     drop(operators);
     watch.abort();
     seconds.abort();
+    reloading.abort();
     timers.abort();
     dead_letters.abort();
     unused.abort();
@@ -167,6 +189,7 @@ fn operators(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<JoinSet<s
     let settings = &broker.settings;
     for (key, protocol, address) in [
         ("management.listen", "http", &settings.management.listen),
+        ("management.tls_listen", "https", &settings.management.tls_listen),
         ("prometheus.listen", "http/prometheus", &settings.prometheus.listen),
     ] {
         let Some(address) = address else { continue };
@@ -176,12 +199,13 @@ fn operators(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<JoinSet<s
         for listener in listeners {
             let local = listener.local_addr()?;
             broker.application.add_listener(protocol, local);
-            if protocol == "http" {
-                tracing::info!("the management API listens on {local}");
-                serving.spawn(admin::serve(Arc::clone(broker), listener, started));
-            } else {
+            if protocol == "http/prometheus" {
                 tracing::info!("the Prometheus endpoint listens on {local}");
                 serving.spawn(prometheus::serve(Arc::clone(broker), listener, started));
+            } else {
+                tracing::info!("the management API listens on {protocol}://{local}");
+                let tls = broker.tls.clone().filter(|_| protocol == "https");
+                serving.spawn(admin::serve(Arc::clone(broker), listener, tls, started));
             }
         }
     }
@@ -207,6 +231,10 @@ fn open(settings: Settings, log: LogControl) -> anyhow::Result<Arc<Broker>> {
     for line in &found.damage {
         tracing::error!("{line}");
     }
+    let tls = match settings.tls.certificates.as_slice() {
+        [] => None,
+        _ => Some(Arc::new(Tls::load(&settings.tls)?)),
+    };
     let stored: Vec<_> = found.queues.iter().map(|queue| (queue.id, queue.messages)).collect();
     let services = Services::new(Arc::clone(&store), Clock::system());
     let recovery = vhost::recover(&services, found.topology, found.queues);
@@ -220,6 +248,7 @@ fn open(settings: Settings, log: LogControl) -> anyhow::Result<Arc<Broker>> {
     let auth = AuthStore::open(Arc::clone(&store) as _, &settings.auth, pairs)?;
     let broker = Broker::new(settings, services, Arc::new(auth), recovery.vhosts);
     let mut broker = broker.with_global_parameters(recovery.global_parameters);
+    broker.tls = tls;
     broker.log = log;
     broker.recovery = Recovery {
         clean: found.clean,
@@ -228,18 +257,20 @@ fn open(settings: Settings, log: LogControl) -> anyhow::Result<Arc<Broker>> {
         replayed_entries: found.replayed_entries,
         damage: [found.damage, losses, recovery.damage].concat(),
     };
-    let lsn = prepare(&broker)?;
+    let lsn = prepare(&broker, &recovery.other)?;
     durable::wait(&broker.store, lsn)?;
     Ok(Arc::new(broker))
 }
 
 /// Creates what the configuration declares and the store does not have.
-fn prepare(broker: &Broker) -> anyhow::Result<Lsn> {
+fn prepare(broker: &Broker, records: &[(Vec<u8>, Vec<u8>)]) -> anyhow::Result<Lsn> {
     let settings = &broker.settings;
-    let mut lsn = Lsn(0);
-    let first_start = broker.vhosts().is_empty();
-    if first_start {
+    // What the definitions bring is there before the defaults, which are for a broker that has nothing else.
+    let mut lsn = admin::definitions_at_start(broker, records)?;
+    if broker.vhosts().is_empty() {
         lsn = lsn.max(broker.create_vhost("/"));
+    }
+    if broker.auth.is_empty() {
         lsn = lsn.max(broker.create_vhost(&settings.default_user.vhost));
     }
     for vhost in &settings.topology.vhosts {
@@ -248,7 +279,7 @@ fn prepare(broker: &Broker) -> anyhow::Result<Lsn> {
     lsn = lsn.max(auth::prepare(&broker.auth, &settings.default_user, &settings.topology, |name| {
         broker.vhost(name).is_some()
     })?);
-    Ok(lsn.max(declared::declare(broker)?))
+    Ok(lsn.max(declared::declare(broker, &settings.topology)?))
 }
 
 /// Moves the dead letters that wait, writes down which messages had been delivered, and marks the directory as cleanly closed.

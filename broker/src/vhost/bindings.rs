@@ -1,5 +1,6 @@
 //! Binding and unbinding queues and exchanges.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -226,10 +227,32 @@ fn check_binding(
     key: &str,
     arguments: &Arguments,
 ) -> Result<(), AmqpError> {
-    match source.kind() {
+    let queue_type = match destination {
+        Destination::Queue(queue) => {
+            let kind = queue.spec().arguments.get(QUEUE_TYPE).and_then(string);
+            Some(kind.unwrap_or(Cow::Borrowed("classic")))
+        }
+        Destination::Exchange(_) => None,
+    };
+    check_new_binding(source.kind(), queue_type.as_deref(), key, arguments)
+}
+
+/// As [`Vhost::bind_queue`] and [`Vhost::bind_exchange`] check a binding between two that are there, by what they are:
+/// `queue_type` is `None` for an exchange.
+///
+/// # Errors
+///
+/// 406 for what such a source does not take.
+pub fn check_new_binding(
+    source: ExchangeKind,
+    queue_type: Option<&str>,
+    key: &str,
+    arguments: &Arguments,
+) -> Result<(), AmqpError> {
+    match source {
         ExchangeKind::Headers => headers_match::validate(arguments),
         ExchangeKind::ConsistentHash => consistent_hash::weight(key).map(|_| ()),
-        ExchangeKind::LocalRandom => check_local_random(destination, key),
+        ExchangeKind::LocalRandom => check_local_random(queue_type, key),
         ExchangeKind::Direct
         | ExchangeKind::Fanout
         | ExchangeKind::Topic
@@ -241,18 +264,14 @@ fn check_binding(
 }
 
 /// Only to queues that are on one node as a whole, and without a key.
-fn check_local_random(destination: &Destination, key: &str) -> Result<(), AmqpError> {
+fn check_local_random(queue_type: Option<&str>, key: &str) -> Result<(), AmqpError> {
     let refuse = |reason: &dyn Display| Err(AmqpError::new(ReplyCode::PreconditionFailed, reason));
     if !key.is_empty() {
         return refuse(&format_args!("Non empty binding '{key}' key not permitted"));
     }
-    let Destination::Queue(queue) = destination else {
-        return refuse(&"Destination not found");
-    };
-    match queue.spec().arguments.get(QUEUE_TYPE).and_then(string) {
-        Some(kind) if kind != "classic" => {
-            refuse(&format_args!("Queue type rabbit_{kind}_queue not valid for this exchange type"))
-        }
-        _ => Ok(()),
+    match queue_type {
+        None => refuse(&"Destination not found"),
+        Some("classic") => Ok(()),
+        Some(kind) => refuse(&format_args!("Queue type rabbit_{kind}_queue not valid for this exchange type")),
     }
 }

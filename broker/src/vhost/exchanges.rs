@@ -1,5 +1,6 @@
 //! Declaring and deleting exchanges.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use amq_protocol::types::AMQPValue;
@@ -17,6 +18,7 @@ use crate::model::access::{Access, Permission, Resource};
 use crate::model::arguments::{Arguments, inequivalent, string, type_name};
 use crate::model::deduplication;
 use crate::queue::window::Window;
+use crate::routing::hash_on::HashOn;
 use crate::routing::kind::ExchangeKind;
 
 /// An exchange.declare that is not passive.
@@ -54,22 +56,9 @@ impl Vhost {
             self.check_exchange_equivalence(&existing, type_name, &request)?;
             return Ok(if existing.durable() { self.logged() } else { Lsn(0) });
         }
-        let named = Named::exchange(&name, &self.name);
-        named.check_reserved()?;
+        Named::exchange(&name, &self.name).check_reserved()?;
         self.check_alternate(access, &name, &request.arguments)?;
-        check_delayed_argument(&request.arguments, &named)?;
-        let kind = if is_delayed_type { inner_kind(&request.arguments)? } else { parse_kind(type_name)? };
-        let spec = ExchangeSpec {
-            name: name.as_ref().into(),
-            kind,
-            is_delayed_type,
-            durable: request.durable,
-            auto_delete: request.auto_delete,
-            internal: request.internal,
-            arguments: request.arguments,
-        };
-        let hash_on = spec.hash_on(&named)?;
-        check_deduplication(&spec, &named)?;
+        let (spec, hash_on) = new_spec(&self.name, &name, request)?;
         let kept = self.kept(&spec, spec.history_length()?);
         let exchange = Arc::new(Exchange::new(topology.new_exchange_id(), spec, hash_on, kept));
         let mut lsn = Lsn(0);
@@ -172,23 +161,66 @@ impl Vhost {
         request.arguments.check_equivalence(current, compared.chain(of_window), &named)
     }
 
-    /// The alternate need not exist, but its name must be one, and messages will go from here to it.
+    /// Messages will go from here to the alternate.
     fn check_alternate(&self, access: &dyn Access, name: &str, arguments: &Arguments) -> Result<(), AmqpError> {
-        let Some(value) = arguments.get(ALTERNATE_EXCHANGE) else {
+        let Some(alternate) = alternate(&self.name, name, arguments)? else {
             return Ok(());
-        };
-        let (AMQPValue::LongString(_), Some(alternate)) = (value, string(value)) else {
-            return Err(AmqpError::new(
-                ReplyCode::PreconditionFailed,
-                format_args!(
-                    "invalid type '{}' for arg '{ALTERNATE_EXCHANGE}' in {}",
-                    type_name(value),
-                    Named::exchange(name, &self.name)
-                ),
-            ));
         };
         access.check(Permission::Read, Resource::Exchange(name))?;
         access.check(Permission::Write, Resource::Exchange(&alternate))
+    }
+}
+
+/// Checks what can be checked of a new exchange before its virtual host is there.
+///
+/// # Errors
+///
+/// As [`Vhost::declare_exchange`] would give them.
+pub fn check_exchange(vhost: &str, request: ExchangeRequest<'_>) -> Result<ExchangeKind, AmqpError> {
+    let name = strip_line_breaks(request.name);
+    check_not_default(&name)?;
+    alternate(vhost, &name, &request.arguments)?;
+    let (spec, _) = new_spec(vhost, &name, request)?;
+    spec.history_length()?;
+    Ok(spec.kind)
+}
+
+/// What a new exchange is, once all of it was checked.
+fn new_spec(vhost: &str, name: &str, request: ExchangeRequest<'_>) -> Result<(ExchangeSpec, HashOn), AmqpError> {
+    let named = Named::exchange(name, vhost);
+    named.check_reserved()?;
+    check_delayed_argument(&request.arguments, &named)?;
+    let is_delayed_type = request.kind == DELAYED_TYPE;
+    let kind = if is_delayed_type { inner_kind(&request.arguments)? } else { parse_kind(request.kind)? };
+    let spec = ExchangeSpec {
+        name: name.into(),
+        kind,
+        is_delayed_type,
+        durable: request.durable,
+        auto_delete: request.auto_delete,
+        internal: request.internal,
+        arguments: request.arguments,
+    };
+    let hash_on = spec.hash_on(&named)?;
+    check_deduplication(&spec, &named)?;
+    Ok((spec, hash_on))
+}
+
+/// The alternate exchange that arguments name. It need not exist, but its name must be one.
+fn alternate<'a>(vhost: &str, name: &str, arguments: &'a Arguments) -> Result<Option<Cow<'a, str>>, AmqpError> {
+    let Some(value) = arguments.get(ALTERNATE_EXCHANGE) else {
+        return Ok(None);
+    };
+    match (value, string(value)) {
+        (AMQPValue::LongString(_), Some(alternate)) => Ok(Some(alternate)),
+        _ => Err(AmqpError::new(
+            ReplyCode::PreconditionFailed,
+            format_args!(
+                "invalid type '{}' for arg '{ALTERNATE_EXCHANGE}' in {}",
+                type_name(value),
+                Named::exchange(name, vhost)
+            ),
+        )),
     }
 }
 

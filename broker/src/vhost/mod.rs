@@ -41,7 +41,7 @@ use parking_lot::{Mutex, RwLock};
 use storage::Lsn;
 
 pub use beside::{Beside, Delayed, Replies};
-pub use bindings::{ExchangeBinding, QueueBinding};
+pub use bindings::{ExchangeBinding, QueueBinding, check_new_binding};
 pub use dead_letter::Passage;
 pub use deduplicate::{Claims, Fresh, Outcome};
 pub use delay::Delay;
@@ -49,11 +49,11 @@ pub use describe::{Described, describe};
 pub use direct_reply::{DIRECT_REPLY, is_reply_address};
 pub use events::EVENT_EXCHANGE;
 pub use exchange::{ALTERNATE_EXCHANGE, DELAYED_TYPE, Destination, Exchange, ExchangeSpec};
-pub use exchanges::ExchangeRequest;
+pub use exchanges::{ExchangeRequest, check_exchange};
 pub use history::History;
 pub use internal::TRACE_EXCHANGE;
 pub use policies::PolicyObserver;
-pub use queues::{Declared, QueueRequest};
+pub use queues::{Declared, QueueRequest, check_queue};
 pub use recover::{Recovery, name_losses, recover};
 pub use route::{RouteInfo, Targets};
 pub use settings::{Metadata, MetadataChange, NodeQueues};
@@ -82,6 +82,15 @@ const PREDECLARED: [(&str, ExchangeKind, bool); 6] = [
     ("amq.match", ExchangeKind::Headers, false),
     (TRACE_EXCHANGE, ExchangeKind::Topic, true),
 ];
+
+/// The kind of an exchange that a virtual host has from the start.
+pub fn predeclared_kind(vhost: &str, exchange: &str) -> Option<ExchangeKind> {
+    if exchange == EVENT_EXCHANGE && vhost == EVENT_VHOST {
+        return Some(ExchangeKind::Topic);
+    }
+    let kind = PREDECLARED.iter().find(|(name, ..)| *name == exchange).map(|(_, kind, _)| *kind);
+    if exchange.is_empty() { Some(ExchangeKind::Direct) } else { kind }
+}
 
 /// A virtual host.
 pub struct Vhost {

@@ -9,10 +9,10 @@ use super::Vhost;
 use super::names::{Named, generated_queue_name, strip_line_breaks};
 use super::records;
 use super::topology::Topology;
-use crate::config::Redeclare;
+use crate::config::{Redeclare, VhostRules};
 use crate::model::ConnectionId;
 use crate::model::access::{Access, Permission, Resource};
-use crate::model::arguments::{Arguments, inequivalent};
+use crate::model::arguments::{Arguments, inequivalent, string};
 use crate::model::dead_letter_arguments::dead_letter_exchange;
 use crate::model::events::INTERNAL_USER;
 use crate::model::queue_arguments;
@@ -64,6 +64,50 @@ impl Declared {
     }
 }
 
+/// Checks what can be checked of a new queue before its virtual host is there, and gives its type. `default_type` is that of the
+/// virtual host.
+///
+/// # Errors
+///
+/// As [`Vhost::declare_queue`] would give them.
+pub fn check_queue(
+    vhost: &str,
+    rules: VhostRules,
+    default_type: Option<&str>,
+    request: QueueRequest<'_>,
+) -> Result<String, AmqpError> {
+    let name = strip_line_breaks(request.name);
+    Named::queue(&name, vhost).check_reserved()?;
+    let default_type = default_type.filter(|_| request.durable && !request.exclusive && !request.auto_delete);
+    let arguments = queue_arguments::with_type(request.arguments, default_type);
+    dead_letter_exchange(&arguments, &name, vhost)?;
+    check_new(vhost, &name, (request.durable, request.exclusive, request.auto_delete), &arguments)?;
+    check_transient(rules, request.durable || request.exclusive)?;
+    Ok(arguments.get(queue_arguments::QUEUE_TYPE).and_then(string).map_or_else(|| "classic".to_owned(), Into::into))
+}
+
+/// `properties`: durable, exclusive, auto-delete.
+fn check_new(vhost: &str, name: &str, properties: (bool, bool, bool), arguments: &Arguments) -> Result<(), AmqpError> {
+    queue_arguments::validate(arguments, name, vhost)?;
+    QueueKind::of(arguments).check_properties(properties, name, vhost)
+}
+
+/// 541 for a queue that is neither durable nor exclusive, where they are refused; RabbitMQ's words.
+fn check_transient(rules: VhostRules, durable_or_exclusive: bool) -> Result<(), AmqpError> {
+    if durable_or_exclusive || rules.transient_nonexclusive_queues {
+        return Ok(());
+    }
+    Err(AmqpError::new(
+        ReplyCode::InternalError,
+        "Feature `transient_nonexcl_queues` is deprecated.\n\
+         By default, this feature is not permitted anymore.\n\
+         The feature will be removed from a future major RabbitMQ version, regardless of the configuration; \
+         actual version to be determined.\n\
+         To continue using this feature when it is not permitted by default, set the following parameter in your \
+         configuration:\n    \"deprecated_features.permit.transient_nonexcl_queues = true\"",
+    ))
+}
+
 impl Vhost {
     /// Declares a queue.
     pub fn declare_queue(&self, access: &dyn Access, request: QueueRequest<'_>) -> Result<Declared, AmqpError> {
@@ -106,11 +150,9 @@ impl Vhost {
             access.check(Permission::Read, Resource::Queue(&name))?;
             access.check(Permission::Write, Resource::Exchange(&exchange))?;
         }
-        queue_arguments::validate(&spec.arguments, &name, &self.name)?;
-        let kind = QueueKind::of(&spec.arguments);
-        kind.check_properties((spec.durable, request.exclusive, spec.auto_delete), &name, &self.name)?;
+        check_new(&self.name, &name, (spec.durable, request.exclusive, spec.auto_delete), &spec.arguments)?;
         self.check_queue_limits(&name)?;
-        self.check_transient(&spec)?;
+        check_transient(self.rules(), spec.durable || spec.exclusive.is_some())?;
         spec.arguments = topology.share_arguments(&spec.arguments);
         let queue = Queue::new(self.services.store.new_queue_id(), spec, self.services.clone());
         queue.open_window(|| self.new_stored(queue.spec().durable));
@@ -122,22 +164,6 @@ impl Vhost {
         self.add_queue(&mut topology, &queue);
         self.queue_created(&queue, access.user());
         Ok(Declared { queue, created: true, lsn, message_count: 0, consumer_count: 0 })
-    }
-
-    /// 541 for a queue that is neither durable nor exclusive, where they are refused; RabbitMQ's words.
-    fn check_transient(&self, spec: &QueueSpec) -> Result<(), AmqpError> {
-        if spec.durable || spec.exclusive.is_some() || self.rules().transient_nonexclusive_queues {
-            return Ok(());
-        }
-        Err(AmqpError::new(
-            ReplyCode::InternalError,
-            "Feature `transient_nonexcl_queues` is deprecated.\n\
-             By default, this feature is not permitted anymore.\n\
-             The feature will be removed from a future major RabbitMQ version, regardless of the configuration; \
-             actual version to be determined.\n\
-             To continue using this feature when it is not permitted by default, set the following parameter in your \
-             configuration:\n    \"deprecated_features.permit.transient_nonexcl_queues = true\"",
-        ))
     }
 
     /// Makes a queue known. Whoever finds it finds its declaration in the log.

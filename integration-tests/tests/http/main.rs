@@ -1,6 +1,7 @@
 //! The management API over TCP, as scripts and tools use it.
 
 mod client;
+mod definitions;
 mod events;
 mod resources;
 mod security;

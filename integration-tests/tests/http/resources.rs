@@ -97,7 +97,10 @@ fn definitions_come_back_and_a_wrong_one_changes_nothing() {
     wrong["vhosts"].as_array_mut().expect("a list").push(json!({"name": "new"}));
     wrong["policies"][0]["pattern"] = json!("(");
     let refused = copy.expect(400, "POST", "/api/definitions", &wrong.to_string());
-    assert!(refused["reason"].as_str().is_some_and(|reason| reason.starts_with("policies[0]: ")), "{refused}");
+    assert!(
+        refused["reason"].as_str().is_some_and(|reason| reason.starts_with("policies[0] (name \"p\", vhost \"v\"): ")),
+        "{refused}"
+    );
     copy.expect(404, "GET", "/api/vhosts/new", "");
 }
 
