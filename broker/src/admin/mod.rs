@@ -7,7 +7,7 @@
 //! - `login`: HTTP Basic; `answer`: answers and errors as JSON; `list`: pages, columns and order of lists; `json`: arguments; `statistics`: counters and rates
 //! - one file per kind of resource: `overview`, `health`, `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues` (with `get`),
 //!   `bindings`, `connections`, `channels` (with consumers), `definitions` (with `import`), `features`, `tracing`
-//! - Warren's own: `status`, `backup`, `node` (alarms, limits, connections, whether clients are served)
+//! - Warren's own: `environment`, `status`, `backup`, `node` (alarms, limits, connections, whether clients are served)
 
 mod answer;
 mod api;
@@ -16,6 +16,7 @@ mod bindings;
 mod channels;
 mod connections;
 mod definitions;
+mod environment;
 mod exchanges;
 mod features;
 mod get;
