@@ -124,9 +124,7 @@ fn page(ask: &Ask) -> Result<Option<(usize, usize)>, Refusal> {
     let number = |given: Option<&str>, otherwise: usize, max: usize| match given {
         None => Ok(otherwise),
         Some(text) => match text.parse::<usize>() {
-            Err(_) if text.parse::<i64>().is_err() => {
-                Err(Refusal::bad_request("Pagination parameters are invalid"))
-            }
+            Err(_) if text.parse::<i64>().is_err() => Err(Refusal::bad_request("Pagination parameters are invalid")),
             Ok(number) if (1..=max).contains(&number) => Ok(number),
             _ => Err(invalid()),
         },

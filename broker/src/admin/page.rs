@@ -51,7 +51,9 @@ mod tests {
             assert_ne!(digest(element), digest("nothing"));
         }
         // What the policy would forbid, and what would make markup of a name.
-        for wrong in [" style=", " onclick=", "http://", "https://", "innerHTML", "outerHTML", "insertAdjacent", "eval("] {
+        for wrong in
+            [" style=", " onclick=", "http://", "https://", "innerHTML", "outerHTML", "insertAdjacent", "eval("]
+        {
             assert!(!PAGE.contains(wrong), "{wrong}");
         }
     }
