@@ -140,6 +140,19 @@ impl Broker {
         &self.ready_line
     }
 
+    /// Waits for a line of its log that has all these texts.
+    #[track_caller]
+    pub fn wait_for_log(&self, texts: &[&str]) -> String {
+        let stderr = &self.process.stderr;
+        let line = stderr.wait_for(DEADLINE, |line| texts.iter().all(|text| line.contains(text)));
+        line.unwrap_or_else(|| panic!("no line with {texts:?} in the log:\n{}", stderr.text()))
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        self.process.stderr.text()
+    }
+
     /// How it was started.
     pub fn launch(&self) -> &Launch {
         &self.launch

@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use super::answer::{Answer, Refusal};
 use super::request::{Ask, Operator, decode, parse_query};
 use super::{
-    Context, bindings, channels, connections, definitions, exchanges, features, health, login, overview, page,
-    permissions, policies, queues, tracing, users, vhosts,
+    Context, bindings, channels, connections, definitions, environment, exchanges, features, health, login, overview,
+    page, permissions, policies, queues, tracing, users, vhosts,
 };
 use crate::model::events::acting_as;
 
@@ -144,6 +144,7 @@ fn dispatch(ask: &Ask, segments: &[&str]) -> Answer {
         ("warren", ["users", user, "add"]) => users::add(ask, user),
         ("warren", ["users", user, "credentials"]) => users::change_credentials(ask, user),
         ("warren", ["users", user, "tags"]) => users::set_tags(ask, user),
+        ("warren", ["environment"]) => environment::answer(ask),
         ("warren", ["tracing", vhost]) => tracing::answer(ask, vhost),
         ("user-limits", rest) => users::limits(ask, rest),
         ("permissions", rest) => permissions::answer(ask, rest),

@@ -8,7 +8,7 @@
 //! - one file per kind of resource: `overview`, `health`, `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues` (with `get`),
 //!   `bindings`, `connections`, `channels` (with consumers), `definitions` (with `import`), `features`, `tracing`
 //! - `page`: the read-only page at `/`, with `page.html`
-//! - Warren's own: `status`, `backup`, `node` (alarms, limits, connections, whether clients are served)
+//! - Warren's own: `environment`, `status`, `backup`, `node` (alarms, limits, connections, whether clients are served)
 
 mod answer;
 mod api;
@@ -17,6 +17,7 @@ mod bindings;
 mod channels;
 mod connections;
 mod definitions;
+mod environment;
 mod exchanges;
 mod features;
 mod get;

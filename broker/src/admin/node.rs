@@ -136,6 +136,8 @@ pub(super) struct Close {
     id: Option<u64>,
     vhost: Option<String>,
     user: Option<String>,
+    /// So many at most.
+    limit: Option<usize>,
 }
 
 /// `POST /api/warren/connections/close`
@@ -146,6 +148,7 @@ pub(super) async fn close_connections(State(context): State<Context>, Json(close
             && close.vhost.as_ref().is_none_or(|vhost| **vhost == *info.vhost)
             && close.user.as_ref().is_none_or(|user| **user == *info.user)
     });
+    let chosen = chosen.take(close.limit.unwrap_or(usize::MAX));
     let closed = chosen.filter(|info| broker.close_connection(info.id, &close.reason)).count();
     Ok(Reply::Value(json!({"closed": closed})))
 }

@@ -293,6 +293,11 @@ impl Settings {
         Some(self.descriptions.get(key)?.rsplit_once(" (")?.0)
     }
 
+    /// Every key that has a value, as [`Settings::describe`] has it. Secrets are hidden.
+    pub fn descriptions(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.descriptions.iter().map(|(key, text)| (*key, text.as_str()))
+    }
+
     fn from_merged(merged: &Merged, topology: Topology) -> Result<Self, ConfigError> {
         let max_message_bytes = merged.number("limits.max_message_bytes")?;
         topology.check_message_sizes(max_message_bytes)?;

@@ -1,47 +1,94 @@
-//! One HTTP request over the control socket.
+//! One HTTP request to the broker: over its control socket, or over TCP to one elsewhere.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
-use super::failure::{Failure, UNAVAILABLE};
+use super::failure::{Failure, TEMPORARY};
 use super::named;
+use super::remote::Remote;
 use crate::config::control;
 
 /// No answer is longer.
 const ANSWER_MAX_BYTES: usize = 64 << 20;
 
-/// Asks for what is at a path.
-pub(super) fn get(data_dir: &Path, path: &str) -> Result<Value, Failure> {
-    call(data_dir, Method::GET, path, None)
+/// Where the broker is.
+#[derive(Debug)]
+pub(super) enum Peer {
+    /// On this machine, with that data directory.
+    Local(PathBuf),
+    /// At that address.
+    Remote(Remote),
 }
 
-/// Sends a JSON value, if there is one, and waits for the answer, however long that takes.
-pub(super) fn call(data_dir: &Path, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
-    let body = body.map(|value| Bytes::from(value.to_string()));
-    runtime.block_on(exchange(data_dir, method, path, body))
+/// Who is asked, and for how long.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) peer: Peer,
+    /// However long it takes, without one.
+    pub(super) timeout: Option<Duration>,
 }
 
-async fn exchange(data_dir: &Path, method: Method, path: &str, body: Option<Bytes>) -> Result<Value, Failure> {
-    let stream = connect(data_dir).await?;
+impl Client {
+    /// Sends a JSON value, if there is one, and waits for the answer.
+    pub(super) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
+        let body = body.map(|value| Bytes::from(value.to_string()));
+        runtime.block_on(async {
+            let exchange = self.exchange(method, path, body);
+            match self.timeout {
+                None => exchange.await,
+                Some(timeout) => tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| {
+                    let text = format!("the broker has not answered within {} s", timeout.as_secs_f64());
+                    Err(Failure::new(TEMPORARY, text))
+                }),
+            }
+        })
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<Value, Failure> {
+        let mut request = Request::builder().method(method);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = Full::new(body.unwrap_or_default());
+        match &self.peer {
+            Peer::Local(data_dir) => {
+                let request = request.uri(path).header(HOST, "localhost").body(body).map_err(anyhow::Error::from)?;
+                send(connect(data_dir).await?, request).await
+            }
+            Peer::Remote(remote) => {
+                let request = request.uri(format!("{}{path}", remote.prefix)).header(HOST, remote.authority());
+                let request = request.header(AUTHORIZATION, remote.authorization());
+                let request = request.body(body).map_err(anyhow::Error::from)?;
+                let address = (remote.host.as_str(), remote.port);
+                let stream = TcpStream::connect(address).await;
+                let stream = stream.with_context(|| format!("cannot reach {}", remote.authority()))?;
+                send(stream, request).await
+            }
+        }
+    }
+}
+
+async fn send(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<Value, Failure> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(anyhow::Error::from)?;
     let connection = tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header(HOST, "localhost");
-    if body.is_some() {
-        request = request.header(CONTENT_TYPE, "application/json");
-    }
-    let request = request.body(Full::new(body.unwrap_or_default())).map_err(anyhow::Error::from)?;
     let answer = sender.send_request(request).await.context("the broker went away before it answered")?;
     let outcome = read(answer).await;
     connection.abort();
@@ -66,10 +113,10 @@ async fn read(answer: Response<Incoming>) -> Result<Value, Failure> {
     let status = answer.status();
     let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect().await;
     let body = body.map_err(|error| anyhow::anyhow!("the answer of the broker broke off: {error}"))?.to_bytes();
-    let value = if body.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_slice(&body).context("the answer of the broker is not JSON")?
+    let value = match serde_json::from_slice(&body) {
+        Ok(value) => value,
+        Err(_) if body.is_empty() || !status.is_success() => Value::Null,
+        Err(error) => return Err(anyhow::Error::from(error).context("the answer of the broker is not JSON").into()),
     };
     if status.is_success() {
         return Ok(value);
@@ -79,7 +126,7 @@ async fn read(answer: Response<Incoming>) -> Result<Value, Failure> {
         Some(reason) => reason.to_owned(),
         None => format!("the broker answered with status {status}"),
     };
-    Err(Failure::new(code.unwrap_or(UNAVAILABLE), text))
+    Err(Failure::answered(status.as_u16(), code, text))
 }
 
 /// A name as a segment of a path.

@@ -2,23 +2,30 @@
 //! `rabbitmqctl`, which it also is under that name.
 //!
 //! # Layout
-//! - `words`: options and arguments; `failure`: exit codes; `client`: one request and its answer
-//! - `commands`: what changes something; `eval`: the Erlang expressions that client suites use
-//! - `lists`: what is listed; `table`: how; `status`: the status as text
+//! - `words`: options and arguments; `failure`: exit codes; `client`: one request and its answer; `remote`: a broker elsewhere
+//! - `commands`: by subject; `eval`: the Erlang expressions that client suites use
+//! - `lists`: what is listed; `table`: how; `terminal`: for eyes or for a pipe
+//! - `overview`, `status`, `report`: all at a glance, the status, all there is for support; `completions`: for shells
 
 mod client;
 mod commands;
+mod completions;
 mod eval;
 mod failure;
 mod lists;
+mod overview;
+mod remote;
+mod report;
 mod status;
 mod table;
+mod terminal;
 mod words;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -26,11 +33,13 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::config::{Flags, Settings};
+use client::{Client, Peer};
 use failure::Failure;
+use remote::Remote;
 use words::Words;
 
-/// The name under which the binary is a `rabbitmqctl`.
-const RABBITMQCTL: &str = "rabbitmqctl";
+/// Names under which the binary is one of RabbitMQ's tools. All of them know all commands.
+const TOOLS: [&str; 3] = ["rabbitmqctl", "rabbitmq-diagnostics", "rabbitmq-queues"];
 
 /// Which broker is asked.
 #[derive(Clone, Debug, Args)]
@@ -78,33 +87,66 @@ impl Target {
 /// What a command has: its words, and the broker.
 struct Session {
     words: Words,
-    data_dir: PathBuf,
+    client: Client,
 }
 
 impl Session {
+    fn new(words: Words) -> Result<Self, Failure> {
+        let peer = match words.get("uri") {
+            Some(uri) => Peer::Remote(Remote::parse(uri)?),
+            None => {
+                let target = Target { config: words.path("config"), data_dir: words.path("data-dir") };
+                Peer::Local(target.data_dir()?)
+            }
+        };
+        // As for rabbitmqctl, "infinity" or 0 is for ever.
+        let seconds = match words.get("timeout").filter(|text| *text != "infinity") {
+            None => None,
+            Some(text) => {
+                let wrong = || Failure::usage(format!("--timeout is a number of seconds, not {text}"));
+                Some(text.parse::<f64>().map_err(|_| wrong())?).filter(|seconds| *seconds > 0.0)
+            }
+        };
+        let timeout = seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        Ok(Self { words, client: Client { peer, timeout } })
+    }
+
     fn get(&self, path: &str) -> Result<Value, Failure> {
-        client::get(&self.data_dir, path)
+        self.client.call(Method::GET, path, None)
     }
 
     fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {
-        client::call(&self.data_dir, method, path, Some(body))
+        self.client.call(method, path, Some(body))
     }
 
     fn delete(&self, path: &str) -> Result<Value, Failure> {
-        client::call(&self.data_dir, Method::DELETE, path, None)
+        self.client.call(Method::DELETE, path, None)
+    }
+
+    /// Where the broker is, when that is elsewhere.
+    fn host(&self) -> Option<&str> {
+        match &self.client.peer {
+            Peer::Local(_) => None,
+            Peer::Remote(remote) => Some(&remote.host),
+        }
     }
 
     /// What scripts do not need.
     fn say(&self, text: &str) -> Result<(), Failure> {
         if self.words.is_quiet() { Ok(()) } else { print(&format!("{text}\n")) }
     }
+
+    /// What nobody should miss, and no script takes for output.
+    fn warn(&self, text: &str) -> Result<(), Failure> {
+        Ok(writeln!(std::io::stderr(), "warren: {text}").context("standard error")?)
+    }
 }
 
-/// Runs as `rabbitmqctl` when the binary was started under that name.
-pub fn run_as_rabbitmqctl(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+/// Runs as one of RabbitMQ's tools when the binary was started under its name.
+pub fn run_as_tool(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let mut arguments = arguments.into_iter();
     let name = PathBuf::from(arguments.next()?);
-    if name.file_name()? != RABBITMQCTL {
+    if !TOOLS.iter().any(|tool| name.file_name().is_some_and(|name| name == *tool)) {
         return None;
     }
     Some(run(arguments.map(|word| word.to_string_lossy().into_owned()).collect()))
@@ -114,41 +156,25 @@ pub fn run_as_rabbitmqctl(arguments: impl IntoIterator<Item = OsString>) -> Opti
 pub fn run(words: Vec<String>) -> ExitCode {
     match execute(words) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { text, code }) => {
+        Err(failure) => {
             // With nowhere left to complain to, the exit code still tells.
-            let _ = writeln!(std::io::stderr(), "warren: {}", text.trim_end());
-            ExitCode::from(code)
+            let _ = writeln!(std::io::stderr(), "warren: {}", failure.text.trim_end());
+            ExitCode::from(failure.code)
         }
     }
 }
 
 fn execute(words: Vec<String>) -> Result<(), Failure> {
     let words = Words::parse(words)?;
-    let command = words.words.first().map_or("status", String::as_str).to_owned();
+    let command = words.words.first().map_or("overview", String::as_str).to_owned();
     if command == "help" || words.has("help") {
         return commands::help(words.words.iter().find(|word| *word != "help").map(String::as_str));
     }
     if command == "version" {
         return print(&format!("{}\n", env!("CARGO_PKG_VERSION")));
     }
-    if !commands::is_known(&command) {
-        return Err(Failure::usage(format!("Command '{command}' not found; `help` lists the commands")));
-    }
-    let target = Target { config: words.path("config"), data_dir: words.path("data-dir") };
-    let session = Session { data_dir: target.data_dir()?, words };
-    if command == "status" {
-        return show_status(&session);
-    }
-    match lists::find(&command) {
-        Some(list) => lists::run(&session, list),
-        None => commands::run(&session, &command),
-    }
-}
-
-fn show_status(session: &Session) -> Result<(), Failure> {
-    let answer = session.get("/api/warren/status")?;
-    let as_json = session.words.has("json") || session.words.get("formatter") == Some("json");
-    print(&if as_json { pretty(&answer) } else { status::text(&answer) })
+    let known = commands::find(&command).ok_or_else(|| commands::not_found(&command))?;
+    known.run(&Session::new(words)?)
 }
 
 /// Runs `warren backup`.
@@ -164,7 +190,8 @@ pub fn backup(options: &BackupOptions) -> anyhow::Result<()> {
     };
     let request = json!({ "directory": text });
     let data_dir = options.target.data_dir()?;
-    let answer = client::call(&data_dir, Method::POST, "/api/warren/backup", Some(&request));
+    let client = Client { peer: Peer::Local(data_dir), timeout: None };
+    let answer = client.call(Method::POST, "/api/warren/backup", Some(&request));
     let answer = answer.map_err(|failure| anyhow::anyhow!(failure.text))?;
     let shown = if options.json {
         pretty(&answer)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::failure::Failure;
 
 /// Options without a value.
-const FLAGS: [&str; 13] = [
+const FLAGS: [&str; 14] = [
     "quiet",
     "silent",
     "longnames",
@@ -19,9 +19,10 @@ const FLAGS: [&str; 13] = [
     "online",
     "offline",
     "local",
+    "skip-unsupported",
 ];
 /// Options with one.
-const VALUED: [&str; 12] = [
+const VALUED: [&str; 21] = [
     "node",
     "vhost",
     "formatter",
@@ -34,7 +35,26 @@ const VALUED: [&str; 12] = [
     "tags",
     "default-queue-type",
     "user",
+    "protected-from-deletion",
+    "limit",
+    "format",
+    "unit",
+    "within",
+    "queue-timeout",
+    "uri",
+    "cacert",
+    "color",
 ];
+
+/// The option of that name.
+pub(super) fn option(name: &str) -> Option<&'static str> {
+    FLAGS.iter().chain(&VALUED).find(|known| **known == name).copied()
+}
+
+/// Whether the option of that name has a value.
+pub(super) fn has_value(name: &str) -> bool {
+    VALUED.contains(&name)
+}
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -82,6 +102,11 @@ impl Words {
         self.options.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
+    /// The names of all that were given.
+    pub(super) fn given(&self) -> impl Iterator<Item = &'static str> {
+        self.options.iter().map(|(name, _)| *name)
+    }
+
     pub(super) fn vhost(&self) -> &str {
         self.get("vhost").unwrap_or("/")
     }
@@ -104,7 +129,7 @@ fn option_name(word: &str) -> Option<&str> {
         "-s" => Some("silent"),
         "-t" => Some("timeout"),
         "-l" => Some("longnames"),
-        "-h" => Some("help"),
+        "-h" | "-?" => Some("help"),
         _ => word.strip_prefix("--"),
     }
 }

@@ -40,8 +40,8 @@ impl OperationError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoSuchUser(_) => 67,
-            Self::UserExists(_) | Self::ProtectedVhost(_) => 70,
-            Self::NoSuchVhost(_) | Self::BadArgument(_) => 65,
+            Self::UserExists(_) => 70,
+            Self::NoSuchVhost(_) | Self::ProtectedVhost(_) | Self::BadArgument(_) => 65,
             Self::NoSuchExchange(_)
             | Self::NoSuchParameter
             | Self::Invalid(_)
@@ -126,7 +126,7 @@ mod tests {
         shows(
             OperationError::ProtectedVhost("v".into()),
             "Refusing to delete virtual host 'v' because it is protected from deletion",
-            70,
+            65,
             412,
         );
     }

@@ -46,7 +46,7 @@ const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// Runs the broker, or the subcommand that was asked for: the whole of `main`. Every mistake of the person who starts it ends in one line on standard error and
 /// exit code 1.
 pub fn run() -> ExitCode {
-    if let Some(code) = ctl::run_as_rabbitmqctl(std::env::args_os()) {
+    if let Some(code) = ctl::run_as_tool(std::env::args_os()) {
         return code;
     }
     let Cli { command, flags } = Cli::parse();
