@@ -18,19 +18,21 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
-use storage::Store;
+use storage::{Slow, Store};
 
 use crate::auth::AuthStore;
 use crate::config::Settings;
 use crate::model::ConnectionId;
 use crate::model::clock::Clock;
 use crate::model::limits::NodeLimits;
+use crate::model::log_control::LogControl;
 use crate::model::memory::{Memory, Owner};
 use crate::model::statistics::churn;
 use crate::policy::GlobalParameters;
 use crate::queue::Services;
 use crate::queue::consumers::ConsumerId;
 use crate::queue::signal::{self, Signal};
+use crate::tls::Tls;
 use crate::vhost::{NodeQueues, Vhost};
 use connections::Connections;
 
@@ -84,6 +86,16 @@ pub struct Broker {
     alarms: alarms::Alarms,
     /// Whether it serves clients.
     pub application: Application,
+    /// Certificates, where some are configured.
+    pub tls: Option<Arc<Tls>>,
+    /// The configuration as it was read last: what `settings` says of it holds until a restart.
+    pub described: Mutex<Settings>,
+    /// What is logged; nothing to change until the one who starts it says so.
+    pub log: LogControl,
+    /// Methods that declare, bind or delete.
+    pub(crate) slow_methods: Slow,
+    /// Requests of operators.
+    pub(crate) slow_requests: Slow,
 }
 
 /// What a start found in the data directory.
@@ -125,6 +137,11 @@ impl Broker {
         }
         Self {
             channel_max: AtomicU16::new(settings.limits.channel_max),
+            described: Mutex::new(settings.clone()),
+            tls: None,
+            slow_methods: Slow::new("declaration", settings.log.slow),
+            slow_requests: Slow::new("management request", settings.log.slow),
+            log: LogControl::default(),
             settings,
             store: Arc::clone(&services.store),
             services,

@@ -7,9 +7,12 @@ use crate::config::Flags;
 use crate::ctl;
 use crate::offline;
 
+/// The version and, in brackets, the commit.
+pub const VERSION: &str = env!("WARREN_VERSION");
+
 /// Warren, an AMQP 0-9-1 message broker. Without a subcommand it starts the broker.
 #[derive(Clone, Parser)]
-#[command(name = "warren", version, args_conflicts_with_subcommands = true)]
+#[command(name = "warren", version = VERSION, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do instead of starting the broker.
     #[command(subcommand)]
@@ -55,6 +58,9 @@ mod tests {
         };
         assert_eq!(options.size, 1024);
         assert!(parse("warren --data-dir d bench").is_err());
-        assert_eq!(parse("warren --version").err(), Some(format!("warren {}\n", env!("CARGO_PKG_VERSION"))));
+        assert_eq!(parse("warren --version").err(), Some(format!("warren {VERSION}\n")));
+        let commit = VERSION.strip_prefix(env!("CARGO_PKG_VERSION")).and_then(|rest| rest.strip_prefix(" ("));
+        let commit = commit.and_then(|rest| rest.strip_suffix(')')).unwrap();
+        assert!(commit == "commit unknown" || commit.bytes().all(|byte| byte.is_ascii_hexdigit()), "{VERSION}");
     }
 }

@@ -15,10 +15,12 @@ pub mod model;
 pub mod net;
 pub mod offline;
 pub mod policy;
+pub mod prometheus;
 pub mod queue;
 pub mod routing;
 pub mod session;
 mod start;
+pub mod tls;
 pub mod vhost;
 
 pub use start::run;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::core::{Core, Job};
 use crate::index::base::Base;
@@ -175,6 +175,7 @@ impl Keeper {
 
     /// Brings sled up to the index and syncs it.
     fn write(&mut self) -> Result<Base, String> {
+        let started = Instant::now();
         let state = self.state.as_mut().ok_or("it is not open")?;
         let core = &self.core;
         let mut total = 0;
@@ -226,6 +227,7 @@ impl Keeper {
         apply(state, &mut changes, true)?;
         state.sync()?;
         core.stats.checkpoint(total);
+        core.slow.checkpoint.note(started.elapsed(), format_args!("a checkpoint of {total} bytes"));
         self.forgotten = Forgotten::default();
         for chunks in work.chunks.chunks(SLICE) {
             core.index.lock().synced(chunks);

@@ -23,6 +23,7 @@ use crate::reader::Requests;
 use crate::recover::Dirs;
 use crate::schedule::Schedule;
 use crate::shelf::Shelf;
+use crate::slow::Slow;
 use crate::space::Space;
 use crate::stats::Cells;
 use crate::types::{Durable, Lsn};
@@ -71,11 +72,19 @@ pub(crate) struct Core {
     /// Who wants to know of an earlier deadline.
     pub(crate) deadline_handler: Mutex<Option<DeadlineHandler>>,
     pub(crate) stats: Cells,
+    pub(crate) slow: SlowWork,
     pub(crate) ids: Ids,
     pub(crate) stopping: AtomicBool,
     pub(crate) closing: AtomicBool,
     /// LSN of the mark of a clean stop, once that is durable.
     pub(crate) clean_mark: AtomicU64,
+}
+
+/// What is worth a warning when it takes long.
+pub(crate) struct SlowWork {
+    pub(crate) sync: Slow,
+    pub(crate) commit: Slow,
+    pub(crate) checkpoint: Slow,
 }
 
 /// What recovery hands to the shared state.
@@ -99,6 +108,11 @@ impl Core {
     /// The state of a store that has just been recovered.
     pub(crate) fn new(options: Options, from: Start, jobs: Sender<Job>) -> Self {
         let Start { dirs, key, epoch, index, space, next_lsn } = from;
+        let slow = SlowWork {
+            sync: Slow::new("fdatasync", options.slow),
+            commit: Slow::new("commit", options.slow),
+            checkpoint: Slow::new("checkpoint", options.slow),
+        };
         Self {
             large_dir: dirs.large,
             log_dir: dirs.log,
@@ -126,6 +140,7 @@ impl Core {
             requests: Requests::default(),
             deadline_handler: Mutex::default(),
             stats: Cells::default(),
+            slow,
             ids: Ids::default(),
             stopping: AtomicBool::new(false),
             closing: AtomicBool::new(false),

@@ -40,6 +40,8 @@ pub struct Options {
     pub index_cache_bytes: u64,
     /// Payloads of this size and more get a file of their own; at most a quarter of a segment.
     pub large_bytes: usize,
+    /// A commit, an fdatasync or a checkpoint that takes this long is worth a warning; zero for never.
+    pub slow: Duration,
     /// The file system.
     pub fs: Arc<dyn Fs>,
 }
@@ -63,6 +65,7 @@ impl Options {
             sled_cache_bytes: 8 * MIB,
             index_cache_bytes: 32 * MIB,
             large_bytes: MIB as usize,
+            slow: Duration::from_secs(1),
             fs: Arc::new(RealFs),
         }
     }

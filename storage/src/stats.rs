@@ -82,6 +82,18 @@ pub struct Stats {
     pub group_bytes: Histogram,
     /// Microseconds from the start of a group's write to the end of its fdatasync.
     pub sync_micros: Histogram,
+    /// Microseconds of the fdatasync alone.
+    pub fdatasync_micros: Histogram,
+    /// Microseconds from the first append of a group until those who wait for it were told.
+    pub commit_micros: Histogram,
+    /// Segment files that were put aside for reuse.
+    pub recycled_segments: u64,
+    /// Live messages that the segments hold, those in files of their own not included.
+    pub live_messages: u64,
+    /// Bytes of their log entries.
+    pub live_bytes: u64,
+    /// Files of large messages.
+    pub large_files: usize,
 }
 
 #[derive(Default)]
@@ -122,15 +134,34 @@ pub(crate) struct Cells {
     group_entries: HistogramCells,
     group_bytes: HistogramCells,
     sync_micros: HistogramCells,
+    fdatasync_micros: HistogramCells,
+    commit_micros: HistogramCells,
+}
+
+/// A group that is on the disk.
+pub(crate) struct GroupDone {
+    pub(crate) bytes: u64,
+    pub(crate) entries: u64,
+    pub(crate) write: Duration,
+    pub(crate) sync: Duration,
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Cells {
-    pub(crate) fn group(&self, bytes: u64, entries: u64, took: Duration) {
+    pub(crate) fn group(&self, group: &GroupDone) {
         self.groups.fetch_add(1, Ordering::Relaxed);
-        self.log_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.group_entries.add(entries);
-        self.group_bytes.add(bytes);
-        self.sync_micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.log_bytes.fetch_add(group.bytes, Ordering::Relaxed);
+        self.group_entries.add(group.entries);
+        self.group_bytes.add(group.bytes);
+        self.sync_micros.add(micros(group.write + group.sync));
+        self.fdatasync_micros.add(micros(group.sync));
+    }
+
+    pub(crate) fn commit(&self, took: Duration) {
+        self.commit_micros.add(micros(took));
     }
 
     pub(crate) fn prepared(&self, bytes: u64) {
@@ -177,6 +208,8 @@ impl Cells {
             group_entries: self.group_entries.read(),
             group_bytes: self.group_bytes.read(),
             sync_micros: self.sync_micros.read(),
+            fdatasync_micros: self.fdatasync_micros.read(),
+            commit_micros: self.commit_micros.read(),
             ..Stats::default()
         }
     }

@@ -305,11 +305,16 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (segments, free_segments, reserve_segments) = self.core.space.counts();
-        let (index_bytes, cold_chunks) = {
+        let (index_bytes, cold_chunks, live_messages, live_bytes, large_files) = {
             let index = self.core.index.lock();
-            (index.cache.resident, index.cache.cold)
+            let (messages, bytes) = index.usage.live();
+            (index.cache.resident, index.cache.cold, messages, bytes, index.usage.large.len())
         };
         Stats {
+            recycled_segments: self.core.space.recycled(),
+            live_messages,
+            live_bytes,
+            large_files,
             segments,
             free_segments,
             reserve_segments,

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
@@ -48,16 +48,18 @@ async fn answer(context: Context, operator: Operator, request: Request<Body>) ->
     let segments: Option<Vec<String>> = path.trim_end_matches('/').split('/').map(decode).collect();
     let segments = segments.ok_or_else(|| Refusal::bad_request("a path that is not UTF-8"))?;
     let store = Arc::clone(&context.broker.store);
+    let slow = Arc::clone(&context.broker);
     let ask = Ask {
         context,
         operator,
-        method: if head.method == Method::HEAD { Method::GET } else { head.method },
+        method: if head.method == Method::HEAD { Method::GET } else { head.method.clone() },
         query: parse_query(head.uri.query().unwrap_or_default()),
         body: Bytes::new(),
         lsn: Cell::new(Lsn(0)),
     };
     ask.need_management()?;
     let ask = Ask { body: read(body).await?, ..ask };
+    let started = Instant::now();
     // Large lists take their time: the tasks of connections must not wait for it.
     let work = tokio::task::spawn_blocking(move || {
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -67,7 +69,9 @@ async fn answer(context: Context, operator: Operator, request: Request<Body>) ->
         };
         (answer, ask.lsn.get())
     });
-    let (answer, lsn) = work.await.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    let outcome = work.await;
+    slow.slow_requests.note(started.elapsed(), format_args!("{} {}", head.method, head.uri.path()));
+    let (answer, lsn) = outcome.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     if lsn > Lsn(0) {
         let waiter = Arc::new(Waiter::default());
         store.notify_at(lsn, Arc::clone(&waiter) as _);

@@ -64,7 +64,7 @@ fn find(ask: &Ask, name: &str) -> Result<ConnectionInfo, Refusal> {
 
 /// `client -> broker`, as RabbitMQ names connections.
 pub(super) fn connection_name(facts: &ConnectionFacts) -> String {
-    facts.addresses.map(|(client, broker)| format!("{client} -> {broker}")).unwrap_or_default()
+    facts.name.clone()
 }
 
 fn shown(ask: &Ask, info: &ConnectionInfo) -> Value {
@@ -84,7 +84,7 @@ fn shown(ask: &Ask, info: &ConnectionInfo) -> Value {
         "channel_max": info.open.channel_max.load(Ordering::Relaxed),
         "timeout": info.open.heartbeat_s.load(Ordering::Relaxed),
         "send_pend": 0,
-        "ssl": false,
+        "ssl": facts.tls.is_some(),
         "auth_mechanism": facts.mechanism,
         "connected_at": facts.connected_at_ms,
         "client_properties": arguments::from_arguments(&facts.client_properties),
@@ -93,6 +93,18 @@ fn shown(ask: &Ask, info: &ConnectionInfo) -> Value {
         let traffic = info.open.traffic();
         statistics::put_traffic(object, &traffic);
         statistics::put_reads_and_writes(object, &traffic);
+    }
+    if let Some(tls) = &facts.tls {
+        object["ssl_protocol"] = tls.protocol.clone().into();
+        object["ssl_cipher"] = tls.cipher.clone().into();
+        object["ssl_key_exchange"] = tls.key_exchange.clone().into();
+        object["ssl_hash"] = tls.hash.clone().into();
+        if let Some(certificate) = &tls.certificate {
+            object["peer_cert_subject"] = certificate.subject.clone().into();
+            object["peer_cert_issuer"] = certificate.issuer.clone().into();
+            object["peer_cert_validity"] = certificate.validity.clone().into();
+            object["peer_cert_serial_number"] = certificate.serial_number.clone().into();
+        }
     }
     if let Some((client, broker)) = facts.addresses {
         object["peer_host"] = client.ip().to_string().into();

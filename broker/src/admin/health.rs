@@ -34,6 +34,27 @@ pub(super) fn check(ask: &Ask, rest: &[&str]) -> Answer {
             ask.vhost(vhost)?;
             ok()
         }
+        ["certificate-expiration", within, unit] => {
+            let seconds = match *unit {
+                "days" => 86_400,
+                "weeks" => 7 * 86_400,
+                "months" => 30 * 86_400,
+                "years" => 365 * 86_400,
+                _ => {
+                    return Err(Refusal::bad_request(
+                        "Time unit not recognised. Supported units: days, weeks, months, years.",
+                    ));
+                }
+            };
+            let within: i64 = within.parse().map_err(|_| Refusal::bad_request("Invalid number of time units"))?;
+            let until = ask.broker().clock().now_ms() as i64 / 1000 + within.saturating_mul(seconds);
+            let expiry = ask.broker().tls.as_ref().map(|tls| tls.expiry());
+            let node = &ask.broker().node_name;
+            let ending = expiry.iter().flat_map(|all| all.iter()).filter(|(_, end)| *end <= until);
+            let ending: Vec<_> =
+                ending.map(|(file, end)| json!({"node": node, "certfile": file, "expires_at": end})).collect();
+            if ending.is_empty() { ok() } else { failed("Certificates expiring", "expired", ending.into()) }
+        }
         ["node-is-quorum-critical"] => Ok(Reply::Value(json!({"status": "ok", "reason": "single node cluster"}))),
         ["below-node-connection-limit"] => match ask.broker().node_connection_limit() {
             None => ok(),

@@ -8,11 +8,13 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::{Context, api};
 use crate::broker::Broker;
+use crate::tls::Tls;
 
 /// Connections at one time; others wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
@@ -29,7 +31,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 ///
 /// When the listener cannot be given to the runtime.
-pub async fn serve(broker: Arc<Broker>, listener: std::net::TcpListener, started: Instant) -> std::io::Result<()> {
+pub async fn serve(
+    broker: Arc<Broker>,
+    listener: std::net::TcpListener,
+    tls: Option<Arc<Tls>>,
+    started: Instant,
+) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let context = Context { broker, started };
@@ -42,10 +49,17 @@ pub async fn serve(broker: Arc<Broker>, listener: std::net::TcpListener, started
         };
         match listener.accept().await {
             Ok((socket, peer)) => {
-                let context = context.clone();
+                let (context, tls) = (context.clone(), tls.clone());
                 connections.spawn(async move {
                     let _place = place;
-                    converse(context, socket, peer).await;
+                    let Some(tls) = tls else {
+                        return converse(context, socket, peer).await;
+                    };
+                    match tokio::time::timeout(HEADER_TIMEOUT, tls.accept_http(socket)).await {
+                        Ok(Ok(socket)) => converse(context, socket, peer).await,
+                        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake with the management API"),
+                        Err(_) => tracing::debug!(%peer, "no TLS handshake with the management API in time"),
+                    }
                 });
             }
             Err(error) => {
@@ -56,7 +70,7 @@ pub async fn serve(broker: Arc<Broker>, listener: std::net::TcpListener, started
     }
 }
 
-async fn converse(context: Context, socket: TcpStream, peer: SocketAddr) {
+async fn converse(context: Context, socket: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: SocketAddr) {
     let ip: IpAddr = peer.ip().to_canonical();
     let router: Router =
         Router::new().fallback(move |state, request| api::remote(state, request, ip)).with_state(context);

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::answer::Refusal;
 use super::request::Operator;
-use crate::auth::LogLine;
 use crate::broker::Broker;
+use crate::model::log_limit::LogLine;
 
 /// Whoever guesses passwords waits so long for each answer.
 const REFUSAL_DELAY: Duration = Duration::from_millis(250);

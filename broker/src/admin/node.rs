@@ -11,6 +11,7 @@ use super::answer::{Answer, Refusal, Reply};
 use crate::broker::Alarm;
 use crate::config::Watermark;
 use crate::model::ConnectionId;
+use crate::model::log_control::filter_for;
 
 /// `PUT` and `DELETE /api/warren/alarms/{memory,disk}`: an operator's own alarm, whatever is measured.
 pub(super) async fn alarm(State(context): State<Context>, Path(alarm): Path<String>, method: Method) -> Answer {
@@ -78,6 +79,29 @@ pub(super) async fn setting(
     }
 }
 
+/// What the log is to have: a level as RabbitMQ names it, or a filter by module.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogLevel {
+    level: String,
+}
+
+/// `GET` and `PUT /api/warren/log-level`: until the broker is restarted or reads its configuration again.
+pub(super) async fn log_level(State(context): State<Context>, method: Method, body: Option<Json<LogLevel>>) -> Answer {
+    let log = &context.broker.log;
+    match (method, body) {
+        (Method::GET, _) => Ok(Reply::Value(json!({"level": log.filter()}))),
+        (Method::PUT, Some(Json(LogLevel { level }))) => {
+            let filter = filter_for(&level).unwrap_or(&level);
+            log.set(filter).map_err(Refusal::bad_request)?;
+            tracing::warn!(filter, "an operator has changed what is logged");
+            Ok(Reply::Done)
+        }
+        (Method::PUT, None) => Err(Refusal::bad_request("a level is needed")),
+        _ => Err(Refusal::method_not_allowed()),
+    }
+}
+
 /// `GET /api/warren/application`: whether clients are served; `PUT` and `DELETE` have it so or not.
 pub(super) async fn application(State(context): State<Context>, method: Method) -> Answer {
     let application = &context.broker.application;
@@ -90,6 +114,17 @@ pub(super) async fn application(State(context): State<Context>, method: Method) 
     match application.order(serve).await {
         Ok(()) => Ok(Reply::Done),
         Err(reason) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)),
+    }
+}
+
+/// `POST /api/warren/reload`: the configuration file and the certificates are read again, as on SIGHUP. Answers with what
+/// waits for a restart.
+pub(super) async fn reload(State(context): State<Context>) -> Answer {
+    let outcome = tokio::task::spawn_blocking(move || context.broker.application.reload()).await;
+    match outcome {
+        Ok(Ok(waiting)) => Ok(Reply::Value(json!({"waiting": waiting}))),
+        Ok(Err(reason)) => Err(Refusal::bad_request(reason)),
+        Err(error) => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error)),
     }
 }
 

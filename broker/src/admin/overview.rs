@@ -230,7 +230,8 @@ fn node(ask: &Ask) -> Value {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let (free, limit) = broker.store.disk_free();
     let alarms = broker.alarms();
-    let mechanisms = ["PLAIN", "AMQPLAIN", "ANONYMOUS"].iter();
+    let external = broker.settings.tls.verify_peer.then_some("EXTERNAL");
+    let mechanisms = ["PLAIN", "AMQPLAIN", "ANONYMOUS"].into_iter().chain(external);
     let auth_mechanisms: Value =
         mechanisms.map(|name| json!({"name": name, "description": "", "enabled": true})).collect();
     let mut object = json!({

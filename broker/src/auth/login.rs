@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use super::log_limit::LogLine;
 use super::password::PasswordHash;
 use super::store::AuthStore;
+use crate::model::log_limit::LogLine;
 
 /// A user who has logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,12 @@ pub enum AuthFailure {
     /// The user may connect from this machine only.
     #[error("user '{0}' can only connect via localhost")]
     LoopbackOnly(String),
+    /// Whoever logs in with a certificate must show one.
+    #[error("connection peer presented no TLS (x.509) certificate")]
+    NoCertificate,
+    /// The certificate says nothing that could be a user.
+    #[error("no name found in the certificate")]
+    NoNameInCertificate,
     /// Anonymous logins are turned off.
     #[error("anonymous logins are turned off")]
     AnonymousOff,
@@ -60,6 +66,12 @@ impl AuthStore {
             Some(_) if !matches => Err(AuthFailure::WrongPassword(name())),
             Some((info, Some(_))) => self.check_peer(info, peer),
         }
+    }
+
+    /// Logs in a user who has shown a certificate that names them, and was checked.
+    pub fn authenticate_external(&self, user: &str, peer: IpAddr) -> Result<UserInfo, AuthFailure> {
+        let info = self.user(user).ok_or_else(|| AuthFailure::UnknownUser(user.to_owned()))?;
+        self.check_peer(info, peer)
     }
 
     /// Logs in the anonymous user.

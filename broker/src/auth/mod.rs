@@ -6,14 +6,13 @@
 //! - `records`: users and permissions as stored
 //! - `store`: who exists and may what; every change is durable through the journal
 //! - `users`, `permissions`: what an operator does with them
-//! - `login`: checking credentials; `log_limit`: how often a refusal is worth a line
+//! - `login`: checking credentials
 //! - `grants`: what one connection may do, with its decisions remembered
 //! - `startup`: the default user and the users of the configuration file
 //!
 //! Passwords and hashes never appear in `Debug` output or in a log.
 
 mod grants;
-mod log_limit;
 mod login;
 mod password;
 mod patterns;
@@ -27,7 +26,6 @@ mod topics;
 mod users;
 
 pub use grants::Grants;
-pub use log_limit::LogLine;
 pub use login::{AuthFailure, UserInfo};
 pub use password::{HashAlgorithm, PasswordHash};
 pub use patterns::{PatternError, Patterns};

@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use storage::{Lsn, TopologyChange};
 
-use super::log_limit::LogLimit;
 use super::login::UserInfo;
 use super::password::PasswordHash;
 use super::patterns::Patterns;
@@ -17,6 +16,7 @@ use super::records::{self, Stored};
 use super::topics::TopicPermission;
 use crate::model::events::{Events, Fields};
 use crate::model::limits::UserLimits;
+use crate::model::log_limit::LogLimit;
 
 /// Where changes become durable. The store's topology is the real one.
 pub trait Journal: Send + Sync {

@@ -1,5 +1,7 @@
 //! Whether the broker serves clients: it can stop to without ending, and begin again.
 
+use std::sync::OnceLock;
+
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +18,7 @@ pub struct Order {
 #[derive(Default)]
 pub struct Application {
     orders: Mutex<Option<mpsc::UnboundedSender<Order>>>,
+    reload: OnceLock<Reload>,
     state: RwLock<State>,
 }
 
@@ -25,7 +28,24 @@ struct State {
     ports: Vec<(&'static str, std::net::SocketAddr)>,
 }
 
+/// Reads the configuration again; gives a line for each setting that waits for a restart.
+pub(crate) type Reload = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
+
 impl Application {
+    /// Says how the configuration is read again. The first one counts.
+    pub fn on_reload(&self, reload: Reload) {
+        let _ = self.reload.set(reload);
+    }
+
+    /// Reads the configuration again. Waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn reload(&self) -> Result<Vec<String>, String> {
+        self.reload.get().ok_or("there is no configuration to read again")?()
+    }
+
     /// Where orders come out. Whoever asks last gets them.
     pub fn orders(&self) -> mpsc::UnboundedReceiver<Order> {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -64,6 +84,6 @@ impl Application {
     /// What is listened on. The listeners for AMQP only while clients are served.
     pub fn listeners(&self) -> Vec<(&'static str, std::net::SocketAddr)> {
         let state = self.state.read();
-        state.ports.iter().filter(|(protocol, _)| state.running || *protocol != "amqp").copied().collect()
+        state.ports.iter().filter(|(protocol, _)| state.running || !protocol.starts_with("amqp")).copied().collect()
     }
 }

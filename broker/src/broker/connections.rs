@@ -13,6 +13,7 @@ use crate::model::ConnectionId;
 use crate::model::arguments::Arguments;
 use crate::model::collections::Map;
 use crate::model::limits::{Limit, reached};
+use crate::model::peer::PeerTls;
 use crate::queue::signal::{self, Signal};
 
 /// All connections of a broker.
@@ -44,6 +45,10 @@ struct Connection {
 /// What a connection is known by to operators.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionFacts {
+    /// What RabbitMQ calls its name: `client -> broker`.
+    pub name: String,
+    /// What encrypts it.
+    pub tls: Option<Arc<PeerTls>>,
     /// The client's socket address and the broker's.
     pub addresses: Option<(SocketAddr, SocketAddr)>,
     /// What the client says about itself.

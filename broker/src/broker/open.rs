@@ -236,6 +236,7 @@ impl Broker {
             interval.tick().await;
             let now = std::time::Instant::now();
             self.services.statistics.ticks.advance(now - last);
+            self.services.statistics.note_lag((now - last).saturating_sub(SECOND));
             last = now;
         }
     }

@@ -194,14 +194,6 @@ mod tests {
     }
 
     #[test]
-    fn reserved_keys_are_refused() {
-        assert_eq!(
-            error("[listeners]\ntls = [\"0.0.0.0:5671\"]"),
-            "listeners.tls = a list (file w.toml, line 2): this version of warren does not have TLS listeners yet; leave the key out"
-        );
-    }
-
-    #[test]
     fn a_missing_file_is_named() {
         let error = read(Path::new("/nonexistent/w.toml")).unwrap_err();
         assert!(error.to_string().starts_with("file /nonexistent/w.toml (flag --config): "), "{error}");

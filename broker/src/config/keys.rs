@@ -1,7 +1,9 @@
 //! Every key of the configuration outside the topology sections: its type, its limits, its default.
 //! `config/warren.toml` documents them; a test keeps the two together.
 
+use super::LogFormat;
 use super::rules::Redeclare;
+use super::tls::LOGIN_FROM;
 
 /// One key, by its dotted name.
 #[derive(Debug)]
@@ -33,8 +35,6 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// A list of texts; comma separated in the environment.
     List,
-    /// A name kept for a feature that has not landed: setting it is an error that says so.
-    Reserved(&'static str),
 }
 
 /// The value of a key that nobody set.
@@ -45,7 +45,6 @@ pub(crate) enum Default {
     Float(f64),
     Boolean(bool),
     List(&'static [&'static str]),
-    None,
 }
 
 const MIB: i64 = 1024 * 1024;
@@ -66,18 +65,31 @@ const fn bytes(name: &'static str, min: i64, max: i64, default: i64) -> Key {
     key(name, Kind::Bytes { min, max }, Default::Integer(default))
 }
 
-const fn reserved(name: &'static str, feature: &'static str) -> Key {
-    key(name, Kind::Reserved(feature), Default::None)
-}
-
 /// All keys, in the order of `config/warren.toml`.
 pub(crate) const KEYS: &[Key] = &[
     key("listeners.amqp", Kind::List, Default::List(&["0.0.0.0:5672", "[::]:5672"])),
-    reserved("listeners.tls", "TLS listeners"),
+    key("listeners.tls", Kind::List, Default::List(&[])),
+    key("listeners.unix", Kind::OptionalText, Default::Text("")),
+    key("listeners.unix_mode", Kind::Text, Default::Text("600")),
+    key("listeners.proxy_protocol", Kind::List, Default::List(&[])),
     integer("listeners.handshake_timeout_ms", 100, 3_600_000, 10_000),
     key("management.listen", Kind::OptionalText, Default::Text("")),
+    key("management.tls_listen", Kind::OptionalText, Default::Text("")),
     key("prometheus.listen", Kind::OptionalText, Default::Text("")),
+    key("tls.certificate", Kind::OptionalText, Default::Text("")),
+    key("tls.key", Kind::OptionalText, Default::Text("")),
+    key("tls.more_certificates", Kind::List, Default::List(&[])),
+    key("tls.more_keys", Kind::List, Default::List(&[])),
+    key("tls.ca", Kind::OptionalText, Default::Text("")),
+    key("tls.verify", Kind::Choice(&["none", "peer"]), Default::Text("none")),
+    key("tls.fail_if_no_peer_certificate", Kind::Boolean, Default::Boolean(false)),
+    key("tls.versions", Kind::List, Default::List(&["1.2", "1.3"])),
+    key("tls.login_from", Kind::Choice(LOGIN_FROM), Default::Text("distinguished_name")),
+    key("tls.login_san_type", Kind::Choice(&["dns", "ip", "email", "uri"]), Default::Text("dns")),
+    integer("tls.login_san_index", 0, 100, 0),
     key("log.level", Kind::Text, Default::Text("info")),
+    key("log.format", Kind::Choice(LogFormat::NAMES), Default::Text("text")),
+    integer("log.slow_ms", 0, 3_600_000, 1000),
     key("storage.data_dir", Kind::Text, Default::Text("./warren-data")),
     integer("storage.segment_bytes", 64 * 1024, 1024 * MIB, 64 * MIB),
     integer("storage.pool_segments", 0, 1024, 6),
@@ -162,8 +174,7 @@ mod tests {
                 (Kind::Choice(words), Default::Text(word)) => words.contains(&word),
                 (Kind::OptionalText, Default::Text(_))
                 | (Kind::Boolean, Default::Boolean(_))
-                | (Kind::List, Default::List(_))
-                | (Kind::Reserved(_), Default::None) => true,
+                | (Kind::List, Default::List(_)) => true,
                 _ => false,
             };
             assert!(fits, "{}", key.name);

@@ -56,7 +56,6 @@ impl Layer {
                 keys::Default::Float(value) => Value::new(Some(&origin), value),
                 keys::Default::Boolean(value) => Value::new(Some(&origin), value),
                 keys::Default::List(items) => Value::new(Some(&origin), items.to_vec()),
-                keys::Default::None => continue,
             };
             layer.values.insert(key.name.to_owned(), value);
         }
@@ -67,9 +66,6 @@ impl Layer {
     pub(crate) fn set(&mut self, key: &Key, raw: Raw, origin: &str) -> Result<(), ConfigError> {
         let wrong = |problem: String| ConfigError::value(key.name, raw.shown(key.kind), origin, problem);
         let kind: ValueKind = match (key.kind, &raw) {
-            (Kind::Reserved(feature), _) => {
-                return Err(wrong(format!("this version of warren does not have {feature} yet; leave the key out")));
-            }
             (Kind::Text, Raw::Text(text)) if text.is_empty() => {
                 return Err(wrong("the text may not be empty".to_owned()));
             }
@@ -134,7 +130,7 @@ impl Layer {
             },
             Kind::List => Raw::List(split_list(&text)),
             Kind::Bytes { .. } | Kind::Watermark => Raw::Text(text),
-            Kind::Text | Kind::OptionalText | Kind::Secret | Kind::Choice(_) | Kind::Reserved(_) => Raw::Text(text),
+            Kind::Text | Kind::OptionalText | Kind::Secret | Kind::Choice(_) => Raw::Text(text),
         };
         self.set(key, raw, origin)
     }
@@ -280,16 +276,5 @@ mod tests {
             Err("listeners.amqp = [\"a:1\", \"\", \"b:2\"] (variable X): the list has an empty item".into())
         );
         assert!(set("listeners.amqp", Raw::Text("a:1".into())).is_err());
-    }
-
-    #[test]
-    fn a_reserved_key_says_what_is_missing() {
-        assert_eq!(
-            set_text("listeners.tls", "127.0.0.1:5671"),
-            Err(
-                "listeners.tls = \"127.0.0.1:5671\" (variable X): this version of warren does not have TLS listeners yet; leave the key out"
-                    .into()
-            )
-        );
     }
 }

@@ -5,6 +5,7 @@
 //! - `layer`: one source's values, checked against the keys; `file`, `environment` and `flags` each make one
 //! - `merged`: the layers put together by the `config` crate
 //! - `topology`, `entry`, `arguments`: what the file declares to exist
+//! - `tls`: certificates; `listen`, `network`: addresses
 //! - `rules`: what a virtual host allows its clients, from several of these
 //!
 //! Every mistake is one line that names the key, the place it was set and the value; an unknown key is a mistake.
@@ -20,12 +21,14 @@ mod keys;
 mod layer;
 mod listen;
 mod merged;
+mod network;
 mod rules;
 mod secret;
 #[cfg(test)]
 mod shipped_files;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod topology;
 mod units;
 
@@ -37,8 +40,10 @@ use std::time::Duration;
 pub use error::ConfigError;
 pub use flags::Flags;
 pub use listen::ListenAddress;
+pub use network::Network;
 pub use rules::{Redeclare, RuleChanges, VhostRules};
 pub use secret::Secret;
+pub use tls::{LoginFrom, SanType, Tls, TlsVersion};
 pub use topology::{
     BindingEntry, DestinationType, ExchangeEntry, PermissionEntry, QueueEntry, Topology, UserEntry, UserSecret,
     VhostEntry,
@@ -60,8 +65,12 @@ pub struct Settings {
     pub memory: Memory,
     /// `[limits]`
     pub limits: Limits,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[management]`
     pub management: Management,
+    /// `[prometheus]`
+    pub prometheus: Prometheus,
     /// `[auth]`
     pub auth: Auth,
     /// `[default_user]`
@@ -72,7 +81,6 @@ pub struct Settings {
     pub compatibility: Compatibility,
     /// `[[vhost]]`, `[[exchange]]` and the other declarations.
     pub topology: Topology,
-    unserved: Vec<&'static str>,
     descriptions: BTreeMap<&'static str, String>,
 }
 
@@ -81,6 +89,14 @@ pub struct Settings {
 pub struct Listeners {
     /// Addresses for AMQP without TLS.
     pub amqp: Vec<ListenAddress>,
+    /// Addresses for AMQP over TLS.
+    pub tls: Vec<ListenAddress>,
+    /// A Unix socket for AMQP.
+    pub unix: Option<PathBuf>,
+    /// Who may open it.
+    pub unix_mode: u32,
+    /// Proxies: connections from there begin with a PROXY protocol header.
+    pub proxies: Vec<Network>,
     /// How long a client may take from accept to `connection.open-ok`.
     pub handshake_timeout: Duration,
 }
@@ -90,6 +106,8 @@ pub struct Listeners {
 pub struct Management {
     /// Address of the management API; `None`: it is on the control socket only.
     pub listen: Option<ListenAddress>,
+    /// The same over TLS.
+    pub tls_listen: Option<ListenAddress>,
 }
 
 /// `[definitions]`
@@ -108,6 +126,30 @@ pub struct Definitions {
 pub struct Log {
     /// A level or a filter of `tracing-subscriber`.
     pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+    /// What takes this long is worth a warning; zero for never.
+    pub slow: Duration,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+impl LogFormat {
+    pub(crate) const NAMES: &[&str] = &["text", "json"];
+}
+
+/// `[prometheus]`
+#[derive(Debug, Clone)]
+pub struct Prometheus {
+    /// Address of the endpoint; `None`: there is none.
+    pub listen: Option<ListenAddress>,
 }
 
 /// `[storage]`
@@ -228,11 +270,6 @@ impl Settings {
         Self::from_merged(&Merged::new([Layer::defaults()])?, Topology::default())
     }
 
-    /// Addresses that are set for what this version does not serve yet: their keys.
-    pub fn unserved(&self) -> &[&'static str] {
-        &self.unserved
-    }
-
     /// A key with its value and where that came from, for errors found later: a port in use, a directory that can't be
     /// written. Example: `storage.data_dir = "/x" (flag --data-dir)`.
     pub fn describe<'a>(&'a self, key: &'a str) -> &'a str {
@@ -244,16 +281,40 @@ impl Settings {
         self.descriptions.iter().map(|(key, text)| (*key, text.as_str()))
     }
 
+    /// The keys whose value is another one in `new`, wherever it comes from. Secrets do not count.
+    pub fn changed_keys(&self, new: &Self) -> Vec<&'static str> {
+        let is_changed = |key: &&str| self.value_of(key) != new.value_of(key);
+        keys::KEYS.iter().map(|key| key.name).filter(is_changed).collect()
+    }
+
+    /// A key with its value.
+    fn value_of(&self, key: &str) -> Option<&str> {
+        Some(self.descriptions.get(key)?.rsplit_once(" (")?.0)
+    }
+
     fn from_merged(merged: &Merged, topology: Topology) -> Result<Self, ConfigError> {
         let max_message_bytes = merged.number("limits.max_message_bytes")?;
         topology.check_message_sizes(max_message_bytes)?;
         Ok(Self {
             listeners: Listeners {
                 amqp: listen_addresses(merged, "listeners.amqp")?,
+                tls: addresses(merged, "listeners.tls")?,
+                unix: Some(merged.text("listeners.unix")?).filter(|path| !path.is_empty()).map(PathBuf::from),
+                unix_mode: unix_mode(merged, "listeners.unix_mode")?,
+                proxies: networks(merged, "listeners.proxy_protocol")?,
                 handshake_timeout: merged.milliseconds("listeners.handshake_timeout_ms")?,
             },
-            management: Management { listen: optional_address(merged, "management.listen")? },
-            log: Log { level: log_filter(merged, "log.level")? },
+            management: Management {
+                listen: optional_address(merged, "management.listen")?,
+                tls_listen: optional_address(merged, "management.tls_listen")?,
+            },
+            tls: Tls::from_merged(merged)?,
+            prometheus: Prometheus { listen: optional_address(merged, "prometheus.listen")? },
+            log: Log {
+                level: log_filter(merged, "log.level")?,
+                format: if merged.text("log.format")? == "json" { LogFormat::Json } else { LogFormat::Text },
+                slow: merged.milliseconds("log.slow_ms")?,
+            },
             storage: Storage {
                 data_dir: merged.text("storage.data_dir")?.into(),
                 segment_bytes: merged.number("storage.segment_bytes")?,
@@ -293,16 +354,9 @@ impl Settings {
                 redeclare: Redeclare::from_name(&merged.text("compatibility.redeclare")?).unwrap_or_default(),
             },
             topology,
-            unserved: unserved(merged)?,
             descriptions: merged.descriptions(),
         })
     }
-}
-
-/// `prometheus.listen` is a name that scripts set in advance: it is checked and taken, and the start warns.
-fn unserved(merged: &Merged) -> Result<Vec<&'static str>, ConfigError> {
-    let key = "prometheus.listen";
-    Ok(optional_address(merged, key)?.map(|_| key).into_iter().collect())
 }
 
 /// Nothing listens there when it is empty.
@@ -315,11 +369,29 @@ fn optional_address(merged: &Merged, key: &str) -> Result<Option<ListenAddress>,
 }
 
 fn listen_addresses(merged: &Merged, key: &str) -> Result<Vec<ListenAddress>, ConfigError> {
-    let texts = merged.list(key)?;
-    if texts.is_empty() {
+    let elsewhere = !merged.list("listeners.tls")?.is_empty() || !merged.text("listeners.unix")?.is_empty();
+    if merged.list(key)?.is_empty() && !elsewhere {
         return Err(merged.problem(key, "at least one address is needed"));
     }
-    texts
+    addresses(merged, key)
+}
+
+fn networks(merged: &Merged, key: &str) -> Result<Vec<Network>, ConfigError> {
+    let network = |text: &String| {
+        Network::parse(text).map_err(|problem| merged.problem(key, &format!("{} {problem}", error::quoted(text))))
+    };
+    merged.list(key)?.iter().map(network).collect()
+}
+
+fn unix_mode(merged: &Merged, key: &str) -> Result<u32, ConfigError> {
+    let text = merged.text(key)?;
+    let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| merged.problem(key, "must be an octal mode such as 660"))
+}
+
+fn addresses(merged: &Merged, key: &str) -> Result<Vec<ListenAddress>, ConfigError> {
+    merged
+        .list(key)?
         .iter()
         .map(|text| {
             ListenAddress::parse(text, merged.is_default(key))
@@ -328,27 +400,32 @@ fn listen_addresses(merged: &Merged, key: &str) -> Result<Vec<ListenAddress>, Co
         .collect()
 }
 
-/// A filter accepts any bare word as the name of a module, so a misspelt level would silently turn everything else off.
 fn log_filter(merged: &Merged, key: &str) -> Result<String, ConfigError> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let text = merged.text(key)?;
+    check_log_filter(&text).map_err(|problem| merged.problem(key, &problem))?;
+    Ok(text)
+}
+
+/// Checks a filter for the log.
+///
+/// # Errors
+///
+/// What is wrong with it. A filter accepts any bare word as the name of a module, so a misspelt level would silently turn
+/// everything else off: that is an error too.
+pub fn check_log_filter(text: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     for directive in text.split(',').map(str::trim) {
         let is_level = LEVELS.contains(&directive.to_ascii_lowercase().as_str());
         if !is_level && !directive.contains(['=', '[']) {
-            return Err(merged.problem(
-                key,
-                &format!(
-                    "{} is neither a level ({}) nor a filter such as broker::session=debug",
-                    error::quoted(directive),
-                    LEVELS.join(", ")
-                ),
+            return Err(format!(
+                "{} is neither a level ({}) nor a filter such as broker::session=debug",
+                error::quoted(directive),
+                LEVELS.join(", ")
             ));
         }
     }
-    match tracing_subscriber::EnvFilter::builder().parse(&text) {
-        Ok(_) => Ok(text),
-        Err(problem) => Err(merged.problem(key, &problem.to_string())),
-    }
+    let parsed = tracing_subscriber::EnvFilter::builder().parse(text);
+    parsed.map(|_| ()).map_err(|problem| problem.to_string())
 }
 
 fn frame_max(merged: &Merged, key: &str) -> Result<u32, ConfigError> {

@@ -26,12 +26,22 @@ fn addresses(settings: &Settings) -> Vec<String> {
 }
 
 #[test]
-fn listeners_of_what_is_not_served_yet_are_taken_and_named() {
+fn listeners_for_operators_are_there_when_they_are_wanted() {
     let environment = [("WARREN__MANAGEMENT__LISTEN", "127.0.0.1:15673")];
     let settings = load("[prometheus]\nlisten = \"127.0.0.1:15693\"", &environment, &[]).unwrap();
-    assert_eq!(settings.unserved(), ["prometheus.listen"]);
+    assert_eq!(settings.prometheus.listen.unwrap().to_string(), "127.0.0.1:15693");
     assert!(settings.management.listen.is_some());
-    assert!(load("", &[], &[]).unwrap().unserved().is_empty());
+    let settings = load("", &[], &[]).unwrap();
+    assert!(settings.prometheus.listen.is_none() && settings.management.listen.is_none());
+}
+
+#[test]
+fn the_log_has_a_format_and_a_limit_for_what_is_slow() {
+    let settings = load("[log]\nformat = \"json\"\nslow_ms = 0", &[], &[]).unwrap();
+    assert_eq!((settings.log.format, settings.log.slow), (LogFormat::Json, Duration::ZERO));
+    let settings = load("", &[], &[]).unwrap();
+    assert_eq!((settings.log.format, settings.log.slow), (LogFormat::Text, Duration::from_secs(1)));
+    assert!(load("[log]\nformat = \"xml\"", &[], &[]).is_err());
 }
 
 #[test]
@@ -124,7 +134,7 @@ fn a_value_can_be_traced_to_its_source() {
     );
     assert_eq!(settings.describe("listeners.amqp"), "listeners.amqp = [\"127.0.0.1:0\"] (flag --listen)");
     assert_eq!(settings.describe("default_user.password"), "default_user.password = <hidden> (default)");
-    assert_eq!(settings.describe("listeners.tls"), "listeners.tls");
+    assert_eq!(settings.describe("listeners.tls"), "listeners.tls = [] (default)");
 }
 
 #[test]

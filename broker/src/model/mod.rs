@@ -19,13 +19,17 @@ pub mod events;
 pub mod expiration;
 pub mod limit_arguments;
 pub mod limits;
+pub mod log_control;
+pub mod log_limit;
 pub mod memory;
 pub mod message;
 pub mod operation;
 pub mod pattern;
+pub mod peer;
 pub mod property_table;
 pub mod queue_arguments;
 pub mod queue_kind;
+pub mod received;
 pub mod statistics;
 
 /// A client connection, numbered by the broker for as long as the process lives.

@@ -1,12 +1,15 @@
 //! What is counted of messages, exchanges, connections and the broker itself. Each group is one [`Counters`] with these places.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::attempts::AllAttempts;
 use super::collections::Map;
 use super::counters::{Counters, Ticks};
+use super::received::Received;
 
 /// What happens to messages, as RabbitMQ's `message_stats` have it.
 pub mod messages {
@@ -100,8 +103,27 @@ pub struct Statistics {
     pub ticks: Ticks,
     /// Logins.
     pub attempts: AllAttempts,
+    /// Messages as they were received.
+    pub received: Received,
     churn: Mutex<ChurnCounters>,
     retired: Mutex<Retired>,
+    queues: Mutex<QueueTotals>,
+    full_outboxes: AtomicU64,
+    lag_us: AtomicU64,
+}
+
+/// Totals of queues by [`KINDS`] of them.
+type Totals = [[u64; messages::LEN]; KINDS];
+
+/// Kinds of queues that are told apart.
+pub const KINDS: usize = 2;
+
+/// What deleted queues have counted.
+#[derive(Default)]
+struct QueueTotals {
+    gone: Totals,
+    /// What was last told: a queue that is being deleted may for a moment be neither there nor gone, and sums never go back.
+    told: Totals,
 }
 
 /// What was counted by channels that are over. Whoever adds those that are open to it holds the lock meanwhile, and so does a
@@ -120,6 +142,47 @@ impl Statistics {
         churn.add(which, 1);
     }
 
+    /// A queue of that kind is gone.
+    pub fn retire_queue(&self, kind: usize, totals: &[u64; messages::LEN]) {
+        if let Some(gone) = self.queues.lock().gone.get_mut(kind) {
+            add(gone, totals);
+        }
+    }
+
+    /// What queues have counted, by kind, those that are gone included; `there` is what those count that are not.
+    pub fn queue_totals(&self, there: &Totals) -> Totals {
+        let mut queues = self.queues.lock();
+        let mut sum = queues.gone;
+        for ((sum, there), told) in sum.iter_mut().zip(there).zip(&mut queues.told) {
+            add(sum, there);
+            for (now, told) in sum.iter_mut().zip(told) {
+                *now = (*now).max(*told);
+                *told = *now;
+            }
+        }
+        sum
+    }
+
+    /// An outbox has refused a message because it was full.
+    pub fn count_full_outbox(&self) {
+        self.full_outboxes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that has happened.
+    pub fn full_outboxes(&self) -> u64 {
+        self.full_outboxes.load(Ordering::Relaxed)
+    }
+
+    /// A timer of the runtime was that late.
+    pub fn note_lag(&self, late: Duration) {
+        self.lag_us.store(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How late the last one was.
+    pub fn lag(&self) -> Duration {
+        Duration::from_micros(self.lag_us.load(Ordering::Relaxed))
+    }
+
     /// What came and went.
     pub fn churn(&self) -> ChurnCounters {
         self.churn.lock().clone()
@@ -128,6 +191,12 @@ impl Statistics {
     /// Holds what channels that are over have counted.
     pub fn retired(&self) -> parking_lot::MutexGuard<'_, Retired> {
         self.retired.lock()
+    }
+}
+
+fn add(sum: &mut [u64; messages::LEN], more: &[u64; messages::LEN]) {
+    for (sum, more) in sum.iter_mut().zip(more) {
+        *sum = sum.wrapping_add(*more);
     }
 }
 
@@ -151,5 +220,26 @@ impl Retired {
     /// A virtual host is gone.
     pub fn forget(&mut self, vhost: &str) {
         self.vhosts.remove(vhost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_of_queues_never_go_back() {
+        let statistics = Statistics::default();
+        let count = |published| {
+            let mut totals = Totals::default();
+            totals[1][messages::PUBLISH] = published;
+            totals
+        };
+        assert_eq!(statistics.queue_totals(&count(5)), count(5));
+        // The queue is taken off the list before it counts as gone.
+        assert_eq!(statistics.queue_totals(&count(0)), count(5));
+        statistics.retire_queue(1, &count(6)[1]);
+        assert_eq!(statistics.queue_totals(&count(0)), count(6));
+        assert_eq!(statistics.queue_totals(&count(2)), count(8));
     }
 }

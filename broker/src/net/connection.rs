@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::buffers;
 use super::heartbeat::{Heartbeat, Tick};
 use crate::broker::Broker;
+use crate::model::peer::Peer;
 use crate::model::statistics::traffic;
 use crate::queue::signal;
 use crate::session::{Phase, Session};
@@ -58,34 +58,35 @@ enum End {
 }
 
 /// Serves one client until it is gone.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    broker: Arc<Broker>,
-    socket: S,
-    peer: SocketAddr,
-    local: Option<SocketAddr>,
-) {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>, socket: S, peer: Peer) {
     let mut connection = Connection::new(broker, socket, peer);
-    connection.local = local;
     let end = std::future::poll_fn(|context| connection.poll(context)).await;
-    let had_session = connection.session.is_some();
-    let was_refused = connection.session.as_ref().is_some_and(|session| session.phase() == Phase::Refused);
+    let Some(session) = &connection.session else {
+        // A port scan or a health check is nothing to write home about.
+        tracing::debug!(peer = %connection.peer, "closed before the handshake");
+        return;
+    };
     match end {
         // Its refusal is in the log already, or was counted.
-        _ if was_refused => tracing::debug!(%peer, "closed after a refused login"),
-        // A port scan or a health check is nothing to write home about.
-        Ok(_) if !had_session => tracing::debug!(%peer, "closed before the handshake"),
-        Ok(End::Orderly) => tracing::debug!(%peer, "connection closed"),
-        Ok(end) => tracing::info!(%peer, who = %connection.describe(), ?end, "connection lost"),
-        Err(error) => tracing::info!(%peer, who = %connection.describe(), %error, "connection lost"),
+        _ if session.phase() == Phase::Refused => {
+            tracing::debug!(peer = %connection.peer, "closed after a refused login")
+        }
+        Ok(End::Orderly) => session.log_end(None),
+        Ok(End::Hangup) => session.log_end(Some(&"client unexpectedly closed TCP connection")),
+        Ok(End::Silence) => {
+            let seconds = session.limits().heartbeat_s;
+            session.log_end(Some(&format_args!("missed heartbeats from client, timeout: {seconds}s")));
+        }
+        Ok(End::Timeout) => session.log_end(Some(&"the client did not answer in time")),
+        Ok(End::Stalled) => session.log_end(Some(&"the client does not read what is sent to it")),
+        Err(error) => session.log_end(Some(&error)),
     }
 }
 
 struct Connection<S> {
     broker: Arc<Broker>,
     socket: S,
-    peer: SocketAddr,
-    /// Our own address, if the socket told it.
-    local: Option<SocketAddr>,
+    peer: Peer,
     /// There once the client has sent a protocol header that we speak.
     session: Option<Session>,
     input: Input,
@@ -167,13 +168,12 @@ impl Input {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(broker: Arc<Broker>, socket: S, peer: SocketAddr) -> Self {
+    fn new(broker: Arc<Broker>, socket: S, peer: Peer) -> Self {
         let give_up_at = Instant::now() + broker.settings.listeners.handshake_timeout;
         Self {
             broker,
             socket,
             peer,
-            local: None,
             session: None,
             input: Input::default(),
             output: Vec::new(),
@@ -187,10 +187,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             write_closed: false,
             read_refused: false,
         }
-    }
-
-    fn describe(&self) -> String {
-        self.session.as_ref().map(Session::describe).unwrap_or_default()
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<End>> {
@@ -346,11 +342,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(()) => {
                 self.input.start += header.len();
                 let id = self.broker.new_connection_id();
-                let mut session = Session::new(Arc::clone(&self.broker), id, self.peer.ip());
-                let addresses = self.local.map(|local| (self.peer, local));
-                session.set_addresses(addresses);
+                let session = Session::new(Arc::clone(&self.broker), id, self.peer.clone());
                 self.broker.note_connection(id, |facts| {
-                    facts.addresses = addresses;
+                    facts.addresses = self.peer.addresses;
+                    facts.tls = self.peer.tls.clone();
+                    facts.name = session.connection_name();
                     facts.connected_at_ms = self.broker.clock().now_ms();
                 });
                 self.session = Some(session);

@@ -1,15 +1,15 @@
 //! Accepting connections.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::connection;
 use super::descriptors::{self, Descriptors};
+use super::door::{self, Door};
 use crate::broker::Broker;
 use crate::config::ListenAddress;
 
@@ -66,7 +66,7 @@ fn is_missing_family(error: &io::Error) -> bool {
 /// # Errors
 ///
 /// When the listener cannot be given to the runtime.
-pub async fn accept(broker: Arc<Broker>, listener: std::net::TcpListener) -> io::Result<()> {
+pub async fn accept(broker: Arc<Broker>, listener: std::net::TcpListener, door: Door) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut descriptors = Descriptors::new();
     loop {
@@ -78,8 +78,8 @@ pub async fn accept(broker: Arc<Broker>, listener: std::net::TcpListener) -> io:
                     tracing::debug!(%peer, %error, "the socket went away at once");
                     continue;
                 }
-                let local = socket.local_addr().ok().map(canonical);
-                tokio::spawn(connection::serve(Arc::clone(&broker), socket, canonical(peer), local));
+                let peer = door::canonical(peer);
+                tokio::spawn(door::serve(Arc::clone(&broker), door.clone(), socket, peer));
             }
             Err(error) if descriptors::is_shortage(&error) => {
                 if !descriptors.refuse_one(&listener).await {
@@ -92,10 +92,4 @@ pub async fn accept(broker: Arc<Broker>, listener: std::net::TcpListener) -> io:
             }
         }
     }
-}
-
-/// An IPv4 client on an IPv6 socket is an IPv4 client.
-fn canonical(peer: SocketAddr) -> SocketAddr {
-    let ip: IpAddr = peer.ip().to_canonical();
-    SocketAddr::new(ip, peer.port())
 }

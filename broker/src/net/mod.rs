@@ -3,5 +3,8 @@
 mod buffers;
 mod connection;
 mod descriptors;
+pub mod door;
 mod heartbeat;
 pub mod listener;
+mod proxy;
+pub mod unix;

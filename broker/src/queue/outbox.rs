@@ -93,6 +93,7 @@ pub enum Push {
 pub struct OutboxGuard<'a> {
     state: MutexGuard<'a, State>,
     high_water_bytes: usize,
+    statistics: &'a Statistics,
     tick: u32,
 }
 
@@ -105,6 +106,10 @@ impl OutboxGuard<'_> {
         }
         let has_room = state.bytes < self.high_water_bytes;
         let Some((credit, channel)) = state.credits.take(consumer.slot, has_room) else {
+            if !has_room {
+                // Its consumers are parked now, and not tried again until there is room.
+                self.statistics.count_full_outbox();
+            }
             return Push::Refused;
         };
         let Some(Entry { seq, message, redelivered, tally }) = entry.take() else {
@@ -212,7 +217,12 @@ impl Outbox {
     /// Holds the lock for several deliveries in a row.
     pub fn lock(&self) -> OutboxGuard<'_> {
         let tick = self.statistics.ticks.now();
-        OutboxGuard { state: self.state.lock(), high_water_bytes: self.high_water_bytes(), tick }
+        OutboxGuard {
+            state: self.state.lock(),
+            high_water_bytes: self.high_water_bytes(),
+            statistics: &self.statistics,
+            tick,
+        }
     }
 
     /// Opens a channel and returns its slot.

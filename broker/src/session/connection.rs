@@ -97,7 +97,8 @@ impl Session {
         if matches!(self.phase, Phase::Closing | Phase::Deaf | Phase::Refused | Phase::Left | Phase::Closed) {
             return;
         }
-        tracing::info!(connection = self.id.0, peer = %self.peer, who = %self.describe(), %error, "connection closed");
+        let (user, vhost) = (self.user.as_ref().map(|user| &*user.name), self.logged_vhost());
+        tracing::info!(connection = self.id.0, peer = %self.peer, user, vhost, %error, "connection closed");
         self.close_with(error);
     }
 

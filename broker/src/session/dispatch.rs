@@ -1,5 +1,7 @@
 //! Which frame goes where, and what becomes of errors.
 
+use std::time::Instant;
+
 use protocol::amqp::{AMQPClass, access, basic, channel};
 use protocol::names::short_cut;
 use protocol::{AmqpError, Frame, FrameKind, Method, ReplyCode, decode_method, method_ids};
@@ -173,8 +175,16 @@ impl Session {
     fn on_class(&mut self, channel: &mut Channel, class: AMQPClass, payload: &[u8]) -> Result<bool, AmqpError> {
         match class {
             AMQPClass::Basic(method) => self.on_basic(channel, method, payload)?,
-            AMQPClass::Exchange(method) => self.on_exchange(channel, method)?,
-            AMQPClass::Queue(method) => self.on_queue(channel, method)?,
+            AMQPClass::Exchange(method) => {
+                let started = Instant::now();
+                self.on_exchange(channel, method)?;
+                self.note_slow(started, payload);
+            }
+            AMQPClass::Queue(method) => {
+                let started = Instant::now();
+                self.on_queue(channel, method)?;
+                self.note_slow(started, payload);
+            }
             AMQPClass::Tx(method) => self.on_tx(channel, &method)?,
             AMQPClass::Confirm(protocol::amqp::confirm::AMQPMethod::Select(select)) => {
                 self.on_confirm_select(channel, select.nowait)?;
@@ -184,6 +194,13 @@ impl Session {
             other => return Err(unimplemented(&other)),
         }
         Ok(true)
+    }
+
+    /// What changes the topology, or asks for it, should be quick.
+    fn note_slow(&self, started: Instant, payload: &[u8]) {
+        let (class, method) = method_ids(payload).unwrap_or_default();
+        let detail = format_args!("method {method} of class {class} on connection {}", self.id.0);
+        self.broker.slow_methods.note(started.elapsed(), detail);
     }
 
     fn on_basic(&mut self, channel: &mut Channel, method: basic::AMQPMethod, payload: &[u8]) -> Result<(), AmqpError> {
@@ -290,7 +307,9 @@ impl Session {
 
     /// A soft error: the channel ends now, the client is told, and until it answers everything on it is ignored.
     pub(super) fn close_channel(&mut self, channel: &mut Channel, error: &AmqpError) {
-        tracing::info!(connection = self.id.0, channel = channel.number, %error, "channel closed");
+        let (user, vhost) = (self.user.as_ref().map(|user| &*user.name), self.logged_vhost());
+        let (connection, peer) = (self.id.0, &self.peer);
+        tracing::info!(connection, %peer, user, vhost, channel = channel.number, %error, "channel closed");
         self.end_channel(channel);
         channel.closing = true;
         let close = channel::Close {

@@ -26,7 +26,7 @@ impl Session {
                 .text("connection_type", "network")
                 .text("connection_name", self.connection_name())
                 .text("auth_mechanism", mechanism)
-                .flag("ssl", false);
+                .flag("ssl", self.peer.tls.is_some());
             let fields = self.with_peer(fields);
             match failure {
                 Some(failure) => fields.text("error", failure),
@@ -36,7 +36,7 @@ impl Session {
     }
 
     fn with_peer(&self, fields: Fields) -> Fields {
-        match self.addresses {
+        match self.peer.addresses {
             Some((peer, _)) => fields.text("peer_host", peer.ip().to_string()).number("peer_port", peer.port().into()),
             None => fields,
         }
@@ -51,7 +51,7 @@ impl Session {
                 .text("type", "network")
                 .text("pid", self.pid())
                 .text("name", self.connection_name())
-                .flag("ssl", false)
+                .flag("ssl", self.peer.tls.is_some())
                 .text("protocol", "{0,9,1}")
                 .text("auth_mechanism", &facts.mechanism)
                 .text("user", self.user_name())
@@ -64,7 +64,7 @@ impl Session {
                 .text("node", &self.broker.node_name)
                 .text("user_provided_name", self.client.name.as_deref().unwrap_or_default());
             let fields = self.with_peer(fields);
-            match self.addresses {
+            match self.peer.addresses {
                 Some((_, local)) => fields.text("host", local.ip().to_string()).number("port", local.port().into()),
                 None => fields,
             }

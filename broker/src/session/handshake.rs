@@ -9,12 +9,14 @@ use protocol::names::{long, short_cut};
 use protocol::{AmqpError, ReplyCode, parse_amqplain, parse_plain};
 
 use super::{Phase, Session};
-use crate::auth::{AuthFailure, Grants, LogLine, UserInfo};
+use crate::auth::{AuthFailure, Grants, UserInfo};
 use crate::broker::ConnectionLimit;
 use crate::model::arguments::Arguments;
+use crate::model::log_limit::LogLine;
 
 /// Announced in this order, as RabbitMQ does.
 const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
+const MECHANISMS_WITH_EXTERNAL: &str = "PLAIN AMQPLAIN ANONYMOUS EXTERNAL";
 /// What a RabbitMQ of this series announces; clients look for these before they use an extension. Those with `false` have
 /// nothing behind them yet.
 const CAPABILITIES: [(&str, bool); 9] = [
@@ -52,10 +54,19 @@ impl Session {
             version_major: 0,
             version_minor: 9,
             server_properties: properties,
-            mechanisms: long(MECHANISMS),
+            mechanisms: long(self.mechanisms()),
             locales: long("en_US"),
         };
         self.reply(0, &AMQPClass::Connection(connection::AMQPMethod::Start(start)));
+    }
+
+    /// EXTERNAL where clients are asked for a certificate, also to those that have shown none: as in RabbitMQ, they then learn
+    /// in the log why.
+    fn mechanisms(&self) -> &'static str {
+        match &self.peer.tls {
+            Some(tls) if tls.offers_external => MECHANISMS_WITH_EXTERNAL,
+            _ => MECHANISMS,
+        }
     }
 
     pub(super) fn on_start_ok(&mut self, start_ok: &connection::StartOk) {
@@ -136,7 +147,7 @@ impl Session {
             tracing::warn!(logins = silent, "more logins were refused, and not written down one by one");
         }
         if line != LogLine::Skip {
-            tracing::warn!(connection = self.id.0, peer = %self.peer, mechanism, %failure, "login refused");
+            tracing::warn!(connection = self.id.0, peer = %self.peer.ip, mechanism, %failure, "login refused");
         }
         if line == LogLine::Last {
             tracing::warn!("many logins are refused: the next ones are only counted");
@@ -145,7 +156,7 @@ impl Session {
 
     fn log_in(&self, mechanism: &str, response: &[u8]) -> Result<UserInfo, LoginError> {
         let auth = &self.broker.auth;
-        let peer: IpAddr = self.peer;
+        let peer: IpAddr = self.peer.ip;
         match mechanism {
             "PLAIN" => {
                 let (user, password) = parse_plain(response).ok_or(LoginError::Malformed)?;
@@ -154,6 +165,12 @@ impl Session {
             "AMQPLAIN" => {
                 let (user, password) = parse_amqplain(response).ok_or(LoginError::Malformed)?;
                 Ok(auth.authenticate(&user, &password, peer)?)
+            }
+            "EXTERNAL" => {
+                let tls = self.peer.tls.as_ref().filter(|tls| tls.offers_external).ok_or(LoginError::Malformed)?;
+                let certificate = tls.certificate.as_ref().ok_or(AuthFailure::NoCertificate)?;
+                let user = certificate.user.as_deref().ok_or(AuthFailure::NoNameInCertificate)?;
+                Ok(auth.authenticate_external(user, peer)?)
             }
             "ANONYMOUS" => Ok(auth.authenticate_anonymous(peer)?),
             _ => Err(LoginError::Malformed),
@@ -208,6 +225,7 @@ impl Session {
         self.grants =
             Some(Grants::new(Arc::clone(&self.broker.auth), Arc::clone(&user.name), Arc::clone(vhost.name())));
         self.limits.max_message_bytes = vhost.rules().max_message_bytes;
+        self.log_opened(vhost.name());
         self.vhost = Some(vhost);
         self.open.frame_max.store(self.limits.frame_max, Ordering::Relaxed);
         self.open.channel_max.store(self.limits.channel_max, Ordering::Relaxed);

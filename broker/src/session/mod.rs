@@ -11,6 +11,7 @@ mod end;
 mod events;
 mod handshake;
 mod hold;
+mod logs;
 mod publish;
 mod settle;
 mod statistics;
@@ -19,7 +20,6 @@ mod tx;
 mod write;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -34,6 +34,8 @@ use self::tx::PendingCommit;
 use crate::auth::{Grants, UserInfo};
 use crate::broker::{Broker, OpenConnection, Usage};
 use crate::model::ConnectionId;
+use crate::model::peer::Peer;
+use crate::model::received::Batch;
 use crate::queue::credit::Resume;
 use crate::queue::item::OutItem;
 use crate::queue::outbox::Outbox;
@@ -112,9 +114,7 @@ struct Client {
 pub struct Session {
     broker: Arc<Broker>,
     id: ConnectionId,
-    peer: IpAddr,
-    /// The client's and ours.
-    addresses: Option<(SocketAddr, SocketAddr)>,
+    peer: Peer,
     phase: Phase,
     limits: Limits,
     client: Client,
@@ -134,6 +134,10 @@ pub struct Session {
     /// What operators see of it.
     open: Arc<OpenConnection>,
     run: ExchangeRun,
+    /// Messages received and not yet counted for the node.
+    received: Batch,
+    /// For the log, once it is open.
+    opened: Option<logs::Opened>,
     /// Channels that have counted something.
     uncounted: Vec<u16>,
     /// Consumers by their slot in the outbox.
@@ -160,7 +164,7 @@ pub struct Session {
 
 impl Session {
     /// A session whose client has sent a protocol header that we speak; connection.start is put into the outbox.
-    pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: IpAddr) -> Self {
+    pub fn new(broker: Arc<Broker>, id: ConnectionId, peer: impl Into<Peer>) -> Self {
         let limits = Limits::offered(&broker);
         let statistics = &broker.services.statistics;
         let (high_water, memory) = (broker.settings.limits.outbox_bytes, Arc::clone(&broker.memory));
@@ -170,8 +174,7 @@ impl Session {
         let mut session = Self {
             broker,
             id,
-            peer,
-            addresses: None,
+            peer: peer.into(),
             phase: Phase::Starting,
             limits,
             client: Client::default(),
@@ -186,6 +189,8 @@ impl Session {
             outbox,
             open,
             run: ExchangeRun::default(),
+            received: Batch::default(),
+            opened: None,
             uncounted: Vec::new(),
             slots: Vec::new(),
             wakes: WakeList::default(),
@@ -237,13 +242,6 @@ impl Session {
     /// Whether a refused client will be told.
     pub fn tells_refusal(&self) -> bool {
         self.refusal.is_some()
-    }
-
-    /// For the log: who this is.
-    pub fn describe(&self) -> String {
-        let user = self.user.as_ref().map_or("", |user| &user.name);
-        let name = self.client.name.as_deref().unwrap_or("");
-        format!("user '{user}' name '{name}'")
     }
 
     /// Whether frames may be read now. Not when the client does not read its replies, and not when its publishes are held and

@@ -114,6 +114,7 @@ impl Session {
     ) -> Result<(), AmqpError> {
         self.published = true;
         self.counting(number, publisher).published += 1;
+        self.received.add(message.body_size, matches!(publisher.mode, Mode::Confirm(_)));
         self.publish_checked(number, publisher, message).map_err(|error| error.at(BASIC, PUBLISH))
     }
 

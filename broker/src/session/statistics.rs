@@ -33,6 +33,7 @@ impl ExchangeRun {
             && self.published > 0
         {
             exchange.count(self.published, self.routed, statistics.ticks.now());
+            statistics.received.routed(self.routed);
             (self.published, self.routed) = (0, 0);
         }
     }
@@ -84,6 +85,7 @@ impl Session {
     pub(super) fn tell_counts(&mut self) {
         let tick = self.broker.services.statistics.ticks.now();
         self.run.end(&self.broker.services.statistics);
+        self.broker.services.statistics.received.take(&mut self.received);
         let mut numbers = std::mem::take(&mut self.uncounted);
         for number in numbers.drain(..) {
             if let Some(channel) = self.channel_mut(number) {

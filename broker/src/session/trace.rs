@@ -1,7 +1,6 @@
 //! The firehose: while it is on, every message published or delivered in a virtual host is copied to `amq.rabbitmq.trace`,
 //! with headers that say what became of it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use protocol::amqp::{AMQPValue, FieldArray};
@@ -28,16 +27,12 @@ pub(super) struct Traced<'a> {
 }
 
 impl Session {
-    /// Tells the session between which addresses its connection is.
-    pub fn set_addresses(&mut self, addresses: Option<(SocketAddr, SocketAddr)>) {
-        self.addresses = addresses;
-    }
-
     /// The connection as RabbitMQ names it.
-    pub(super) fn connection_name(&self) -> String {
-        match self.addresses {
+    pub fn connection_name(&self) -> String {
+        match self.peer.addresses {
             Some((peer, local)) => format!("{peer} -> {local}"),
-            None => String::new(),
+            // Nothing else tells clients of one Unix socket apart.
+            None => format!("unix:{}", self.id.0),
         }
     }
 

@@ -6,7 +6,7 @@ use protocol::AmqpError;
 use storage::Lsn;
 
 use crate::broker::Broker;
-use crate::config::DestinationType;
+use crate::config::{DestinationType, Topology};
 use crate::model::ConnectionId;
 use crate::model::access::Unrestricted;
 use crate::model::arguments::Arguments;
@@ -16,8 +16,7 @@ use crate::vhost::{ExchangeBinding, ExchangeRequest, QueueBinding, QueueRequest,
 const NOBODY: ConnectionId = ConnectionId(0);
 
 /// Declares everything; the first entry that conflicts with what is stored is the error.
-pub(super) fn declare(broker: &Broker) -> anyhow::Result<Lsn> {
-    let topology = &broker.settings.topology;
+pub(super) fn declare(broker: &Broker, topology: &Topology) -> anyhow::Result<Lsn> {
     let mut last = Lsn(0);
     let mut done = |context: &str, result: Result<Lsn, AmqpError>| match result {
         Ok(lsn) => {

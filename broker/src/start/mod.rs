@@ -4,9 +4,11 @@ mod application;
 mod checks;
 mod declared;
 mod durable;
+mod log;
+mod reload;
+mod systemd;
 mod timers;
 
-use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,8 +18,7 @@ use clap::Parser;
 use storage::{Lsn, OpenError, Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tracing_subscriber::EnvFilter;
+use tokio::task::JoinSet;
 
 use crate::admin::{self, ControlSocket};
 use crate::auth::{self, AuthStore};
@@ -27,13 +28,17 @@ use crate::cli::{Cli, Command};
 use crate::config::{Flags, Settings};
 use crate::ctl;
 use crate::model::clock::Clock;
+use crate::model::log_control::LogControl;
 use crate::net::listener;
 use crate::offline;
+use crate::prometheus;
 use crate::queue::Services;
 use crate::queue::signal::WakeList;
 use crate::queue::stored::StoredExpiry;
+use crate::tls::Tls;
 use crate::vhost;
 use checks::FileLimit;
+use systemd::Supervisor;
 
 /// How long clients have to take note when the broker stops.
 const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -66,18 +71,21 @@ pub fn run() -> ExitCode {
 fn start(flags: &Flags) -> anyhow::Result<()> {
     let started = Instant::now();
     let settings = Settings::load(flags, std::env::vars_os())?;
-    init_log(&settings)?;
-    for key in settings.unserved() {
-        tracing::warn!("{}: not available in this version; nothing listens there", settings.describe(key));
-    }
+    let log = log::start(&settings)?;
     let file_limit = checks::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(settings, started, &file_limit))
+    runtime.block_on(serve(settings, flags, log, started, &file_limit))
 }
 
-async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    flags: &Flags,
+    log: LogControl,
+    started: Instant,
+    file_limit: &FileLimit,
+) -> anyhow::Result<()> {
     let (failures, mut failed) = mpsc::unbounded_channel();
-    let broker = open(settings)?;
+    let broker = open(settings, log)?;
     broker.store.on_failure(Box::new(move |reason: &str| {
         // The receiver goes only when the broker is ending anyway.
         let _ = failures.send(reason.to_owned());
@@ -93,8 +101,10 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     // Before the ready line: whoever reads it may stop the broker at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    reload::offer(&broker, flags);
     let mut application = application::Serving::start(Arc::clone(&broker))?;
-    let management = management(&broker, started)?;
+    let operators = operators(&broker, started)?;
     let control = match ControlSocket::serve(Arc::clone(&broker), started) {
         Ok(control) => Some(control),
         Err(error) => {
@@ -102,7 +112,7 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
             None
         }
     };
-    let addresses: Vec<String> = application.addresses().iter().map(|address| format!("amqp://{address}")).collect();
+    let addresses = application.addresses();
     let timers = tokio::spawn(timers::run(Arc::clone(&broker.services.timers)));
     let moving = Arc::clone(&broker);
     let dead_letters = tokio::spawn(async move { moving.watch_dead_letters().await });
@@ -123,10 +133,24 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     );
     // A closed standard output is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{ready}");
+    let supervisor = Supervisor::from_env();
+    supervisor.ready(&ready);
+    let watchdog = tokio::spawn(supervisor.clone().watch(Arc::clone(&broker)));
     file_limit.report();
     checks::file_system(&broker.settings.storage.data_dir);
     checks::measure_sync(broker.settings.storage.data_dir.clone());
 
+    let reloaded = Arc::clone(&broker);
+    let reloading = tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let broker = Arc::clone(&reloaded);
+            // It waits for the disk.
+            let outcome = tokio::task::spawn_blocking(move || broker.application.reload()).await;
+            if let Ok(Err(reason)) = outcome {
+                tracing::error!("the configuration could not be read again, what was read before holds: {reason}");
+            }
+        }
+    });
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
@@ -134,15 +158,16 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
         never = application.run() => match never {},
     };
     application.close();
-    if let Some(management) = management {
-        management.abort();
-    }
+    drop(operators);
     watch.abort();
     seconds.abort();
+    reloading.abort();
     timers.abort();
     dead_letters.abort();
     unused.abort();
     drop(expiry);
+    watchdog.abort();
+    supervisor.stopping(outcome.as_ref().unwrap_or(&"a failure of the store"));
     if let Ok(why) = outcome {
         tracing::info!("stopping on {why}");
         if tokio::time::timeout(STOP_TIMEOUT, broker.close_connections()).await.is_err() {
@@ -158,32 +183,36 @@ async fn serve(settings: Settings, started: Instant, file_limit: &FileLimit) -> 
     }
 }
 
-/// The management API on TCP, if it is configured.
-fn management(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<Option<JoinHandle<std::io::Result<()>>>> {
-    let Some(address) = &broker.settings.management.listen else {
-        return Ok(None);
-    };
-    let listeners = listener::bind(std::slice::from_ref(address)).map_err(|(address, error)| {
-        let key = broker.settings.describe("management.listen");
-        anyhow::anyhow!("cannot listen on {address}: {error} ({key})")
-    })?;
-    let mut serving = tokio::task::JoinSet::new();
-    for listener in listeners {
-        let local = listener.local_addr()?;
-        tracing::info!("the management API listens on {local}");
-        broker.application.add_listener("http", local);
-        serving.spawn(admin::serve(Arc::clone(broker), listener, started));
-    }
-    // Aborting this task drops the set, which aborts the others.
-    Ok(Some(tokio::spawn(async move {
-        while let Some(ended) = serving.join_next().await {
-            ended.map_err(std::io::Error::other)??;
+/// What operators reach over TCP, as far as it is configured: the management API and the Prometheus endpoint.
+fn operators(broker: &Arc<Broker>, started: Instant) -> anyhow::Result<JoinSet<std::io::Result<()>>> {
+    let mut serving = JoinSet::new();
+    let settings = &broker.settings;
+    for (key, protocol, address) in [
+        ("management.listen", "http", &settings.management.listen),
+        ("management.tls_listen", "https", &settings.management.tls_listen),
+        ("prometheus.listen", "http/prometheus", &settings.prometheus.listen),
+    ] {
+        let Some(address) = address else { continue };
+        let listeners = listener::bind(std::slice::from_ref(address)).map_err(|(address, error)| {
+            anyhow::anyhow!("cannot listen on {address}: {error} ({})", settings.describe(key))
+        })?;
+        for listener in listeners {
+            let local = listener.local_addr()?;
+            broker.application.add_listener(protocol, local);
+            if protocol == "http/prometheus" {
+                tracing::info!("the Prometheus endpoint listens on {local}");
+                serving.spawn(prometheus::serve(Arc::clone(broker), listener, started));
+            } else {
+                tracing::info!("the management API listens on {protocol}://{local}");
+                let tls = broker.tls.clone().filter(|_| protocol == "https");
+                serving.spawn(admin::serve(Arc::clone(broker), listener, tls, started));
+            }
         }
-        Ok(())
-    })))
+    }
+    Ok(serving)
 }
 
-fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
+fn open(settings: Settings, log: LogControl) -> anyhow::Result<Arc<Broker>> {
     let configured = &settings.storage;
     let mut options = Options::new(&configured.data_dir);
     options.segment_bytes = configured.segment_bytes;
@@ -194,6 +223,7 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     options.disk_free_limit = configured.disk_free_limit;
     options.reserve_segments = configured.reserve_segments;
     options.index_cache_bytes = configured.index_cache_bytes;
+    options.slow = settings.log.slow;
     let (store, found) = Store::open(options).map_err(|error| match error {
         OpenError::Io { .. } => anyhow::anyhow!("{error} ({})", settings.describe("storage.data_dir")),
         other => other.into(),
@@ -201,6 +231,10 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     for line in &found.damage {
         tracing::error!("{line}");
     }
+    let tls = match settings.tls.certificates.as_slice() {
+        [] => None,
+        _ => Some(Arc::new(Tls::load(&settings.tls)?)),
+    };
     let stored: Vec<_> = found.queues.iter().map(|queue| (queue.id, queue.messages)).collect();
     let services = Services::new(Arc::clone(&store), Clock::system());
     let recovery = vhost::recover(&services, found.topology, found.queues);
@@ -214,6 +248,8 @@ fn open(settings: Settings) -> anyhow::Result<Arc<Broker>> {
     let auth = AuthStore::open(Arc::clone(&store) as _, &settings.auth, pairs)?;
     let broker = Broker::new(settings, services, Arc::new(auth), recovery.vhosts);
     let mut broker = broker.with_global_parameters(recovery.global_parameters);
+    broker.tls = tls;
+    broker.log = log;
     broker.recovery = Recovery {
         clean: found.clean,
         queues: broker.vhosts().iter().map(|vhost| vhost.queue_count()).sum(),
@@ -243,7 +279,7 @@ fn prepare(broker: &Broker, records: &[(Vec<u8>, Vec<u8>)]) -> anyhow::Result<Ls
     lsn = lsn.max(auth::prepare(&broker.auth, &settings.default_user, &settings.topology, |name| {
         broker.vhost(name).is_some()
     })?);
-    Ok(lsn.max(declared::declare(broker)?))
+    Ok(lsn.max(declared::declare(broker, &settings.topology)?))
 }
 
 /// Moves the dead letters that wait, writes down which messages had been delivered, and marks the directory as cleanly closed.
@@ -261,19 +297,4 @@ fn close(broker: &Broker) -> anyhow::Result<()> {
     broker.store.close(redelivered)?;
     tracing::info!("stopped");
     Ok(())
-}
-
-fn init_log(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log.level)
-        .map_err(|error| anyhow::anyhow!("{}: {error}", settings.describe("log.level")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init()
-        .map_err(|error| one_line(&error))
-}
-
-fn one_line(error: &dyn Display) -> anyhow::Error {
-    anyhow::anyhow!("{error}")
 }

@@ -58,6 +58,7 @@ impl Vhost {
 
     pub(super) fn queue_deleted(&self, queue: &Queue, user: &str) {
         self.services.statistics.count_churn(churn::QUEUE_DELETED);
+        self.services.statistics.retire_queue(queue.kind() as usize, &queue.statistics().totals);
         self.services
             .events
             .emit("queue.deleted", || self.about(&queue.spec().name, user).text("type", "rabbit_classic_queue"));

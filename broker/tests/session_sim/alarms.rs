@@ -26,7 +26,7 @@ struct Plain {
 impl Plain {
     /// A client with channels 1 and 2 open; `blocked` is whether it wants to be told.
     fn new(house: &House, number: u64, blocked: bool) -> Self {
-        let peer = [127, 0, 0, 1].into();
+        let peer: std::net::IpAddr = [127, 0, 0, 1].into();
         let session = Session::new(Arc::clone(&house.broker), ConnectionId(number), peer);
         let mut client = Self { session, seen: Vec::new() };
         let capability = [b"\x12connection.blockedt".as_slice(), &[u8::from(blocked)]].concat();

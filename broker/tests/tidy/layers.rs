@@ -3,7 +3,7 @@
 use crate::tree::{File, assert_none, files};
 
 /// The modules of the broker, each with those that it may name beside itself.
-const BROKER: [(&str, &[&str]); 16] = [
+const BROKER: [(&str, &[&str]); 18] = [
     ("config", &[]),
     ("model", &["config"]),
     ("routing", &["config", "model"]),
@@ -13,20 +13,38 @@ const BROKER: [(&str, &[&str]); 16] = [
     ("vhost", &["config", "model", "routing", "policy", "queue"]),
     // Beside the chain: the vhost asks for rights through a trait of the model and does not know who answers.
     ("auth", &["config", "model"]),
-    ("broker", &["config", "model", "routing", "policy", "queue", "vhost", "auth"]),
+    // Beside the chain: certificates and handshakes.
+    ("tls", &["config", "model"]),
+    ("broker", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "tls"]),
     ("session", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker"]),
-    ("net", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker", "session"]),
+    ("net", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "tls", "broker", "session"]),
     // A client of any broker: it shares the protocol crate with this one and nothing else.
     ("bench", &[]),
     ("ctl", &["config"]),
     ("offline", &["config", "model", "routing", "policy", "queue", "vhost", "auth"]),
     ("cli", &["config", "bench", "ctl", "offline"]),
-    ("admin", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker"]),
+    ("admin", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "tls", "broker"]),
+    ("prometheus", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker"]),
     (
         "start",
         &[
-            "config", "model", "routing", "policy", "queue", "vhost", "auth", "broker", "session", "net", "admin",
-            "bench", "ctl", "offline", "cli",
+            "config",
+            "model",
+            "routing",
+            "policy",
+            "queue",
+            "vhost",
+            "auth",
+            "tls",
+            "broker",
+            "session",
+            "net",
+            "admin",
+            "prometheus",
+            "bench",
+            "ctl",
+            "offline",
+            "cli",
         ],
     ),
 ];

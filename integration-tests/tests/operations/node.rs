@@ -8,6 +8,7 @@ use broker::auth::{self, AuthStore, Credentials};
 use broker::broker::Broker;
 use broker::config::Settings;
 use broker::model::clock::Clock;
+use broker::net::door::Door;
 use broker::net::listener;
 use broker::queue::Services;
 use broker::vhost;
@@ -66,7 +67,7 @@ impl Node {
         let address = socket.local_addr().expect("an address");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        runtime.spawn(listener::accept(Arc::clone(&broker), socket));
+        runtime.spawn(listener::accept(Arc::clone(&broker), socket, Door::Plain));
         Self { broker, address, runtime, directory }
     }
 

@@ -15,6 +15,7 @@ use crate::log::segment::Segment;
 
 use super::held::{Gone, Held};
 use super::large_writer::{Done, LargeWriter, Task};
+use super::pending::Taken;
 use super::sleeper::Sleep;
 use super::{Group, Spare};
 
@@ -60,6 +61,8 @@ pub(crate) struct Encoder {
     /// Up to here the sync thread knows what is encoded or waits.
     landed: u64,
     taken: u64,
+    /// When the first entry of the batch was appended.
+    since: Option<Instant>,
     // The group being built; `buf` is empty when there is none.
     buf: Vec<u8>,
     ops: Vec<Op>,
@@ -95,6 +98,7 @@ impl Encoder {
             next_lsn: 0,
             landed: 0,
             taken: 0,
+            since: None,
             buf: Vec::new(),
             ops: Vec::new(),
             entries_sum: 0,
@@ -148,13 +152,14 @@ impl Encoder {
         if !self.batch.is_empty() {
             return;
         }
-        let (first, taken) = self.core.pending.take(&mut self.batch);
+        let Taken { first, bytes, since } = self.core.pending.take(&mut self.batch);
         if !self.batch.is_empty() {
             debug_assert!(self.next_ticket == first || self.next_ticket == 0);
             if self.next_ticket == 0 {
                 (self.next_ticket, self.next_lsn) = (first, first);
             }
-            self.taken += taken;
+            self.taken += bytes;
+            self.since = since;
         }
     }
 
@@ -459,6 +464,7 @@ impl Encoder {
             last_lsn: self.next_lsn - 1,
             durable: self.durable(),
             landed: self.landed,
+            since: self.since,
             end: Position { segment: self.segment.id, offset: self.offset, link: self.link },
             // While entries are left over, their bytes stay counted as pending until the group that has the last of them.
             taken: if self.batch.is_empty() && self.released.is_empty() { std::mem::take(&mut self.taken) } else { 0 },

@@ -12,6 +12,8 @@ pub(crate) mod sleeper;
 pub(crate) mod syncer;
 pub(crate) mod waiters;
 
+use std::time::Instant;
+
 use crate::index::Position;
 use crate::log::record::Op;
 use crate::log::segment::Segment;
@@ -28,6 +30,8 @@ pub(crate) struct Group {
     pub(crate) durable: u64,
     /// And up to here, but for messages that wait for files.
     pub(crate) landed: u64,
+    /// When the first of its entries was appended.
+    pub(crate) since: Option<Instant>,
     /// Position after the group.
     pub(crate) end: Position,
     /// Pending bytes it takes with it.

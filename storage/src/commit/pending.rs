@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -23,11 +24,23 @@ struct State {
     entries: VecDeque<Entry>,
     next_lsn: u64,
     bytes: u64,
+    /// When the first of the entries came.
+    since: Option<Instant>,
+}
+
+/// What the encoder has taken, beside the entries.
+pub(crate) struct Taken {
+    /// LSN of the first.
+    pub(crate) first: u64,
+    /// Bytes of them all.
+    pub(crate) bytes: u64,
+    /// When the first came, if there is one.
+    pub(crate) since: Option<Instant>,
 }
 
 impl Pending {
     pub(crate) fn new(next_lsn: u64) -> Self {
-        let state = Mutex::new(State { entries: VecDeque::new(), next_lsn, bytes: 0 });
+        let state = Mutex::new(State { entries: VecDeque::new(), next_lsn, bytes: 0, since: None });
         Self { state, appended: AtomicU64::new(0), taken: AtomicU64::new(0), durable: AtomicU64::new(0) }
     }
 
@@ -36,6 +49,7 @@ impl Pending {
         let mut state = self.state.lock();
         let lsn = state.next_lsn;
         state.next_lsn += 1;
+        state.since.get_or_insert_with(Instant::now);
         state.entries.push_back(entry);
         state.bytes += bytes as u64;
         // Only ever written under the lock: a store, not an addition.
@@ -47,23 +61,24 @@ impl Pending {
     pub(crate) fn append_all(&self, entries: Vec<Entry>, bytes: usize) -> Lsn {
         let mut state = self.state.lock();
         state.next_lsn += entries.len() as u64;
+        state.since.get_or_insert_with(Instant::now);
         state.entries.extend(entries);
         state.bytes += bytes as u64;
         self.appended.store(state.bytes, Ordering::Relaxed);
         Lsn(state.next_lsn - 1)
     }
 
-    /// Swaps the entries out into `into`, which is empty. Returns the LSN of the first and their bytes.
-    pub(crate) fn take(&self, into: &mut VecDeque<Entry>) -> (u64, u64) {
+    /// Swaps the entries out into `into`, which is empty.
+    pub(crate) fn take(&self, into: &mut VecDeque<Entry>) -> Taken {
         if into.capacity() > KEPT {
             into.shrink_to(KEPT);
         }
         let mut state = self.state.lock();
         let first = state.next_lsn - state.entries.len() as u64;
         std::mem::swap(&mut state.entries, into);
-        let taken = state.bytes - self.taken.load(Ordering::Relaxed);
+        let bytes = state.bytes - self.taken.load(Ordering::Relaxed);
         self.taken.store(state.bytes, Ordering::Relaxed);
-        (first, taken)
+        Taken { first, bytes, since: state.since.take() }
     }
 
     /// LSN of the last entry appended.

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use crate::core::Core;
+use crate::stats::GroupDone;
 
 use super::{Group, Spare};
 
@@ -38,12 +39,20 @@ fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<
     if core.insist(&what, || group.segment.file.write_all_at(&group.buf, group.offset))?.is_none() {
         return Ok(());
     }
+    let written = Instant::now();
     // Never tried again: after a failed fdatasync the kernel may have dropped the pages and would report success.
     group.segment.file.sync_data().map_err(|error| format!("syncing segment {name:016x} of the log: {error}"))?;
     core.synced.store(group.last_lsn, Ordering::Release);
     core.sync_busy.store(false, Ordering::SeqCst);
     core.encoder.wake();
-    core.stats.group(group.buf.len() as u64, group.ops.len() as u64, started.elapsed());
+    let ended = Instant::now();
+    core.slow.sync.note(ended - written, format_args!("an fdatasync of the log, after {} bytes", group.buf.len()));
+    core.stats.group(&GroupDone {
+        bytes: group.buf.len() as u64,
+        entries: group.ops.len() as u64,
+        write: written - started,
+        sync: ended - written,
+    });
 
     let (dirty, deadline) = {
         let mut index = core.index.lock();
@@ -53,6 +62,11 @@ fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<
     core.pending.settle_bytes(group.taken);
     core.landed.publish(group.landed);
     core.waiters.publish(group.durable);
+    if let Some(since) = group.since {
+        let took = since.elapsed();
+        core.stats.commit(took);
+        core.slow.commit.note(took, format_args!("from the first append of a group to its being durable"));
+    }
     if dirty {
         core.schedule.dirty();
     }

@@ -108,6 +108,11 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    /// Live messages in segments, and their bytes.
+    pub(crate) fn live(&self) -> (u64, u64) {
+        self.segments.values().fold((0, 0), |(messages, bytes), used| (messages + used.live, bytes + used.live_bytes))
+    }
+
     /// Counts one live message at a location.
     pub(crate) fn hold(&mut self, location: Location, len: u32) {
         if let Some((segment, _)) = location.as_segment() {

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -38,6 +39,7 @@ pub(crate) struct Space {
     reserve_segments: usize,
     state: Mutex<State>,
     pub(crate) disk: Disk,
+    recycled: AtomicU64,
 }
 
 /// The files of the log, as recovery found them.
@@ -84,6 +86,7 @@ impl Space {
             pool_segments: options.pool_segments,
             reserve_segments: options.reserve_segments,
             state: Mutex::new(State { stock, unsynced: None }),
+            recycled: AtomicU64::new(0),
             disk: Disk::new(Arc::clone(&options.fs), options.data_dir.clone(), options.disk_free_limit),
         }
     }
@@ -156,6 +159,11 @@ impl Space {
             return Err(error);
         }
         Ok(Segment { id, len, file })
+    }
+
+    /// Segment files that were put aside for reuse.
+    pub(crate) fn recycled(&self) -> u64 {
+        self.recycled.load(Ordering::Relaxed)
     }
 
     /// Room that is left to checkpoints and snapshots.
@@ -233,7 +241,9 @@ impl Space {
             let file = self.fs.open(&path, OpenMode::Write)?;
             // It has its blocks, unless it is from a version that did not see to that.
             if file.links()? == 1 && file.allocate(len).is_ok() {
-                return if reserve { self.keep(&path, id) } else { self.pool(&path, id) };
+                if reserve { self.keep(&path, id) } else { self.pool(&path, id) }?;
+                self.recycled.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
             }
         }
         self.fs.remove_file(&path)

@@ -62,6 +62,8 @@ pub struct SpillStats {
     pub file_bytes: u64,
     /// Bytes of messages that are not written yet.
     pub waiting_bytes: usize,
+    /// Messages that were ever taken over.
+    pub messages: u64,
 }
 
 /// See the module's documentation.
@@ -87,6 +89,7 @@ struct State {
     /// Lanes whose write has failed, or must wait.
     held: Vec<QueueId>,
     waiting_bytes: usize,
+    messages: u64,
     paused: bool,
     stopped: bool,
     next_lane: u64,
@@ -163,6 +166,7 @@ impl Spill {
         lane.waiting.push_back(Waiting { head: record::Head { seq, meta, redelivered }, payload });
         lane.waiting_bytes += bytes;
         state.waiting_bytes += bytes;
+        state.messages += 1;
         let options = &self.shared.options;
         let full = state.waiting_bytes >= options.waiting_bytes;
         let enough = if full { options.write_bytes / 16 } else { options.write_bytes };
@@ -222,7 +226,7 @@ impl Spill {
         let state = self.shared.state.lock();
         let files = state.lanes.values().flat_map(|lane| &lane.files);
         let (files, file_bytes) = files.fold((0, 0), |(files, bytes), file| (files + 1, bytes + file.len));
-        SpillStats { files, file_bytes, waiting_bytes: state.waiting_bytes }
+        SpillStats { files, file_bytes, waiting_bytes: state.waiting_bytes, messages: state.messages }
     }
 
     /// Ends its thread and removes its files.

@@ -221,7 +221,7 @@ pub(crate) struct Client {
 impl Client {
     /// `key` names the client; its channels' keys follow from it.
     pub(crate) fn new(broker: &Arc<Broker>, key: u64) -> Self {
-        let peer = [127, 0, 0, 1].into();
+        let peer: std::net::IpAddr = [127, 0, 0, 1].into();
         let mut client = Self {
             session: Session::new(Arc::clone(broker), ConnectionId(key), peer),
             outgoing: VecDeque::new(),

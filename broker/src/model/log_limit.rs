@@ -11,7 +11,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// Counts events and says which of them are worth a line.
 #[derive(Debug, Default)]
-pub(super) struct LogLimit {
+pub struct LogLimit {
     window: Mutex<Option<Window>>,
 }
 
@@ -36,7 +36,8 @@ pub enum LogLine {
 }
 
 impl LogLimit {
-    pub(super) fn event(&self, now: Instant) -> LogLine {
+    /// It has happened again.
+    pub fn event(&self, now: Instant) -> LogLine {
         let mut window = self.window.lock();
         match &mut *window {
             Some(Window { start, count }) if now.saturating_duration_since(*start) < WINDOW => {
