@@ -282,14 +282,6 @@ impl Settings {
         self.descriptions.get(key).map_or(key, String::as_str)
     }
 
-<<<<<<< HEAD
-=======
-    /// Every key that has a value, as [`Settings::describe`] has it. Secrets are hidden.
-    pub fn descriptions(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.descriptions.iter().map(|(key, text)| (*key, text.as_str()))
-    }
-
->>>>>>> ops
     /// The keys whose value is another one in `new`, wherever it comes from. Secrets do not count.
     pub fn changed_keys(&self, new: &Self) -> Vec<&'static str> {
         let is_changed = |key: &&str| self.value_of(key) != new.value_of(key);
@@ -299,14 +291,11 @@ impl Settings {
     /// A key with its value.
     fn value_of(&self, key: &str) -> Option<&str> {
         Some(self.descriptions.get(key)?.rsplit_once(" (")?.0)
-<<<<<<< HEAD
     }
 
     /// Every key that has a value, as [`Settings::describe`] has it. Secrets are hidden.
     pub fn descriptions(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.descriptions.iter().map(|(key, text)| (*key, text.as_str()))
-=======
->>>>>>> ops
     }
 
     fn from_merged(merged: &Merged, topology: Topology) -> Result<Self, ConfigError> {

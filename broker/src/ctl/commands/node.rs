@@ -21,13 +21,8 @@ pub(super) const COMMANDS: &[Command] = &[
     command("clear_alarm", "memory|disk", "Ends that", clear_alarm),
     command("set_vm_memory_high_watermark", "FRACTION | absolute BYTES", "Until the broker restarts", set_watermark),
     command("set_disk_free_limit", "BYTES | mem_relative FRACTION", "Until the broker restarts", set_disk_limit),
-<<<<<<< HEAD
-    command("set_log_level", "LEVEL", "A level or a filter, until the broker restarts", set_log_level),
-    command("reload", "", "Reads the configuration file and the certificates again", reload),
-=======
     command("set_log_level", "LEVEL", "Until the broker restarts", set_log_level),
     command("reload", "", "Reads the configuration file and the certificates again, as SIGHUP does", reload),
->>>>>>> ops
     command("set_cluster_name", "NAME", "What the management API calls this broker", set_cluster_name),
     command("close_connection", "PID REASON", "Closes a connection", close_connection),
     command(
@@ -155,19 +150,6 @@ fn set_disk_limit(session: &Session, given: &[String]) -> Outcome {
         [amount] => setting(session, "disk_free_limit", bytes(amount)?),
         _ => Err(Failure::usage("a number of bytes, or `mem_relative` and a fraction, is needed")),
     }
-}
-
-fn set_log_level(session: &Session, given: &[String]) -> Outcome {
-    let [level] = exactly(given)?;
-    session.say(&format!("Setting log level to \"{level}\" ..."))?;
-    put(session, "/api/warren/log-level", &json!({"level": level}))
-}
-
-/// Tells what has changed, and what has to wait for a restart.
-fn reload(session: &Session, given: &[String]) -> Outcome {
-    let [] = exactly(given)?;
-    let told = session.send(Method::POST, "/api/warren/reload", &json!({}))?;
-    if told.is_null() { Ok(()) } else { print(&pretty(&told)) }
 }
 
 fn set_cluster_name(session: &Session, given: &[String]) -> Outcome {
