@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Command, Outcome, command, done, exactly, number, put};
 use crate::ctl::client::segment;
 use crate::ctl::failure::{DATA, Failure, TEMPORARY, UNAVAILABLE};
-use crate::ctl::{Session, eval, pretty, print};
+use crate::ctl::{Session, eval, print};
 
 pub(super) const COMMANDS: &[Command] = &[
     command("await_startup", "", "Waits until clients are served", await_startup),
