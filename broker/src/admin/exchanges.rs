@@ -74,7 +74,7 @@ pub(super) fn sorted(vhost: &Vhost) -> Vec<Arc<Exchange>> {
 pub(super) fn request<'a>(name: &'a str, object: &'a Map<String, Value>) -> Result<ExchangeRequest<'a>, Refusal> {
     let kind = object.get("type").and_then(Value::as_str).unwrap_or("direct");
     if !is_type(kind) {
-        return Err(Refusal::bad_request(format!("unknown exchange type '{kind}'")));
+        return Err(Refusal::bad_request(format!("invalid exchange type '{kind}'")));
     }
     Ok(ExchangeRequest {
         name,

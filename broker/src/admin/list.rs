@@ -57,7 +57,7 @@ pub(super) fn one(ask: &Ask, mut item: Value) -> Answer {
 /// How many messages queues have: what `enable_queue_totals` leaves when statistics are not wanted.
 const TOTALS: [&str; 3] = ["messages", "messages_ready", "messages_unacknowledged"];
 /// What else tells of the moment, and not of what somebody has set up.
-const FIGURES: [&str; 34] = [
+const FIGURES: [&str; 35] = [
     "message_stats",
     "messages_details",
     "messages_ready_details",
@@ -68,6 +68,7 @@ const FIGURES: [&str; 34] = [
     "consumer_count",
     "consumer_details",
     "memory",
+    "storage_version",
     "message_bytes",
     "message_bytes_ready",
     "deliveries",

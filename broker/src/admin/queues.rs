@@ -58,6 +58,7 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
         }
         ([vhost, name, "contents"], &Method::DELETE) => {
             let vhost = ask.vhost(vhost)?;
+            find(&vhost, name)?;
             ask.access(&vhost).check(Permission::Read, Resource::Queue(name))?;
             let connection = ask.broker().new_connection_id();
             let queue = vhost.queue_for(name, connection)?;
@@ -101,7 +102,7 @@ pub(super) fn request<'a>(
     }
     if name.len() > NAME_MAX_BYTES {
         let length = name.len();
-        return Err(Refusal::bad_request(format!("queue should be less than 255 bytes, actually was {length}")));
+        return Err(Refusal::bad_request(format!("queue should be less than 255 bytes, actually was {length}\n")));
     }
     Ok(QueueRequest {
         name,
@@ -143,7 +144,6 @@ fn shown(ask: &Ask, vhost: &Vhost, queue: &Queue) -> Value {
         "consumer_capacity": can_deliver,
         "consumer_utilisation": can_deliver,
         "internal": false,
-        "storage_version": 2,
         "memory": queue.memory_bytes(),
         "message_bytes": queue.body_bytes(),
         "message_bytes_ready": queue.body_bytes(),
@@ -160,6 +160,9 @@ fn shown(ask: &Ask, vhost: &Vhost, queue: &Queue) -> Value {
         let mut depth = statistics::Depth::default();
         depth.add(&counted);
         depth.put_into(object);
+        if queue.kind() == QueueKind::Classic {
+            object.insert("storage_version".to_owned(), 2.into());
+        }
         if queue.kind() == QueueKind::Quorum {
             let node = &ask.broker().node_name;
             let limit = queue.delivery_limit().map_or_else(|| "unlimited".into(), Value::from);
