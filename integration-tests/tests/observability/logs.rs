@@ -84,7 +84,9 @@ fn the_level_changes_while_the_broker_runs() {
 fn slow_operations_are_logged() {
     // No machine declares ten thousand queues in a millisecond.
     let broker = launch().config("[log]\nslow_ms = 1").start();
-    let queue = |number| format!("{{\"name\":\"q{number}\",\"vhost\":\"/\",\"durable\":false,\"auto_delete\":false,\"arguments\":{{}}}}");
+    let queue = |number| {
+        format!("{{\"name\":\"q{number}\",\"vhost\":\"/\",\"durable\":false,\"auto_delete\":false,\"arguments\":{{}}}}")
+    };
     let queues: Vec<String> = (0..10_000).map(queue).collect();
     let file = broker.launch().home().join("definitions.json");
     std::fs::write(&file, format!("{{\"queues\":[{}]}}", queues.join(","))).expect("written");
