@@ -199,6 +199,11 @@ impl Broker {
         self.process.signal(Signal::TERM);
     }
 
+    /// Sends SIGHUP: the configuration is read again.
+    pub fn hangup(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
     #[track_caller]
     fn end_with(self, signal: Signal) -> Finished {
         self.process.signal(signal);

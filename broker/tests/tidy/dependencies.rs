@@ -20,15 +20,15 @@ const TWICE: [(&str, &str); 13] = [
     ("bitflags", "redox_syscall of sled's parking_lot, not built on Linux"),
     ("getrandom", "ring and rand 0.9 are behind tempfile and uuid"),
     ("lock_api", "parking_lot"),
-    ("nom", "asn1-rs, of x509-parser, stays with 7"),
+    ("nom", "x509-parser stays with 7"),
     ("parking_lot", "sled 0.34 stays with 0.11; moka and hickory, of lapin, with 0.12"),
     ("parking_lot_core", "parking_lot"),
     ("r-efi", "getrandom, not built on Linux"),
     ("rand", "proptest and hickory, of lapin, are ahead of ours"),
     ("rand_core", "rand"),
     ("redox_syscall", "parking_lot, not built on Linux"),
-    ("synstructure", "asn1-rs-derive, at build time only"),
-    ("syn", "tracing-attributes and zerocopy-derive stay with 2; at build time only"),
+    ("syn", "tracing-attributes, zerocopy-derive and asn1-rs stay with 2; at build time only"),
+    ("synstructure", "asn1-rs-derive of x509-parser stays with 0.13; at build time only"),
     ("windows-sys", "ring, not built on Linux"),
 ];
 

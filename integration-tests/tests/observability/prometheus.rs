@@ -131,6 +131,8 @@ fn what_clients_do_is_counted() {
         ("rabbitmq_message_size_bytes_bucket", &[("le", "100")][..], 2.0),
         ("rabbitmq_message_size_bytes_bucket", &[("le", "10000")], 3.0),
         ("rabbitmq_message_size_bytes_sum", &[], 2003.0),
+        ("rabbitmq_auth_attempts_succeeded_total", &[("protocol", "amqp091")], 1.0),
+        ("rabbitmq_auth_attempts_total", &[], 1.0),
         ("rabbitmq_global_publishers", &[], 1.0),
         ("rabbitmq_connections", &[], 1.0),
         ("rabbitmq_channels", &[], 1.0),

@@ -39,6 +39,21 @@ fn the_supervisor_is_told_of_start_progress_and_end() {
 }
 
 #[test]
+fn the_supervisor_is_told_when_the_configuration_is_read_again() {
+    let launch = launch().config("[log]\nlevel = 'warn'");
+    let path = launch.home().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    let broker = launch.env("NOTIFY_SOCKET", path.to_str().expect("a path in UTF-8")).start();
+    assert!(next(&socket).starts_with("READY=1\n"));
+    std::fs::write(broker.launch().home().join("warren.toml"), "[log]\nlevel = 'info'\n").expect("written");
+    broker.hangup();
+    assert_eq!((next(&socket), next(&socket)), ("RELOADING=1".to_owned(), "READY=1".to_owned()));
+    // The level holds at once.
+    broker.wait_for_log(&["log.level", "holds from now on"]);
+    assert!(broker.terminate().stderr.contains("stopping on SIGTERM"));
+}
+
+#[test]
 fn an_abstract_socket_will_do() {
     let name = integration_tests::unique("notify");
     let address = SocketAddr::from_abstract_name(&name).expect("a name");

@@ -21,8 +21,8 @@ pub(super) const COMMANDS: &[Command] = &[
     command("clear_alarm", "memory|disk", "Ends that", clear_alarm),
     command("set_vm_memory_high_watermark", "FRACTION | absolute BYTES", "Until the broker restarts", set_watermark),
     command("set_disk_free_limit", "BYTES | mem_relative FRACTION", "Until the broker restarts", set_disk_limit),
-    command("set_log_level", "LEVEL", "A level or a filter, until the broker restarts", set_log_level),
-    command("reload", "", "Reads the configuration file and the certificates again", reload),
+    command("set_log_level", "LEVEL", "Until the broker restarts", set_log_level),
+    command("reload", "", "Reads the configuration file and the certificates again, as SIGHUP does", reload),
     command("set_cluster_name", "NAME", "What the management API calls this broker", set_cluster_name),
     command("close_connection", "PID REASON", "Closes a connection", close_connection),
     command(

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{Command, Outcome, command, done, exactly, number, parsed, put};
 use crate::ctl::Session;
 use crate::ctl::client::segment;
+use crate::ctl::failure::{DATA, Failure};
 
 pub(super) const COMMANDS: &[Command] = &[
     command(
@@ -51,7 +52,10 @@ fn set(session: &Session, given: &[String], kind: &str, named: &str) -> Outcome 
         "priority": priority_number,
         "apply-to": words.get("apply-to").unwrap_or("all"),
     });
-    put(session, &at_vhost(session, kind, name), &body)
+    put(session, &at_vhost(session, kind, name), &body).map_err(|failure| {
+        let text = || format!("Virtual host '{vhost}' does not exist");
+        if failure.is_missing() { Failure::new(DATA, text()) } else { failure }
+    })
 }
 
 fn clear(session: &Session, given: &[String], kind: &str, named: &str) -> Outcome {
