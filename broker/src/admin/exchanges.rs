@@ -171,6 +171,7 @@ fn publish(ask: &Ask, vhost: &Vhost, name: &str) -> Answer {
     }
     let mut targets = Targets::default();
     vhost.route_to(&exchange, &[key], Some(&parsed), &mut targets);
+    exchange.count(1, targets.queues.len() as u64, ask.broker().services.statistics.ticks.now());
     if parsed.headers().is_some_and(|headers| targets.are_watched(headers)) {
         return vhost.route_fresh(&exchange, &[key], &parsed, &mut targets, |targets, fresh| {
             hand_over_fresh(ask, message, targets, fresh)

@@ -78,7 +78,7 @@ fn memory(ask: &Ask) -> Value {
         "binary": used.uncommitted + used.spilling,
         "msg_index": index,
         "other_system": used.resident.saturating_sub(known),
-        "total": {"rss": used.resident, "allocated": used.counted(), "erlang": known},
+        "total": {"rss": used.resident, "allocated": used.counted(), "erlang": used.counted()},
         "strategy": "rss",
     });
     // What RabbitMQ's runtime has besides: tools add all of them up.
