@@ -140,6 +140,19 @@ impl Broker {
         &self.ready_line
     }
 
+    /// Waits for a line of its log that has all these texts.
+    #[track_caller]
+    pub fn wait_for_log(&self, texts: &[&str]) -> String {
+        let stderr = &self.process.stderr;
+        let line = stderr.wait_for(DEADLINE, |line| texts.iter().all(|text| line.contains(text)));
+        line.unwrap_or_else(|| panic!("no line with {texts:?} in the log:\n{}", stderr.text()))
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        self.process.stderr.text()
+    }
+
     /// How it was started.
     pub fn launch(&self) -> &Launch {
         &self.launch
@@ -184,6 +197,11 @@ impl Broker {
     /// Sends SIGTERM and returns at once.
     pub fn begin_terminate(&self) {
         self.process.signal(Signal::TERM);
+    }
+
+    /// Sends SIGHUP: the configuration is read again.
+    pub fn hangup(&self) {
+        self.process.signal(Signal::HUP);
     }
 
     #[track_caller]

@@ -57,6 +57,16 @@ impl Refusal {
         Self::with_body(StatusCode::NOT_FOUND, body)
     }
 
+    /// 404 with a reason of its own.
+    pub(super) fn missing(reason: &str) -> Self {
+        Self::with_body(StatusCode::NOT_FOUND, json!({"error": "not_found", "reason": reason}))
+    }
+
+    /// 400 with a word and the value that it is about, as RabbitMQ shows many a wrong value.
+    pub(super) fn wrong(word: &str, value: &Value) -> Self {
+        Self::with_body(StatusCode::BAD_REQUEST, json!({"error": "bad_request", "reason": [word, value]}))
+    }
+
     pub(super) fn bad_request(reason: impl Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, reason)
     }
@@ -84,9 +94,13 @@ impl Refusal {
         reason.map(|reason| reason.as_str().map_or_else(|| reason.to_string(), str::to_owned)).unwrap_or_default()
     }
 
-    /// The same with another status and the whole reason in the body.
-    pub(super) fn into_bad_request(self) -> Self {
-        let reason = self.told.as_ref().map_or_else(|| self.reason(), |(text, _)| text.clone());
+    /// The whole of what is wrong, as the command line has it where it has more words for it.
+    pub(super) fn whole_reason(&self) -> String {
+        self.told.as_ref().map_or_else(|| self.reason(), |(text, _)| text.clone())
+    }
+
+    /// A bad request for this reason; the command line still says what it was.
+    pub(super) fn with_reason(self, reason: &str) -> Self {
         Self { told: self.told, ..Self::bad_request(reason) }
     }
 
@@ -121,7 +135,7 @@ impl From<AmqpError> for Refusal {
         let text = error.text.split_once(" - ").map_or(&*error.text, |(_, text)| text).to_owned();
         match error.code {
             ReplyCode::AccessRefused => Self::not_authorised("Access refused."),
-            ReplyCode::NotFound => Self::not_found(),
+            ReplyCode::NotFound => Self::missing(&text),
             _ => Self::bad_request(text),
         }
     }
@@ -129,11 +143,13 @@ impl From<AmqpError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        let is_bare = self.body.is_none();
         let mut response = match self.body {
             Some(body) => (self.status, Json(body)).into_response(),
             None => self.status.into_response(),
         };
-        if self.status == StatusCode::UNAUTHORIZED {
+        // Only where nobody said who they are, as RabbitMQ does it: a browser would ask again after each refusal.
+        if self.status == StatusCode::UNAUTHORIZED && is_bare {
             let challenge = HeaderValue::from_static("Basic realm=\"RabbitMQ Management\"");
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }

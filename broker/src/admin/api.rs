@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, VARY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
 use storage::{Durable, Lsn};
@@ -17,14 +18,14 @@ use super::answer::{Answer, Refusal};
 use super::request::{Ask, Operator, decode, parse_query};
 use super::{
     Context, bindings, channels, connections, definitions, environment, exchanges, features, health, login, overview,
-    permissions, policies, queues, tracing, users, vhosts,
+    page, permissions, policies, queues, tracing, users, vhosts,
 };
 use crate::model::events::acting_as;
 
 /// Definitions of large brokers have some tens of megabytes.
 const BODY_MAX_BYTES: usize = 64 << 20;
-/// How long a body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a path may be asked with; which of these a certain path takes it says when it is asked.
+const METHODS: HeaderValue = HeaderValue::from_static("HEAD, GET, PUT, POST, DELETE, OPTIONS");
 
 /// A request on the control socket.
 pub(super) async fn local(State(context): State<Context>, request: Request<Body>) -> Response {
@@ -33,11 +34,28 @@ pub(super) async fn local(State(context): State<Context>, request: Request<Body>
 
 /// A request over TCP: whoever sends it must log in before anything of the body is read.
 pub(super) async fn remote(State(context): State<Context>, request: Request<Body>, peer: IpAddr) -> Response {
-    let outcome = match login::log_in(&context.broker, request.headers(), peer).await {
-        Ok(operator) => answer(context, operator, request).await,
-        Err(refusal) => Err(refusal),
+    let mut response = match (request.method(), request.uri().path()) {
+        // A browser asks this of itself before it lets another site ask. No site is allowed to, and no login is needed to hear it.
+        (&Method::OPTIONS, _) => [(ALLOW, METHODS)].into_response(),
+        (method, "/") => {
+            let method = method.clone();
+            match login::log_in(&context.broker, request.headers(), peer).await {
+                Ok(_) => page::get(&method),
+                // The browser asks again until it is right.
+                Err(_) => Refusal::no_credentials().into_response(),
+            }
+        }
+        _ => match login::log_in(&context.broker, request.headers(), peer).await {
+            Ok(operator) => answer(context, operator, request).await.unwrap_or_else(IntoResponse::into_response),
+            Err(refusal) => refusal.into_response(),
+        },
     };
-    outcome.unwrap_or_else(IntoResponse::into_response)
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("default-src 'none'"));
+    headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding, origin"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 async fn answer(context: Context, operator: Operator, request: Request<Body>) -> Result<Response, Refusal> {
@@ -58,7 +76,8 @@ async fn answer(context: Context, operator: Operator, request: Request<Body>) ->
         lsn: Cell::new(Lsn(0)),
     };
     ask.need_management()?;
-    let ask = Ask { body: read(body).await?, ..ask };
+    let time = ask.broker().settings.management.body_timeout;
+    let ask = Ask { body: read(body, time).await?, ..ask };
     let started = Instant::now();
     // Large lists take their time: the tasks of connections must not wait for it.
     let work = tokio::task::spawn_blocking(move || {
@@ -90,14 +109,14 @@ impl Durable for Waiter {
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, Refusal> {
+async fn read(body: Body, time: Duration) -> Result<Bytes, Refusal> {
     let too_large =
         || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format_args!("the body has more than {BODY_MAX_BYTES} bytes"));
     // What is announced as too large is not read at all.
     if body.size_hint().lower() > BODY_MAX_BYTES as u64 {
         return Err(too_large());
     }
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_MAX_BYTES).collect()).await;
+    let collected = tokio::time::timeout(time, Limited::new(body, BODY_MAX_BYTES).collect()).await;
     let collected =
         collected.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
     match collected {

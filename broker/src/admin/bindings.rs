@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Refusal, Reply};
-use super::exchanges::given_arguments;
+use super::exchanges::{given_arguments, in_path};
 use super::request::Ask;
 use super::{exchanges, json as arguments, list, queues};
 use crate::broker::Broker;
@@ -16,9 +16,6 @@ use crate::model::access::Access;
 use crate::model::arguments::Arguments;
 use crate::routing::binding::BindingKey;
 use crate::vhost::{Destination, Exchange, ExchangeBinding, QueueBinding, Vhost};
-
-/// What the path of the default exchange has.
-const DEFAULT: &str = "amq.default";
 
 /// One binding for sure.
 struct Shown {
@@ -69,14 +66,7 @@ impl Shown {
 
 /// The key alone; with a fingerprint where there are arguments. `~` stands for an empty key.
 fn properties_key(key: &str, arguments: &Arguments) -> String {
-    let mut text = String::new();
-    for octet in key.bytes() {
-        if octet.is_ascii_alphanumeric() || b"._-*#/:".contains(&octet) {
-            text.push(char::from(octet));
-        } else {
-            text.push_str(&format!("%{octet:02X}"));
-        }
-    }
+    let mut text = quoted(key);
     if !arguments.is_empty() {
         use sha2::Digest;
         let digest = sha2::Sha256::digest(arguments.to_wire());
@@ -86,6 +76,20 @@ fn properties_key(key: &str, arguments: &Arguments) -> String {
         text.push('~');
     }
     text
+}
+
+/// A text as a form has it. RabbitMQ writes keys so, and a tilde in full, since that stands for an empty one.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::new();
+    for octet in text.bytes() {
+        match octet {
+            b' ' => quoted.push('+'),
+            b'.' | b'-' | b'_' => quoted.push(char::from(octet)),
+            _ if octet.is_ascii_alphanumeric() => quoted.push(char::from(octet)),
+            _ => quoted.push_str(&format!("%{octet:02X}")),
+        }
+    }
+    quoted
 }
 
 /// Every binding of a virtual host but those of the default exchange, in a fixed order.
@@ -143,20 +147,15 @@ fn those(ask: &Ask, vhost: &Vhost, which: impl Fn(&Shown) -> bool) -> Answer {
     list::answer(ask, all.iter().filter(|shown| which(shown)).map(|shown| shown.json(vhost.name())).collect())
 }
 
-fn exchange_name(name: &str) -> &str {
-    if name == DEFAULT { "" } else { name }
-}
-
 pub(super) fn from(ask: &Ask, vhost: &str, name: &str) -> Answer {
     let vhost = ask.vhost(vhost)?;
-    let exchange = vhost.exchange(exchange_name(name)).ok_or_else(Refusal::not_found)?;
-    those(ask, &vhost, |shown| shown.source == *exchange.name())
+    // As in RabbitMQ, an exchange that is not there has no bindings.
+    those(ask, &vhost, |shown| *shown.source == *in_path(name))
 }
 
 pub(super) fn to_exchange(ask: &Ask, vhost: &str, name: &str) -> Answer {
     let vhost = ask.vhost(vhost)?;
-    let exchange = vhost.exchange(exchange_name(name)).ok_or_else(Refusal::not_found)?;
-    those(ask, &vhost, |shown| shown.kind == "exchange" && *shown.destination == **exchange.name())
+    those(ask, &vhost, |shown| shown.kind == "exchange" && shown.destination == in_path(name))
 }
 
 pub(super) fn to_queue(ask: &Ask, vhost: &str, name: &str) -> Answer {
@@ -177,18 +176,18 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
         ([vhost, "e", source, kind @ ("q" | "e"), destination], &Method::GET) => {
             let vhost = ask.vhost(vhost)?;
             let kind = kind_name(kind);
-            let source = exchange_name(source);
+            let source = in_path(source);
             those(ask, &vhost, |shown| {
                 &*shown.source == source && shown.kind == kind && shown.destination == *destination
             })
         }
         ([vhost, "e", source, kind @ ("q" | "e"), destination], &Method::POST) => {
-            bind(ask, &*ask.vhost(vhost)?, exchange_name(source), kind, destination)
+            bind(ask, &*ask.vhost(vhost)?, in_path(source), kind, destination)
         }
         ([vhost, "e", source, kind @ ("q" | "e"), destination, key], _) => {
             let vhost = ask.vhost(vhost)?;
             let kind = kind_name(kind);
-            let source = exchange_name(source);
+            let source = in_path(source);
             let all = all(&vhost);
             let found = all.iter().find(|shown| {
                 &*shown.source == source
@@ -215,11 +214,18 @@ fn kind_name(kind: &str) -> &'static str {
 
 fn bind(ask: &Ask, vhost: &Vhost, source: &str, kind: &str, destination: &str) -> Answer {
     let body = ask.object()?;
-    let key = body.get("routing_key").and_then(Value::as_str).unwrap_or_default();
+    let key = match body.get("routing_key") {
+        Some(Value::String(key)) => key,
+        None | Some(Value::Null) => "",
+        Some(_) => return Err(Refusal::bad_request("routing_key is no text")),
+    };
     let given = given_arguments(&body);
     let ends = (source, kind_name(kind), destination);
     ask.wait(apply_as(ask.broker(), &*ask.access(vhost), vhost, ends, key, &given)?);
-    let location = format!("{destination}/{}", properties_key(key, &given));
+    let properties_key = properties_key(key, &given);
+    // As RabbitMQ does it: what was quoted once is quoted again, but for the mark of an empty key and of arguments.
+    let again = properties_key.split('~').map(quoted).collect::<Vec<_>>().join("~");
+    let location = format!("{}/{again}", quoted(destination));
     Ok(Reply::Created(Some(location)))
 }
 
@@ -279,9 +285,9 @@ mod tests {
     #[test]
     fn a_binding_is_told_apart_by_key_and_arguments() {
         let none = Arguments::default();
-        assert_eq!(properties_key("a.*", &none), "a.*");
+        assert_eq!(properties_key("a.*", &none), "a.%2A");
         assert_eq!(properties_key("", &none), "~");
-        assert_eq!(properties_key("a b~", &none), "a%20b%7E");
+        assert_eq!(properties_key("a b~/", &none), "a+b%7E%2F");
         let mut one = Arguments::default();
         one.insert("x", amq_protocol::types::AMQPValue::Boolean(true));
         let with = properties_key("", &one);

@@ -105,7 +105,13 @@ pub(super) fn consumers(ask: &Ask, rest: &[&str]) -> Answer {
     let ([] | [_]) = rest else {
         return Err(Refusal::not_found());
     };
-    let vhosts = ask.vhosts_at(rest.first().copied())?;
+    if ask.query("disable_stats") == Some("true") {
+        return Err(Refusal::bad_request("Stats in management UI are disabled on this node"));
+    }
+    let vhosts = match rest.first() {
+        Some(name) => vec![ask.known_vhost(name)?],
+        None => ask.vhosts(),
+    };
     let mut all = Vec::new();
     for info in ask.broker().connections() {
         if vhosts.iter().any(|vhost| *vhost.name() == info.vhost) {
@@ -146,7 +152,7 @@ fn consumer_shown(
     channel_details["user"] = (*info.user).into();
     let spec = consumer.queue.spec();
     let is_active = consumer.queue.is_active(consumer.id);
-    json!({
+    let mut object = json!({
         "consumer_tag": tag,
         "queue": {"name": &*spec.name, "vhost": &*spec.vhost},
         "channel_details": channel_details,
@@ -156,5 +162,11 @@ fn consumer_shown(
         "active": is_active,
         "activity_status": if is_active { "up" } else { "waiting" },
         "arguments": arguments::from_arguments(&consumer.arguments),
-    })
+    });
+    // Without a limit there is none to show.
+    let timeout_ms = consumer.queue.ack_timeout_ms();
+    if timeout_ms > 0 {
+        object["consumer_timeout"] = timeout_ms.into();
+    }
+    object
 }

@@ -11,6 +11,18 @@ use super::{channels, json as arguments, list, statistics};
 use crate::broker::{ConnectionFacts, ConnectionInfo};
 use crate::model::arguments::string;
 
+/// What is told of a connection over TLS, and of its client's certificate.
+const TLS_FACTS: [&str; 8] = [
+    "ssl_protocol",
+    "ssl_cipher",
+    "ssl_key_exchange",
+    "ssl_hash",
+    "peer_cert_subject",
+    "peer_cert_issuer",
+    "peer_cert_validity",
+    "peer_cert_serial_number",
+];
+
 /// What a closed connection is told when nobody gives another reason.
 const REASON: &str = "Closed via management plugin";
 
@@ -93,6 +105,10 @@ fn shown(ask: &Ask, info: &ConnectionInfo) -> Value {
         let traffic = info.open.traffic();
         statistics::put_traffic(object, &traffic);
         statistics::put_reads_and_writes(object, &traffic);
+    }
+    // As RabbitMQ has them: there in any case.
+    for name in TLS_FACTS {
+        object[name] = Value::Null;
     }
     if let Some(tls) = &facts.tls {
         object["ssl_protocol"] = tls.protocol.clone().into();

@@ -17,6 +17,9 @@ use crate::queue::signal::WakeList;
 use crate::routing::kind::ExchangeKind;
 use crate::vhost::{Beside, DELAYED_TYPE, Exchange, ExchangeRequest, Fresh, Targets, Vhost};
 
+/// What stands for the default exchange in a path.
+const DEFAULT: &str = "amq.default";
+
 pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
     match (rest, &ask.method) {
         ([] | [_], &Method::GET) => {
@@ -28,7 +31,7 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
         }
         ([vhost, name], &Method::GET) => {
             let vhost = ask.vhost(vhost)?;
-            let exchange = vhost.exchange(name).ok_or_else(Refusal::not_found)?;
+            let exchange = vhost.exchange(in_path(name)).ok_or_else(Refusal::not_found)?;
             let mut object = shown(ask, &vhost, &exchange);
             // Not counted for each pair: rates_mode is basic.
             object["incoming"] = json!([]);
@@ -44,6 +47,7 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
         }
         ([vhost, name], &Method::DELETE) => {
             let vhost = ask.vhost(vhost)?;
+            let name = in_path(name);
             vhost.exchange(name).ok_or_else(Refusal::not_found)?;
             let if_unused = ask.query("if-unused") == Some("true");
             ask.done(vhost.delete_exchange(&*ask.access(&vhost), name, if_unused)?)
@@ -52,6 +56,11 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
         ([] | [_] | [_, _] | [_, _, "publish"], _) => Err(Refusal::method_not_allowed()),
         _ => Err(Refusal::not_found()),
     }
+}
+
+/// The name of an exchange that a path has.
+pub(super) fn in_path(name: &str) -> &str {
+    if name == DEFAULT { "" } else { name }
 }
 
 /// By name.
@@ -65,7 +74,7 @@ pub(super) fn sorted(vhost: &Vhost) -> Vec<Arc<Exchange>> {
 pub(super) fn request<'a>(name: &'a str, object: &'a Map<String, Value>) -> Result<ExchangeRequest<'a>, Refusal> {
     let kind = object.get("type").and_then(Value::as_str).unwrap_or("direct");
     if !is_type(kind) {
-        return Err(Refusal::bad_request(format!("unknown exchange type '{kind}'")));
+        return Err(Refusal::bad_request(format!("invalid exchange type '{kind}'")));
     }
     Ok(ExchangeRequest {
         name,
@@ -122,12 +131,12 @@ fn publish(ask: &Ask, vhost: &Vhost, name: &str) -> Answer {
         "string" => payload.as_bytes().to_vec(),
         "base64" => {
             let decoded = base64::engine::general_purpose::STANDARD.decode(payload);
-            decoded.map_err(|_| Refusal::bad_request("payload is no base64"))?
+            decoded.map_err(|_| Refusal::wrong("not_base64", &body["payload"]))?
         }
-        other => return Err(Refusal::bad_request(format!("unsupported encoding: {other}"))),
+        _ => return Err(Refusal::wrong("unsupported_encoding", &body["payload_encoding"])),
     };
-    let name = if name == "amq.default" { "" } else { name };
-    let exchange = vhost.exchange(name).ok_or_else(Refusal::not_found)?;
+    let name = in_path(name);
+    let exchange = vhost.exchange(name).ok_or_else(|| Refusal::missing("exchange_not_found"))?;
     let access = ask.access(vhost);
     access.check(Permission::Write, Resource::Exchange(name))?;
     if exchange.internal() {
@@ -149,7 +158,7 @@ fn publish(ask: &Ask, vhost: &Vhost, name: &str) -> Answer {
     {
         let name = &user.name;
         return Err(Refusal::bad_request(format!(
-            "user_id property set to '{claimed}' but authenticated user was '{name}'"
+            "406 PRECONDITION_FAILED - user_id property set to '{claimed}' but authenticated user was '{name}'"
         )));
     }
     let raw = protocol::encode_properties(&properties);
@@ -157,7 +166,7 @@ fn publish(ask: &Ask, vhost: &Vhost, name: &str) -> Answer {
     let address = [&[name_len], name.as_bytes(), &[key_len], key.as_bytes()].concat();
     let persistent = parsed.delivery_mode() == Some(2);
     let mut message = Message::new(&address, &raw, payload.into(), persistent);
-    if let Some(ttl_ms) = parsed.expiration().map(crate::model::expiration::parse).transpose()? {
+    if let Some(ttl_ms) = parsed.expiration().map(crate::model::expiration::parse).transpose().map_err(in_full)? {
         message.expire_at(ask.broker().clock().now_ms().saturating_add(ttl_ms));
     }
     let mut targets = Targets::default();
@@ -186,6 +195,11 @@ fn publish(ask: &Ask, vhost: &Vhost, name: &str) -> Answer {
     Ok(Reply::Value(json!({"routed": routed})))
 }
 
+/// What a channel would have been closed with: RabbitMQ shows it with its code here.
+fn in_full(error: protocol::error::AmqpError) -> Refusal {
+    Refusal::bad_request(format!("{} {}", error.code as u16, error.text))
+}
+
 /// Publishes a message to those who have not had it.
 fn hand_over_fresh(ask: &Ask, mut message: Message, targets: &mut Targets, fresh: Fresh<'_, '_>) -> Answer {
     message.share(targets.queues.len());
@@ -208,8 +222,9 @@ fn properties(given: &Value) -> Result<BasicProperties, Refusal> {
     let Some(object) = given.as_object() else { return Ok(properties) };
     for (name, value) in object {
         let wrong = || Refusal::bad_request(format!("property {name} has a value that it cannot have"));
+        let integer = || value.as_u64().ok_or_else(|| Refusal::wrong("not_int", &name.as_str().into()));
         let text = || value.as_str().and_then(|text| ShortString::try_new(text).ok()).ok_or_else(wrong);
-        let octet = || value.as_u64().and_then(|number| u8::try_from(number).ok()).ok_or_else(wrong);
+        let octet = || u8::try_from(integer()?).map_err(|_| wrong());
         properties = match name.as_str() {
             "content_type" => properties.with_content_type(text()?),
             "content_encoding" => properties.with_content_encoding(text()?),
@@ -219,7 +234,7 @@ fn properties(given: &Value) -> Result<BasicProperties, Refusal> {
             "reply_to" => properties.with_reply_to(text()?),
             "expiration" => properties.with_expiration(text()?),
             "message_id" => properties.with_message_id(text()?),
-            "timestamp" => properties.with_timestamp(value.as_u64().ok_or_else(wrong)?),
+            "timestamp" => properties.with_timestamp(integer()?),
             "type" => properties.with_type(text()?),
             "user_id" => properties.with_user_id(text()?),
             "app_id" => properties.with_app_id(text()?),
@@ -228,7 +243,8 @@ fn properties(given: &Value) -> Result<BasicProperties, Refusal> {
                 let headers = value.as_object().ok_or_else(wrong)?;
                 properties.with_headers(arguments::to_arguments(headers).table().clone())
             }
-            _ => return Err(Refusal::bad_request(format!("unknown property {name}"))),
+            // Names that AMQP has not are passed over, as RabbitMQ does.
+            _ => properties,
         };
     }
     Ok(properties)

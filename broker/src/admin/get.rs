@@ -69,7 +69,7 @@ impl Request {
         // RabbitMQ's own page sends numbers as text.
         let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
         let size = |name: &str| {
-            let number = number(&body[name]).ok_or_else(|| Refusal::bad_request(format!("{name} is no number")))?;
+            let number = number(&body[name]).ok_or_else(|| Refusal::wrong("not_integer", &body[name]))?;
             Ok::<_, Refusal>(usize::try_from(number.max(0)).unwrap_or(usize::MAX))
         };
         let truncate = if body.contains_key("truncate") { size("truncate")? } else { usize::MAX };
@@ -85,7 +85,12 @@ pub(super) fn answer(ask: &Ask, vhost: &str, name: &str) -> Answer {
         return Err(Refusal::with_body(axum::http::StatusCode::NOT_FOUND, body));
     }
     let request = Request::read(&ask.object()?)?;
-    ask.access(&vhost).check(Permission::Read, Resource::Queue(name))?;
+    if ask.access(&vhost).check(Permission::Read, Resource::Queue(name)).is_err() {
+        let (vhost, user) = (vhost.name(), ask.operator.name());
+        let reason =
+            format!("ACCESS_REFUSED - read access to queue '{name}' in vhost '{vhost}' refused for user '{user}'");
+        return Err(Refusal::not_authorised(&reason));
+    }
     let queue = vhost.queue_for(name, broker.new_connection_id())?;
     let statistics = Arc::clone(&broker.services.statistics);
     let outbox = Arc::new(Outbox::new(broker.settings.limits.outbox_bytes, Arc::clone(&broker.memory), statistics));

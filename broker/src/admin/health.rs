@@ -80,12 +80,13 @@ pub(super) fn check(ask: &Ask, rest: &[&str]) -> Answer {
                 "amqp091" | "amqp0.9.1" | "amqp" => "amqp",
                 other => other,
             };
-            if listeners.iter().any(|(known, _)| *known == wanted) {
-                return Ok(Reply::Value(json!({"protocol": protocol, "status": "ok"})));
+            let mut protocols: Vec<_> = listeners.iter().map(|(protocol, _)| *protocol).collect();
+            protocols.dedup();
+            if protocols.contains(&wanted) {
+                return Ok(Reply::Value(json!({"protocols": protocols, "status": "ok"})));
             }
-            let protocols: Vec<_> = listeners.iter().map(|(protocol, _)| *protocol).collect();
             let body = json!({
-                "protocols": protocols, "reason": "No active listener", "status": "failed", "missing": protocol
+                "protocols": protocols, "reason": "No active listener", "status": "failed", "missing": [protocol]
             });
             Err(Refusal::with_body(StatusCode::SERVICE_UNAVAILABLE, body))
         }

@@ -13,8 +13,9 @@ const PAGE_SIZE_MAX: usize = 500;
 const PAGE_SIZE: usize = 100;
 
 /// A list, by the parameters of the request.
-pub(super) fn answer(ask: &Ask, items: Vec<Value>) -> Answer {
+pub(super) fn answer(ask: &Ask, mut items: Vec<Value>) -> Answer {
     let all = items.len();
+    items.iter_mut().for_each(|item| strip(ask, item));
     let mut items = filtered(ask, items)?;
     if let Some(column) = ask.query("sort") {
         items.sort_by(|a, b| compare(at(a, column), at(b, column)));
@@ -45,11 +46,69 @@ pub(super) fn answer(ask: &Ask, items: Vec<Value>) -> Answer {
 }
 
 /// One object with the columns that are asked for.
-pub(super) fn one(ask: &Ask, item: Value) -> Answer {
+pub(super) fn one(ask: &Ask, mut item: Value) -> Answer {
+    strip(ask, &mut item);
     Ok(Reply::Value(match ask.query("columns") {
         Some(columns) => pick(&item, columns),
         None => item,
     }))
+}
+
+/// How many messages queues have: what `enable_queue_totals` leaves when statistics are not wanted.
+const TOTALS: [&str; 3] = ["messages", "messages_ready", "messages_unacknowledged"];
+/// What else tells of the moment, and not of what somebody has set up.
+const FIGURES: [&str; 35] = [
+    "message_stats",
+    "messages_details",
+    "messages_ready_details",
+    "messages_unacknowledged_details",
+    "consumers",
+    "consumer_capacity",
+    "consumer_utilisation",
+    "consumer_count",
+    "consumer_details",
+    "memory",
+    "storage_version",
+    "message_bytes",
+    "message_bytes_ready",
+    "deliveries",
+    "incoming",
+    "outgoing",
+    "publishes",
+    "recv_cnt",
+    "recv_oct",
+    "recv_oct_details",
+    "send_cnt",
+    "send_oct",
+    "send_oct_details",
+    "send_pend",
+    "acks_uncommitted",
+    "messages_unconfirmed",
+    "messages_uncommitted",
+    "queue_totals",
+    "churn_rates",
+    "io_sync_count",
+    "io_sync_avg_time",
+    "io_write_count",
+    "io_write_bytes",
+    "fd_used",
+    "sockets_used",
+];
+
+/// Takes away what `disable_stats` is about.
+fn strip(ask: &Ask, item: &mut Value) {
+    if ask.query("disable_stats") != Some("true") {
+        return;
+    }
+    let Value::Object(object) = item else { return };
+    FIGURES.iter().for_each(|name| {
+        object.remove(*name);
+    });
+    if ask.query("enable_queue_totals") != Some("true") {
+        TOTALS.iter().for_each(|name| {
+            object.remove(*name);
+        });
+    }
 }
 
 fn page(ask: &Ask) -> Result<Option<(usize, usize)>, Refusal> {
@@ -65,7 +124,8 @@ fn page(ask: &Ask) -> Result<Option<(usize, usize)>, Refusal> {
     };
     let number = |given: Option<&str>, otherwise: usize, max: usize| match given {
         None => Ok(otherwise),
-        Some(text) => match text.parse() {
+        Some(text) => match text.parse::<usize>() {
+            Err(_) if text.parse::<i64>().is_err() => Err(Refusal::bad_request("Pagination parameters are invalid")),
             Ok(number) if (1..=max).contains(&number) => Ok(number),
             _ => Err(invalid()),
         },

@@ -16,10 +16,6 @@ use super::{Context, api};
 use crate::broker::Broker;
 use crate::tls::Tls;
 
-/// Connections at one time; others wait to be accepted.
-const CONNECTIONS_MAX: usize = 256;
-/// From the first octet a request's head must be there within this time, and a connection may idle as long.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a request's head may have.
 const HEADER_MAX_BYTES: usize = 64 << 10;
 const HEADERS_MAX: usize = 64;
@@ -38,7 +34,11 @@ pub async fn serve(
     started: Instant,
 ) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let limits = &broker.settings.management;
+    // Further ones wait to be accepted.
+    let places = Arc::new(Semaphore::new(limits.connections));
+    // From the first octet a request's head must be there within this time, and a connection may idle as long.
+    let header_timeout = limits.header_timeout;
     let context = Context { broker, started };
     // Dropped with this task, and all its connections with it.
     let mut connections = tokio::task::JoinSet::new();
@@ -53,10 +53,10 @@ pub async fn serve(
                 connections.spawn(async move {
                     let _place = place;
                     let Some(tls) = tls else {
-                        return converse(context, socket, peer).await;
+                        return converse(context, socket, peer, header_timeout).await;
                     };
-                    match tokio::time::timeout(HEADER_TIMEOUT, tls.accept_http(socket)).await {
-                        Ok(Ok(socket)) => converse(context, socket, peer).await,
+                    match tokio::time::timeout(header_timeout, tls.accept_http(socket)).await {
+                        Ok(Ok(socket)) => converse(context, socket, peer, header_timeout).await,
                         Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake with the management API"),
                         Err(_) => tracing::debug!(%peer, "no TLS handshake with the management API in time"),
                     }
@@ -70,13 +70,18 @@ pub async fn serve(
     }
 }
 
-async fn converse(context: Context, socket: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: SocketAddr) {
+async fn converse(
+    context: Context,
+    socket: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    peer: SocketAddr,
+    header_timeout: Duration,
+) {
     let ip: IpAddr = peer.ip().to_canonical();
     let router: Router =
         Router::new().fallback(move |state, request| api::remote(state, request, ip)).with_state(context);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(header_timeout)
         .max_buf_size(HEADER_MAX_BYTES)
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router))

@@ -7,6 +7,7 @@
 //! - `login`: HTTP Basic; `answer`: answers and errors as JSON; `list`: pages, columns and order of lists; `json`: arguments; `statistics`: counters and rates
 //! - one file per kind of resource: `overview`, `health`, `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues` (with `get`),
 //!   `bindings`, `connections`, `channels` (with consumers), `definitions` (with `import`), `features`, `tracing`
+//! - `page`: the read-only page at `/`, with `page.html`
 //! - Warren's own: `environment`, `status`, `backup`, `node` (alarms, limits, connections, whether clients are served)
 
 mod answer;
@@ -28,6 +29,7 @@ mod listen;
 mod login;
 mod node;
 mod overview;
+mod page;
 mod permissions;
 mod policies;
 mod queues;

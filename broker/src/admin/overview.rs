@@ -39,7 +39,7 @@ pub(super) fn answer(ask: &Ask, first: &str, rest: &[&str]) -> Answer {
         ("nodes", [name, "memory"], &Method::GET) => {
             ask.need_monitoring()?;
             known_node(ask, name)?;
-            Ok(Reply::Value(json!({"memory": memory(ask)})))
+            list::one(ask, json!({"memory": memory(ask)}))
         }
         ("extensions", [], &Method::GET) => Ok(Reply::Value(json!([]))),
         ("overview" | "nodes" | "whoami" | "version" | "cluster-name" | "extensions", [], _) => {
@@ -264,6 +264,7 @@ fn node(ask: &Ask) -> Value {
         "enabled_plugins": ["rabbitmq_management"],
         "contexts": contexts(ask),
         "cluster_links": [],
+        "config_files": [],
         "db_dir": broker.settings.storage.data_dir.display().to_string(),
         "log_files": ["<stderr>"],
         "mem_calculation_strategy": "rss",

@@ -39,7 +39,7 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
 /// The body names what there is not, or the path does: for RabbitMQ both are a bad request.
 fn unknown(error: crate::model::operation::OperationError) -> Refusal {
     match error.http_status() {
-        404 => Refusal::from(error).into_bad_request(),
+        404 => Refusal::from(error).with_reason("vhost_or_user_not_found"),
         _ => error.into(),
     }
 }

@@ -17,6 +17,9 @@ use crate::model::queue_kind::QueueKind;
 use crate::queue::Queue;
 use crate::vhost::{QueueRequest, Vhost};
 
+/// What fits into a short string of AMQP.
+pub(super) const NAME_MAX_BYTES: usize = 255;
+
 pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
     match (rest, &ask.method) {
         (["detailed"], &Method::GET) if ask.broker().vhost("detailed").is_none() => {
@@ -55,6 +58,7 @@ pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
         }
         ([vhost, name, "contents"], &Method::DELETE) => {
             let vhost = ask.vhost(vhost)?;
+            find(&vhost, name)?;
             ask.access(&vhost).check(Permission::Read, Resource::Queue(name))?;
             let connection = ask.broker().new_connection_id();
             let queue = vhost.queue_for(name, connection)?;
@@ -96,6 +100,10 @@ pub(super) fn request<'a>(
     if name.is_empty() {
         return Err(Refusal::bad_request("a queue needs a name"));
     }
+    if name.len() > NAME_MAX_BYTES {
+        let length = name.len();
+        return Err(Refusal::bad_request(format!("queue should be less than 255 bytes, actually was {length}\n")));
+    }
     Ok(QueueRequest {
         name,
         durable: !object.contains_key("durable") || flag(object, "durable")?,
@@ -136,19 +144,25 @@ fn shown(ask: &Ask, vhost: &Vhost, queue: &Queue) -> Value {
         "consumer_capacity": can_deliver,
         "consumer_utilisation": can_deliver,
         "internal": false,
-        "storage_version": 2,
         "memory": queue.memory_bytes(),
         "message_bytes": queue.body_bytes(),
         "message_bytes_ready": queue.body_bytes(),
-        "policy": effective.policy.as_deref(),
-        "operator_policy": effective.operator_policy.as_deref(),
+        "internal_owner": false,
         "effective_policy_definition": effective.definition.to_json(),
     });
     if let (Value::Object(object), Value::Object(figures)) = (&mut object, figures) {
         object.extend(figures);
+        for (key, policy) in [("policy", &effective.policy), ("operator_policy", &effective.operator_policy)] {
+            if let Some(name) = policy {
+                object.insert(key.to_owned(), (**name).into());
+            }
+        }
         let mut depth = statistics::Depth::default();
         depth.add(&counted);
         depth.put_into(object);
+        if queue.kind() == QueueKind::Classic {
+            object.insert("storage_version".to_owned(), 2.into());
+        }
         if queue.kind() == QueueKind::Quorum {
             let node = &ask.broker().node_name;
             let limit = queue.delivery_limit().map_or_else(|| "unlimited".into(), Value::from);
@@ -171,6 +185,11 @@ fn shown_alone(ask: &Ask, vhost: &Vhost, queue: &Arc<Queue>) -> Value {
     };
     let is_single = is_single_active_consumer(&queue.spec().arguments);
     let single = is_single.then(|| tag_of(&|consumer| consumer["active"] == true)).flatten();
+    for key in ["policy", "operator_policy"] {
+        if object.get(key).is_none() {
+            object[key] = Value::Null;
+        }
+    }
     object["exclusive_consumer_tag"] = tag_of(&|consumer| consumer["exclusive"] == true).into();
     object["single_active_consumer_tag"] = single.into();
     object["consumer_details"] = consumers.into();

@@ -127,7 +127,8 @@ impl Ask {
         if self.may_enter(name) {
             return Ok(vhost);
         }
-        Err(Refusal::not_authorised("User not authorised to access virtual host"))
+        // As if it were not there.
+        Err(Refusal::missing("Not Found"))
     }
 
     /// The rights of who asks in a virtual host.
@@ -227,11 +228,20 @@ pub(super) fn flag(object: &Map<String, Value>, name: &str) -> Result<bool, Refu
     }
 }
 
+/// What RabbitMQ prints without a break.
+const LINE_MAX: usize = 76;
+
 /// 400 for fields that are missing, in RabbitMQ's words.
 pub(super) fn need_keys(object: &Map<String, Value>, names: &[&str]) -> Result<(), Refusal> {
     let missing = names.iter().filter(|name| !object.contains_key(**name));
     let missing: Vec<_> = missing.map(|name| format!("{{key_missing,{name}}}")).collect();
-    if missing.is_empty() { Ok(()) } else { Err(Refusal::bad_request(format!("[{}]", missing.join(",")))) }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // Erlang prints a list on one line as long as it fits.
+    let line = missing.join(",");
+    let shown = if line.len() < LINE_MAX { line } else { missing.join(",\n ") };
+    Err(Refusal::bad_request(format!("[{shown}]")))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! `/api/users`, `/api/user-limits`, `/api/whoami`.
 
 use axum::http::Method;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Refusal, Reply};
@@ -51,6 +53,14 @@ fn put(ask: &Ask, name: &str) -> Answer {
     let body = ask.object()?;
     if !body.contains_key("tags") {
         return Err(Refusal::bad_request("tags_not_present"));
+    }
+    if body.contains_key("password") && body.contains_key("password_hash") {
+        return Err(Refusal::bad_request("both_password_and_password_hash_are_provided"));
+    }
+    if let Some(hash) = body.get("password_hash")
+        && hash.as_str().is_none_or(|hash| STANDARD.decode(hash).is_err())
+    {
+        return Err(Refusal::wrong("not_base64", hash));
     }
     let auth = &ask.broker().auth;
     let is_new = auth.user(name).is_none();
@@ -127,11 +137,20 @@ pub(super) fn logins(ask: &Ask, rest: &[&str]) -> Answer {
 
 /// `/api/user-limits`
 pub(super) fn limits(ask: &Ask, rest: &[&str]) -> Answer {
-    ask.need_administrator()?;
+    if ask.method != Method::GET || rest.is_empty() {
+        ask.need_administrator()?;
+    }
     let auth = &ask.broker().auth;
     match (rest, &ask.method) {
         ([] | [_], &Method::GET) => {
             let mut users = auth.users();
+            // Those of others are not for everybody; whose name there is not, neither.
+            if !ask.sees_all() {
+                if rest.first().is_some_and(|name| *name != ask.operator.name()) {
+                    return Err(Refusal::not_authorised("User not authorised to access object"));
+                }
+                users.retain(|user| user.name == ask.operator.name());
+            }
             if let Some(name) = rest.first() {
                 users.retain(|user| user.name == *name);
                 if users.is_empty() {
@@ -145,6 +164,9 @@ pub(super) fn limits(ask: &Ask, rest: &[&str]) -> Answer {
         ([user, name], &Method::PUT) => {
             let body = ask.object()?;
             need_keys(&body, &["value"])?;
+            if auth.user(user).is_none() {
+                return Err(Refusal::wrong("no_such_user", &(*user).into()));
+            }
             let given = Map::from_iter([((*name).to_owned(), body["value"].clone())]);
             ask.done(auth.set_limits(user, &given)?)
         }

@@ -11,7 +11,10 @@ use crate::vhost::{Metadata, Vhost};
 pub(super) fn answer(ask: &Ask, rest: &[&str]) -> Answer {
     match (rest, &ask.method) {
         ([], &Method::GET) => list::answer(ask, ask.known_vhosts().iter().map(|vhost| shown(ask, vhost)).collect()),
-        ([name], &Method::GET) => list::one(ask, shown(ask, &*ask.known_vhost(name)?)),
+        ([name], &Method::GET) => {
+            ask.need_administrator()?;
+            list::one(ask, shown(ask, &*ask.known_vhost(name)?))
+        }
         ([name], &Method::PUT) => put(ask, name),
         ([name], &Method::DELETE) => {
             ask.need_administrator()?;
@@ -120,7 +123,10 @@ pub(super) fn metadata(object: &Map<String, Value>) -> Result<Metadata, Refusal>
 pub(super) fn limits(ask: &Ask, rest: &[&str]) -> Answer {
     match (rest, &ask.method) {
         ([] | [_], &Method::GET) => {
-            let vhosts = ask.vhosts_at(rest.first().copied())?;
+            let vhosts = match rest.first() {
+                None => ask.known_vhosts(),
+                Some(name) => vec![ask.known_vhost(name)?],
+            };
             let shown = vhosts.iter().filter_map(|vhost| {
                 let value = serde_json::to_value(vhost.limits()).unwrap_or_default();
                 let is_set = value.as_object().is_some_and(|limits| !limits.is_empty());
@@ -132,7 +138,8 @@ pub(super) fn limits(ask: &Ask, rest: &[&str]) -> Answer {
             ask.need_administrator()?;
             let body = ask.object()?;
             need_keys(&body, &["value"])?;
-            ask.done(ask.broker().find_vhost(vhost)?.set_limit(name, &body["value"])?)
+            let vhost = ask.broker().vhost(vhost).ok_or_else(|| Refusal::missing("vhost_not_found"))?;
+            ask.done(vhost.set_limit(name, &body["value"])?)
         }
         ([vhost, name], &Method::DELETE) => {
             ask.need_administrator()?;

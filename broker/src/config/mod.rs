@@ -108,6 +108,12 @@ pub struct Management {
     pub listen: Option<ListenAddress>,
     /// The same over TLS.
     pub tls_listen: Option<ListenAddress>,
+    /// Connections at one time.
+    pub connections: usize,
+    /// How long the head of a request may take, and how long a connection may idle.
+    pub header_timeout: Duration,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
 }
 
 /// `[definitions]`
@@ -276,11 +282,6 @@ impl Settings {
         self.descriptions.get(key).map_or(key, String::as_str)
     }
 
-    /// Every key that has a value, as [`Settings::describe`] has it. Secrets are hidden.
-    pub fn descriptions(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.descriptions.iter().map(|(key, text)| (*key, text.as_str()))
-    }
-
     /// The keys whose value is another one in `new`, wherever it comes from. Secrets do not count.
     pub fn changed_keys(&self, new: &Self) -> Vec<&'static str> {
         let is_changed = |key: &&str| self.value_of(key) != new.value_of(key);
@@ -290,6 +291,11 @@ impl Settings {
     /// A key with its value.
     fn value_of(&self, key: &str) -> Option<&str> {
         Some(self.descriptions.get(key)?.rsplit_once(" (")?.0)
+    }
+
+    /// Every key that has a value, as [`Settings::describe`] has it. Secrets are hidden.
+    pub fn descriptions(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.descriptions.iter().map(|(key, text)| (*key, text.as_str()))
     }
 
     fn from_merged(merged: &Merged, topology: Topology) -> Result<Self, ConfigError> {
@@ -307,6 +313,9 @@ impl Settings {
             management: Management {
                 listen: optional_address(merged, "management.listen")?,
                 tls_listen: optional_address(merged, "management.tls_listen")?,
+                connections: merged.number("management.connections")?,
+                header_timeout: merged.milliseconds("management.header_timeout_ms")?,
+                body_timeout: merged.milliseconds("management.body_timeout_ms")?,
             },
             tls: Tls::from_merged(merged)?,
             prometheus: Prometheus { listen: optional_address(merged, "prometheus.listen")? },

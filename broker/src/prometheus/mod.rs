@@ -6,8 +6,10 @@
 //!
 //! # Layout
 //! - `scrape`: which page is asked for, and what is on it; `text`: the format, in pieces
-//! - `node`, `objects`: the node as a whole, and queues, exchanges, connections and channels; `own`: what only Warren has
+//! - `node`: the node as a whole; `families`: what there is of queues, connections and channels; `objects`: each of them, and
+//!   exchanges; `own`: what only Warren has
 
+mod families;
 mod node;
 mod objects;
 mod own;

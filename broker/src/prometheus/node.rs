@@ -43,6 +43,9 @@ pub(super) fn put_node(page: &mut Page<'_>, broker: &Broker, started: Instant, s
     if selection.wants("connection_churn_metrics") {
         put_churn(page, &broker.churn());
     }
+    if selection.wants("auth_attempt_metrics") {
+        put_attempts(page, broker);
+    }
     if selection.wants("node_coarse_metrics") {
         if let Some(open) = open_descriptors() {
             page.single("process_open_fds", Kind::Gauge, "Open file descriptors", open);
@@ -71,6 +74,24 @@ pub(super) fn put_node(page: &mut Page<'_>, broker: &Broker, started: Instant, s
         let write = Number::Real(both.saturating_sub(sync) as f64 / 1e6);
         page.single("io_write_time_seconds_total", Kind::Counter, "Total I/O write time", write);
         page.single("io_sync_time_seconds_total", Kind::Counter, "Total I/O sync time", sync as f64 / 1e6);
+    }
+}
+
+/// Logins by protocol.
+fn put_attempts(page: &mut Page<'_>, broker: &Broker) {
+    let all = &broker.services.statistics.attempts;
+    let counts = [("amqp091", all.amqp.counts()), ("http", all.http.counts())];
+    type Value = fn((u64, u64)) -> u64;
+    let families: [(&'static str, &str, Value); 3] = [
+        ("auth_attempts_total", "Total number of authentication attempts", |(good, bad)| good + bad),
+        ("auth_attempts_succeeded_total", "Total number of successful authentication attempts", |(good, _)| good),
+        ("auth_attempts_failed_total", "Total number of failed authentication attempts", |(_, bad)| bad),
+    ];
+    for (name, help, value) in families {
+        page.family(name, Kind::Counter, help);
+        for (protocol, counts) in counts {
+            page.sample(&[("protocol", protocol)], value(counts));
+        }
     }
 }
 

@@ -140,15 +140,17 @@ async fn serve(
     checks::file_system(&broker.settings.storage.data_dir);
     checks::measure_sync(broker.settings.storage.data_dir.clone());
 
-    let reloaded = Arc::clone(&broker);
+    let (reloaded, told) = (Arc::clone(&broker), supervisor.clone());
     let reloading = tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             let broker = Arc::clone(&reloaded);
+            told.reloading();
             // It waits for the disk.
             let outcome = tokio::task::spawn_blocking(move || broker.application.reload()).await;
             if let Ok(Err(reason)) = outcome {
                 tracing::error!("the configuration could not be read again, what was read before holds: {reason}");
             }
+            told.reloaded();
         }
     });
     let outcome = tokio::select! {

@@ -9,8 +9,8 @@ use crate::config::{Flags, Settings};
 use super::{declared, durable};
 
 /// Keys whose new value holds at once; that of any other key waits for a restart.
-const LIVE: [&str; 4] =
-    ["auth.loopback_users", "limits.channel_max", "memory.high_watermark", "storage.disk_free_limit"];
+const LIVE: [&str; 5] =
+    ["auth.loopback_users", "limits.channel_max", "log.level", "memory.high_watermark", "storage.disk_free_limit"];
 
 /// Reads everything again. New entries of the topology are declared, the settings that can change live do; the rest is named
 /// in the log. Returns one line for each setting that waits for a restart.
@@ -29,6 +29,7 @@ pub(super) fn reload(broker: &Broker, flags: &Flags) -> anyhow::Result<Vec<Strin
         match *key {
             "auth.loopback_users" => broker.auth.set_loopback_users(new.auth.loopback_users.clone()),
             "limits.channel_max" => broker.set_channel_max(new.limits.channel_max),
+            "log.level" => broker.log.set(&new.log.level).map_err(anyhow::Error::msg)?,
             "memory.high_watermark" => broker.set_memory_watermark(new.memory.high_watermark),
             "storage.disk_free_limit" => broker.store.set_disk_free_limit(new.storage.disk_free_limit),
             _ => continue,

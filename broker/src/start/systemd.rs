@@ -39,6 +39,16 @@ impl Supervisor {
         self.tell(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
+    /// The configuration is being read again.
+    pub(super) fn reloading(&self) {
+        self.tell("RELOADING=1");
+    }
+
+    /// That is done, whatever came of it.
+    pub(super) fn reloaded(&self) {
+        self.tell("READY=1");
+    }
+
     /// The broker is going down.
     pub(super) fn stopping(&self, why: &str) {
         self.tell(&format!("STOPPING=1\nSTATUS=stopping on {}", one_line(why)));

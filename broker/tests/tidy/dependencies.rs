@@ -16,17 +16,19 @@ const LICENCES: [&str; 7] = ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC"
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Crates that are there in more than one version, and who brings the other one.
-const TWICE: [(&str, &str); 11] = [
+const TWICE: [(&str, &str); 13] = [
     ("bitflags", "redox_syscall of sled's parking_lot, not built on Linux"),
     ("getrandom", "ring and rand 0.9 are behind tempfile and uuid"),
     ("lock_api", "parking_lot"),
+    ("nom", "x509-parser stays with 7"),
     ("parking_lot", "sled 0.34 stays with 0.11; moka and hickory, of lapin, with 0.12"),
     ("parking_lot_core", "parking_lot"),
     ("r-efi", "getrandom, not built on Linux"),
     ("rand", "proptest and hickory, of lapin, are ahead of ours"),
     ("rand_core", "rand"),
     ("redox_syscall", "parking_lot, not built on Linux"),
-    ("syn", "tracing-attributes and zerocopy-derive stay with 2; at build time only"),
+    ("syn", "tracing-attributes, zerocopy-derive and asn1-rs stay with 2; at build time only"),
+    ("synstructure", "asn1-rs-derive of x509-parser stays with 0.13; at build time only"),
     ("windows-sys", "ring, not built on Linux"),
 ];
 

@@ -5,6 +5,7 @@ use integration_tests::process::{Broker, Launch};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Deref;
 use std::os::unix::net::UnixStream;
 
 /// `guest:guest` in base64.
@@ -12,14 +13,33 @@ pub(crate) const GUEST: &str = "Z3Vlc3Q6Z3Vlc3Q=";
 
 pub(crate) struct Server {
     pub(crate) broker: Broker,
+    api: Api,
+}
+
+/// Where the management API of a broker is, of whichever.
+pub(crate) struct Api {
     pub(crate) address: SocketAddr,
+}
+
+impl Deref for Server {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
 }
 
 /// Starts a broker with the management API on a free port.
 #[track_caller]
 pub(crate) fn start() -> Server {
+    start_with("")
+}
+
+/// The same with more lines in the section of the API.
+#[track_caller]
+pub(crate) fn start_with(settings: &str) -> Server {
     let launch = Launch::new(env!("CARGO_BIN_EXE_warren-under-test"));
-    let broker = launch.config("[management]\nlisten = '127.0.0.1:0'").start();
+    let broker = launch.config(&format!("[management]\nlisten = '127.0.0.1:0'\n{settings}")).start();
     let socket = broker.launch().home().join("data/control.sock");
     let mut stream = UnixStream::connect(socket).expect("the control socket");
     let request = "GET /api/overview HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -31,7 +51,8 @@ pub(crate) fn start() -> Server {
     let listeners = overview["listeners"].as_array().expect("listeners");
     let http = listeners.iter().find(|listener| listener["protocol"] == "http").expect("an HTTP listener");
     let port = http["port"].as_u64().expect("a port");
-    Server { broker, address: SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).expect("a port"))) }
+    let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).expect("a port")));
+    Server { broker, api: Api { address } }
 }
 
 pub(crate) struct Answer {
@@ -40,7 +61,7 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
-impl Server {
+impl Api {
     pub(crate) fn open(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("connected");
         stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
@@ -57,7 +78,9 @@ impl Server {
     pub(crate) fn ask_as(&self, credentials: Option<&str>, method: &str, path: &str, body: &str) -> Answer {
         let login = credentials.map(|text| format!("Authorization: Basic {text}\r\n")).unwrap_or_default();
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{login}");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n{login}"
+        );
         self.raw(&format!("{head}Content-Length: {length}\r\n\r\n{body}"))
     }
 

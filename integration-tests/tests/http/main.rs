@@ -3,5 +3,7 @@
 mod client;
 mod definitions;
 mod events;
+mod golden;
+mod rates;
 mod resources;
 mod security;

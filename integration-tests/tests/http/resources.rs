@@ -17,9 +17,9 @@ fn queues_exchanges_and_bindings() {
     let refused = server.expect(400, "PUT", queue, r#"{"durable":1}"#);
     assert_eq!(refused, json!({"error": "bad_request", "reason": ["not_boolean", 1]}));
     let refused = server.expect(400, "PUT", "/api/exchanges/%2F/x", r#"{"type":"nosuch"}"#);
-    assert_eq!(refused["reason"], "unknown exchange type 'nosuch'");
+    assert_eq!(refused["reason"], "invalid exchange type 'nosuch'");
     let bound = server.ask("POST", "/api/bindings/%2F/e/amq.direct/q/a%2Fb", r#"{"routing_key":"k"}"#);
-    assert!(bound.status == 201 && bound.head.contains("location: a/b/k"), "{}", bound.head);
+    assert!(bound.status == 201 && bound.head.contains("location: a%2fb/k"), "{}", bound.head);
     let binding = server.expect(200, "GET", "/api/bindings/%2F/e/amq.direct/q/a%2Fb/k", "");
     let expected = json!({
         "source": "amq.direct", "vhost": "/", "destination": "a/b", "destination_type": "queue", "routing_key": "k",

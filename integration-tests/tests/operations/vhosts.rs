@@ -71,7 +71,6 @@ fn nothing_of_it_comes_back() {
     let request = PolicyRequest { name: "p", pattern: "", definition: &settings, priority: None, apply_to: None };
     node.broker.set_policy("v", PolicyKind::Policy, &request).unwrap();
     node.broker.set_policy("v", PolicyKind::OperatorPolicy, &request).unwrap();
-    node.broker.import_parameter("v", "shovel", "s", &json!({"a": 1})).unwrap();
     node.broker.set_topic_permissions("guest", "v", "x", ["", ""]).unwrap();
     node.wait(node.broker.delete_vhost("v").unwrap());
     // Another one of the same name is another one.

@@ -60,7 +60,7 @@ pub(super) fn invalid(reason: String) -> Refusal {
 impl Refusal {
     /// A bad request that says where.
     pub(super) fn within(self, place: &str) -> Self {
-        let reason = self.into_bad_request().reason();
+        let reason = self.whole_reason();
         Self::new(StatusCode::BAD_REQUEST, format_args!("{place}: {reason}"))
     }
 }

@@ -113,7 +113,7 @@ fn power_loss_leaves_all_of_an_import_or_nothing() {
         node.fs.lose_power(When::Nth(call), |_, _| true);
         let imported = run(&node.broker, document.as_bytes(), &Options::default()).unwrap();
         let confirmed = node.wait(imported.lsn);
-        let node = Node::open(node.lose_power(call as u64));
+        let node = Node::open(node.lose_power(call));
         let is_there = node.queues() > 0;
         if is_there {
             assert_eq!(node.queues(), QUEUES, "power failed at call {call}");
@@ -129,7 +129,7 @@ fn power_loss_leaves_all_of_an_import_or_nothing() {
         node.broker.delete_vhost("v").ok();
         let lsn = node.broker.auth.put_user("after", crate::auth::Credentials::None, &[]).unwrap();
         assert!(node.wait(lsn));
-        let node = Node::open(node.lose_power(call as u64));
+        let node = Node::open(node.lose_power(call));
         assert_eq!(node.queues(), 0, "power failed at call {call}");
         assert!(node.broker.auth.user("after").is_some());
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Command, Outcome, command, done, exactly, number, put};
 use crate::ctl::client::segment;
 use crate::ctl::failure::{DATA, Failure, TEMPORARY, UNAVAILABLE};
-use crate::ctl::{Session, eval, pretty, print};
+use crate::ctl::{Session, eval, print};
 
 pub(super) const COMMANDS: &[Command] = &[
     command("await_startup", "", "Waits until clients are served", await_startup),
@@ -94,6 +94,22 @@ fn setting(session: &Session, name: &str, value: impl Into<Value>) -> Outcome {
     put(session, &format!("/api/warren/settings/{name}"), &value.into())
 }
 
+fn set_log_level(session: &Session, given: &[String]) -> Outcome {
+    let [level] = exactly(given)?;
+    session.say(&format!("Setting log level to \"{level}\" ..."))?;
+    put(session, "/api/warren/log-level", &json!({"level": level}))
+}
+
+fn reload(session: &Session, given: &[String]) -> Outcome {
+    let [] = exactly(given)?;
+    session.say("Reading the configuration again ...")?;
+    let answer = session.send(Method::POST, "/api/warren/reload", &Value::Null)?;
+    for line in answer["waiting"].as_array().into_iter().flatten() {
+        print(&format!("{}\n", line.as_str().unwrap_or_default()))?;
+    }
+    Ok(())
+}
+
 fn fraction(text: &str) -> Result<f64, Failure> {
     text.parse().map_err(|_| Failure::new(DATA, format!("Bad argument: {text} is not a fraction")))
 }
@@ -134,19 +150,6 @@ fn set_disk_limit(session: &Session, given: &[String]) -> Outcome {
         [amount] => setting(session, "disk_free_limit", bytes(amount)?),
         _ => Err(Failure::usage("a number of bytes, or `mem_relative` and a fraction, is needed")),
     }
-}
-
-fn set_log_level(session: &Session, given: &[String]) -> Outcome {
-    let [level] = exactly(given)?;
-    session.say(&format!("Setting log level to \"{level}\" ..."))?;
-    put(session, "/api/warren/log-level", &json!({"level": level}))
-}
-
-/// Tells what has changed, and what has to wait for a restart.
-fn reload(session: &Session, given: &[String]) -> Outcome {
-    let [] = exactly(given)?;
-    let told = session.send(Method::POST, "/api/warren/reload", &json!({}))?;
-    if told.is_null() { Ok(()) } else { print(&pretty(&told)) }
 }
 
 fn set_cluster_name(session: &Session, given: &[String]) -> Outcome {
