@@ -11,11 +11,10 @@ use protocol::amqp::{FieldTable, basic};
 use protocol::{AMQPClass, FrameKind, ServerMethod, decode_server_method, put_ack};
 
 use super::clock::{now_ns, read_stamp};
-use super::connection::{CHANNEL, Connection, check_not_closed, short};
-use super::incoming::Incoming;
 use super::options::Options;
 use super::plan;
 use super::shared::{Counters, Latencies, Shared};
+use crate::client::{CHANNEL, Connection, Incoming, check_not_closed, short};
 
 /// A running consumer.
 pub(super) struct Consumer {

@@ -6,7 +6,6 @@
 //!
 //! # Layout
 //! - `options`: the command line
-//! - `connection`, `incoming`: a minimal blocking client
 //! - `plan`: which queues exist and who uses which
 //! - `producer`, `confirms`, `consumer`: the load
 //! - `clock`, `shared`, `process`: what is measured with
@@ -15,10 +14,8 @@
 
 mod clock;
 mod confirms;
-mod connection;
 mod consumer;
 mod disk;
-mod incoming;
 mod options;
 mod plan;
 mod process;

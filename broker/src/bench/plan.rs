@@ -4,8 +4,8 @@ use anyhow::bail;
 use protocol::AMQPClass;
 use protocol::amqp::{AMQPValue, BasicProperties, FieldTable, LongString, exchange, queue};
 
-use super::connection::{CHANNEL, Connection, short};
 use super::options::{ExchangeType, Options};
+use crate::client::{CHANNEL, Connection, short};
 
 /// The header a headers exchange routes by.
 const HEADER: &str = "queue";

@@ -16,11 +16,10 @@ use protocol::{
 
 use super::clock::{STAMP_BYTES, now_ns};
 use super::confirms::{Confirms, Window};
-use super::connection::{CHANNEL, Connection, check_not_closed};
-use super::incoming::Incoming;
 use super::options::Options;
 use super::plan;
 use super::shared::{Counters, Latencies, Shared};
+use crate::client::{CHANNEL, Connection, Incoming, check_not_closed};
 
 /// What one write carries, as long as a message is smaller.
 const WRITE_BYTES: usize = 64 * 1024;

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use amq_protocol::uri::AMQPUri;
 use anyhow::{anyhow, bail};
 
-use super::connection::Connection;
 use super::consumer::Consumer;
 use super::options::Options;
 use super::plan;
 use super::process;
 use super::producer::Producer;
 use super::shared::{Counters, Latencies, Shared};
+use crate::client::Connection;
 
 /// The figures of a run. Counts are those of the measured seconds.
 pub(super) struct Load {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::failure::Failure;
 
 /// Options without a value.
-const FLAGS: [&str; 14] = [
+const FLAGS: [&str; 16] = [
     "quiet",
     "silent",
     "longnames",
@@ -20,9 +20,11 @@ const FLAGS: [&str; 14] = [
     "offline",
     "local",
     "skip-unsupported",
+    "original-address",
+    "follow",
 ];
 /// Options with one.
-const VALUED: [&str; 21] = [
+const VALUED: [&str; 26] = [
     "node",
     "vhost",
     "formatter",
@@ -44,6 +46,11 @@ const VALUED: [&str; 21] = [
     "uri",
     "cacert",
     "color",
+    "from",
+    "queue",
+    "to",
+    "to-queue",
+    "batch",
 ];
 
 /// The option of that name.

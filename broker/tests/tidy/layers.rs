@@ -3,7 +3,7 @@
 use crate::tree::{File, assert_none, files};
 
 /// The modules of the broker, each with those that it may name beside itself.
-const BROKER: [(&str, &[&str]); 18] = [
+const BROKER: [(&str, &[&str]); 20] = [
     ("config", &[]),
     ("model", &["config"]),
     ("routing", &["config", "model"]),
@@ -19,8 +19,10 @@ const BROKER: [(&str, &[&str]); 18] = [
     ("session", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "broker"]),
     ("net", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "tls", "broker", "session"]),
     // A client of any broker: it shares the protocol crate with this one and nothing else.
-    ("bench", &[]),
-    ("ctl", &["config"]),
+    ("client", &[]),
+    ("bench", &["client"]),
+    ("drain", &["client"]),
+    ("ctl", &["config", "drain"]),
     ("offline", &["config", "model", "routing", "policy", "queue", "vhost", "auth"]),
     ("cli", &["config", "bench", "ctl", "offline"]),
     ("admin", &["config", "model", "routing", "policy", "queue", "vhost", "auth", "tls", "broker"]),

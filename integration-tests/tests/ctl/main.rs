@@ -1,5 +1,9 @@
 //! `warren ctl`, and the same binary under the name `rabbitmqctl`: outputs, exit codes, and what they do.
 
+mod drain;
+mod facts;
+mod vhosts;
+
 use integration_tests::DEADLINE;
 use integration_tests::id;
 use integration_tests::process::{Broker, Launch};
@@ -9,44 +13,58 @@ use std::process::Command;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_warren-under-test");
 
-struct Rabbitmqctl<'b> {
+pub(crate) struct Rabbitmqctl<'b> {
     broker: &'b Broker,
+    tool: &'static str,
 }
 
 impl<'b> Rabbitmqctl<'b> {
-    fn of(broker: &'b Broker) -> Self {
-        symlink(BINARY, broker.launch().home().join("rabbitmqctl")).expect("a link");
-        Self { broker }
+    pub(crate) fn of(broker: &'b Broker) -> Self {
+        Self::named(broker, "rabbitmqctl")
+    }
+
+    /// The binary under another name.
+    pub(crate) fn named(broker: &'b Broker, tool: &'static str) -> Self {
+        symlink(BINARY, broker.launch().home().join(tool)).expect("a link");
+        Self { broker, tool }
     }
 
     /// Standard output, and the exit code.
     #[track_caller]
     fn run(&self, arguments: &[&str]) -> (String, i32) {
+        let (stdout, _, code) = self.told(arguments);
+        (stdout, code)
+    }
+
+    /// Standard output, standard error, and the exit code.
+    #[track_caller]
+    pub(crate) fn told(&self, arguments: &[&str]) -> (String, String, i32) {
         let home = self.broker.launch().home();
-        let mut command = Command::new(home.join("rabbitmqctl"));
+        let mut command = Command::new(home.join(self.tool));
         command.current_dir(home).env("WARREN__STORAGE__DATA_DIR", home.join("data"));
         let output = command.args(["-n", "rabbit@anywhere"]).args(arguments).output().expect("it runs");
-        (String::from_utf8(output.stdout).expect("UTF-8"), output.status.code().expect("an exit code"))
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (text(output.stdout), text(output.stderr), output.status.code().expect("an exit code"))
     }
 
     #[track_caller]
-    fn done(&self, arguments: &[&str]) -> String {
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let (shown, code) = self.run(arguments);
         assert_eq!(code, 0, "{arguments:?}: {shown}");
         shown
     }
 
     #[track_caller]
-    fn fails(&self, code: i32, arguments: &[&str]) {
+    pub(crate) fn fails(&self, code: i32, arguments: &[&str]) {
         assert_eq!(self.run(arguments).1, code, "{arguments:?}");
     }
 }
 
-fn start() -> Broker {
+pub(crate) fn start() -> Broker {
     Launch::new(BINARY).start()
 }
 
-fn connect(broker: &Broker) -> Raw {
+pub(crate) fn connect(broker: &Broker) -> Raw {
     let mut raw = Raw::connect(broker.address());
     raw.login("guest", "guest");
     raw.open("/");
@@ -67,6 +85,27 @@ fn exit_codes_are_rabbitmqctls() {
     ctl.fails(65, &["authenticate_user", "u", "wrong"]);
     ctl.done(&["set_permissions", "-p", "/", "u", ".*", "", ".*"]);
     ctl.fails(67, &["set_permissions", "-p", "/", "nobody", ".*", ".*", ".*"]);
+    // What is refused, as RabbitMQ's command line counts it.
+    ctl.fails(69, &["set_permissions", "-p", "nosuch", "u", ".*", ".*", ".*"]);
+    ctl.fails(69, &["set_permissions", "u", "(", ".*", ".*"]);
+    ctl.fails(69, &["set_topic_permissions", "-p", "nosuch", "u", "amq.topic", ".*", ".*"]);
+    ctl.done(&["clear_permissions", "-p", "nosuch", "u"]);
+    ctl.fails(65, &["set_policy", "-p", "nosuch", "p", "^a", r#"{"max-length":1}"#]);
+    ctl.fails(69, &["set_policy", "p", "^a", "not JSON"]);
+    ctl.fails(64, &["set_policy", "--priority", "x", "p", "^a", r#"{"max-length":1}"#]);
+    ctl.fails(64, &["set_policy", "--description", "x", "p", "^a", r#"{"max-length":1}"#]);
+    ctl.fails(69, &["set_user_limits", "nobody", r#"{"max-channels":1}"#]);
+    ctl.fails(69, &["clear_password", "nobody"]);
+    ctl.fails(69, &["clear_vhost_limits", "-p", "nosuch"]);
+    ctl.fails(65, &["purge_queue", "nosuch"]);
+    ctl.fails(65, &["import_definitions", "/nosuch"]);
+    ctl.fails(65, &["set_disk_free_limit", "much"]);
+    for list in ["list_queues", "list_exchanges", "list_bindings", "list_consumers"] {
+        assert_eq!(ctl.done(&["-p", "nosuch", list, "--silent"]), "");
+    }
+    for list in ["list_policies", "list_permissions", "list_parameters", "list_vhost_limits"] {
+        ctl.fails(65, &["-p", "nosuch", list]);
+    }
     ctl.fails(69, &["clear_policy", "nothing"]);
     ctl.fails(65, &["delete_vhost", "nothing"]);
     ctl.fails(69, &["close_connection", "malformed", "reason"]);

@@ -1,11 +1,12 @@
 //! The commands, by subject, and `help`.
 //!
 //! # Layout
-//! - `users`, `vhosts`, `policies`, `queues`, `definitions`: one kind of resource each
+//! - `users`, `vhosts`, `policies`, `queues`, `definitions`: one kind of resource each; `drain`: messages of another broker
 //! - `node`: the broker as a whole; `checks`: what monitoring asks; `facts`: what is known of the broker, as text
 
 mod checks;
 mod definitions;
+mod drain;
 mod facts;
 mod node;
 mod policies;
@@ -43,7 +44,7 @@ const fn command(
 }
 
 /// Subjects with their commands.
-const SUBJECTS: [(&str, &[Command]); 8] = [
+const SUBJECTS: [(&str, &[Command]); 9] = [
     ("Node", node::COMMANDS),
     ("Health checks", checks::COMMANDS),
     ("Facts", facts::COMMANDS),
@@ -52,6 +53,7 @@ const SUBJECTS: [(&str, &[Command]); 8] = [
     ("Policies and parameters", policies::COMMANDS),
     ("Queues", queues::COMMANDS),
     ("Definitions", definitions::COMMANDS),
+    ("Migration", drain::COMMANDS),
 ];
 
 /// Options of every command.

@@ -9,7 +9,7 @@ use protocol::{Decoded, Frame, decode_frame};
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// A socket and what was read from it and not used yet.
-pub(super) struct Incoming {
+pub(crate) struct Incoming {
     stream: TcpStream,
     buffer: Vec<u8>,
     start: usize,
@@ -20,16 +20,16 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(stream: TcpStream, frame_max: u32) -> Self {
+    pub(crate) fn new(stream: TcpStream, frame_max: u32) -> Self {
         Self { stream, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, frame_max, needed: 0 }
     }
 
-    pub(super) fn set_frame_max(&mut self, frame_max: u32) {
+    pub(crate) fn set_frame_max(&mut self, frame_max: u32) {
         self.frame_max = frame_max;
     }
 
     /// Waits for more bytes; false at the end of the stream. `next` must have returned `None` before.
-    pub(super) fn fill(&mut self) -> io::Result<bool> {
+    pub(crate) fn fill(&mut self) -> io::Result<bool> {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
@@ -44,7 +44,7 @@ impl Incoming {
     }
 
     /// The next whole frame that has been read.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Frame<'_>>> {
+    pub(crate) fn next(&mut self) -> anyhow::Result<Option<Frame<'_>>> {
         let unread = self.buffer.get(self.start..self.end).unwrap_or_default();
         match decode_frame(unread, self.frame_max) {
             Ok(Decoded::Frame { frame, consumed }) => {

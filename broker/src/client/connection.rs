@@ -11,26 +11,26 @@ use protocol::{AMQPClass, FrameKind, PROTOCOL_HEADER, ServerMethod, decode_serve
 use super::incoming::Incoming;
 
 /// The one channel every connection uses.
-pub(super) const CHANNEL: u16 = 1;
+pub(crate) const CHANNEL: u16 = 1;
 
 /// The largest frame this side proposes.
 const FRAME_MAX: u32 = 131_072;
 
 /// An open connection with an open channel.
-pub(super) struct Connection {
-    pub(super) incoming: Incoming,
-    pub(super) stream: TcpStream,
-    pub(super) frame_max: u32,
+pub(crate) struct Connection {
+    pub(crate) incoming: Incoming,
+    pub(crate) stream: TcpStream,
+    pub(crate) frame_max: u32,
 }
 
 /// A text for a short string field.
-pub(super) fn short(text: &str) -> anyhow::Result<ShortString> {
+pub(crate) fn short(text: &str) -> anyhow::Result<ShortString> {
     ShortString::try_new(text).map_err(|_| anyhow!("{text:?} is longer than 255 bytes"))
 }
 
 impl Connection {
     /// Connects, logs in and opens the channel.
-    pub(super) fn open(uri: &AMQPUri) -> anyhow::Result<Self> {
+    pub(crate) fn open(uri: &AMQPUri) -> anyhow::Result<Self> {
         let address = (uri.authority.host.as_str(), uri.authority.port);
         let mut stream =
             TcpStream::connect(address).with_context(|| format!("no connection to {}:{}", address.0, address.1))?;
@@ -77,7 +77,7 @@ impl Connection {
     }
 
     /// Sends a method and waits for the answer.
-    pub(super) fn call(&mut self, channel: u16, method: AMQPClass) -> anyhow::Result<AMQPClass> {
+    pub(crate) fn call(&mut self, channel: u16, method: AMQPClass) -> anyhow::Result<AMQPClass> {
         self.send(channel, &method)?;
         self.receive(channel)
     }
@@ -112,7 +112,7 @@ impl Connection {
 }
 
 /// Turns a close or a cancellation by the broker into an error.
-pub(super) fn check_not_closed(method: &AMQPClass) -> anyhow::Result<()> {
+pub(crate) fn check_not_closed(method: &AMQPClass) -> anyhow::Result<()> {
     use protocol::amqp::basic;
 
     match method {
