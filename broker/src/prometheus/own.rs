@@ -59,7 +59,7 @@ fn put_space(page: &mut Page<'_>, broker: &Broker) {
     }
     let spill = broker.store.spill().stats();
     let help = "Messages that memory had no room for and that need not survive";
-    page.single("spilled_messages_total", Kind::Counter, help, spill.messages);
+    page.single("spilled_messages_total", Kind::Counter, help, broker.store.spill().messages());
     page.single("spill_files", Kind::Gauge, "Files of such messages", spill.files);
     page.single("spill_file_bytes", Kind::Gauge, "Bytes in these files", spill.file_bytes);
     page.single("spill_waiting_bytes", Kind::Gauge, "Bytes of such messages not written yet", spill.waiting_bytes);

@@ -62,8 +62,6 @@ pub struct SpillStats {
     pub file_bytes: u64,
     /// Bytes of messages that are not written yet.
     pub waiting_bytes: usize,
-    /// Messages that were ever taken over.
-    pub messages: u64,
 }
 
 /// See the module's documentation.
@@ -220,13 +218,19 @@ impl Spill {
         self.shared.state.lock().waiting_bytes
     }
 
+    /// Messages that were ever taken over.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.shared.state.lock().messages
+    }
+
     /// Figures of now.
     #[must_use]
     pub fn stats(&self) -> SpillStats {
         let state = self.shared.state.lock();
         let files = state.lanes.values().flat_map(|lane| &lane.files);
         let (files, file_bytes) = files.fold((0, 0), |(files, bytes), file| (files + 1, bytes + file.len));
-        SpillStats { files, file_bytes, waiting_bytes: state.waiting_bytes, messages: state.messages }
+        SpillStats { files, file_bytes, waiting_bytes: state.waiting_bytes }
     }
 
     /// Ends its thread and removes its files.
