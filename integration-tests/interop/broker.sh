@@ -17,7 +17,7 @@ end_broker() {
     drain_pid=
     data=
 }
-# Leaves the address in WARREN_AMQP_URI.
+# Leaves the addresses in WARREN_AMQP_URI and, of the management API, in WARREN_HTTP_URI.
 start_broker() {
     local binary=$1 line give_up=$((SECONDS + ready_seconds))
     [[ -x $binary ]] || {
@@ -26,11 +26,12 @@ start_broker() {
     }
     data=$(mktemp -d)
     mkfifo "$data/output"
-    "$binary" --listen 127.0.0.1:0 --data-dir "$data/data" >"$data/output" 2>&1 &
+    WARREN__MANAGEMENT__LISTEN=127.0.0.1:0 "$binary" --listen 127.0.0.1:0 --data-dir "$data/data" >"$data/output" 2>&1 &
     broker_pid=$!
     exec {output}<"$data/output"
     while ((SECONDS < give_up)) && read -r -t "$ready_seconds" -u "$output" line; do
         printf '%s\n' "$line" >>"$logs/broker"
+        if [[ $line =~ http://127\.0\.0\.1:[0-9]+ ]]; then export WARREN_HTTP_URI=${BASH_REMATCH[0]}; fi
         if [[ $line == *ready* && $line =~ amqp://(127\.0\.0\.1:[0-9]+) ]]; then
             export WARREN_AMQP_URI="amqp://guest:guest@${BASH_REMATCH[1]}/%2f"
             # The pipe must go on being read, or a talkative broker would stand still.
