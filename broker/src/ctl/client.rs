@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +16,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 use super::failure::{Failure, TEMPORARY};
 use super::named;
@@ -39,6 +44,8 @@ pub(super) struct Client {
     pub(super) peer: Peer,
     /// However long it takes, without one.
     pub(super) timeout: Option<Duration>,
+    /// The file with the certificates that a broker elsewhere is known by.
+    pub(super) trusted: Option<PathBuf>,
 }
 
 impl Client {
@@ -77,10 +84,27 @@ impl Client {
                 let address = (remote.host.as_str(), remote.port);
                 let stream = TcpStream::connect(address).await;
                 let stream = stream.with_context(|| format!("cannot reach {}", remote.authority()))?;
-                send(stream, request).await
+                if !remote.tls {
+                    return send(stream, request).await;
+                }
+                let trusted = self.trusted.as_deref().ok_or_else(|| Failure::usage("--cacert is needed for TLS"))?;
+                let connector = TlsConnector::from(Arc::new(trusting(trusted)?));
+                let name = ServerName::try_from(remote.host.clone()).map_err(anyhow::Error::from)?;
+                let stream = connector.connect(name, stream).await;
+                send(stream.with_context(|| format!("TLS with {}", remote.authority()))?, request).await
             }
         }
     }
+}
+
+fn trusting(file: &Path) -> anyhow::Result<ClientConfig> {
+    let named = || format!("{}", file.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).with_context(named)? {
+        roots.add(certificate.with_context(named)?).with_context(named)?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    Ok(config.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
 }
 
 async fn send(

@@ -108,7 +108,8 @@ impl Session {
             }
         };
         let timeout = seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
-        Ok(Self { words, client: Client { peer, timeout } })
+        let trusted = words.path("cacert");
+        Ok(Self { words, client: Client { peer, timeout, trusted } })
     }
 
     fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -190,7 +191,7 @@ pub fn backup(options: &BackupOptions) -> anyhow::Result<()> {
     };
     let request = json!({ "directory": text });
     let data_dir = options.target.data_dir()?;
-    let client = Client { peer: Peer::Local(data_dir), timeout: None };
+    let client = Client { peer: Peer::Local(data_dir), timeout: None, trusted: None };
     let answer = client.call(Method::POST, "/api/warren/backup", Some(&request));
     let answer = answer.map_err(|failure| anyhow::anyhow!(failure.text))?;
     let shown = if options.json {

@@ -100,12 +100,12 @@ mod tests {
     fn secrets_are_hidden_by_name_and_in_uris() {
         let mut value = json!({
             "user": "ann", "password_hash": "abc", "Secret": {"deep": 1}, "password": null,
-            "list": [{"cookie": "c"}, "amqp://ann:sesame@h:5672/v?x=1", "http://h/p", "a@b"],
+            "list": [{"cookie": "c"}, "amqp://ann:sesame@h:5672/v?x=1", "amqp://h/p", "a@b"],
         });
         hide(&mut value);
         let expected = json!({
             "user": "ann", "password_hash": "<hidden>", "Secret": "<hidden>", "password": null,
-            "list": [{"cookie": "<hidden>"}, "amqp://<hidden>@h:5672/v?x=1", "http://h/p", "a@b"],
+            "list": [{"cookie": "<hidden>"}, "amqp://<hidden>@h:5672/v?x=1", "amqp://h/p", "a@b"],
         });
         assert_eq!(value, expected);
     }

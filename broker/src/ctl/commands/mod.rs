@@ -145,7 +145,7 @@ pub(super) fn not_found(name: &str) -> Failure {
 pub(super) fn help(command: Option<&str>) -> Outcome {
     let Some(name) = command else {
         let mut text = String::from(
-            "Usage: warren ctl [--data-dir DIR | --config FILE | --uri http://USER:PASSWORD@HOST:15672 [--cacert FILE]]\n\
+            "Usage: warren ctl [--data-dir DIR | --config FILE | --uri URI [--cacert FILE]]\n\
              \x20                 [-q] [-s] [-p VHOST] [-t SECONDS] [--formatter table|pretty_table|csv|tsv|json] COMMAND\n",
         );
         for (subject, commands) in SUBJECTS {
@@ -158,7 +158,10 @@ pub(super) fn help(command: Option<&str>) -> Outcome {
         for list in &lists::LISTS {
             text.push_str(&format!("  {:<40} {}\n", list.command, list.about));
         }
-        text.push_str("\n`help COMMAND` tells its arguments.\n");
+        text.push_str(
+            "\nA broker elsewhere is named by --uri, the address of its management API with user and password; over TLS --cacert \
+             has the\ncertificates that are trusted. `help COMMAND` tells a command's arguments.\n",
+        );
         return print(&text);
     };
     let known = find(name).ok_or_else(|| not_found(name))?;
