@@ -16,8 +16,15 @@ const LICENCES: [&str; 7] = ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC"
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Crates that are there in more than one version, and who brings the other one.
-const TWICE: [(&str, &str); 13] = [
+const TWICE: [(&str, &str); 21] = [
+    ("base64", "p12-keystore, which lapin reads client certificates with; in tests only"),
     ("bitflags", "redox_syscall of sled's parking_lot, not built on Linux"),
+    ("block-buffer", "p12-keystore"),
+    ("const-oid", "p12-keystore"),
+    ("core-foundation", "security-framework, not built on Linux"),
+    ("cpufeatures", "p12-keystore"),
+    ("crypto-common", "p12-keystore"),
+    ("digest", "p12-keystore"),
     ("getrandom", "ring and rand 0.9 are behind tempfile and uuid"),
     ("lock_api", "parking_lot"),
     ("nom", "x509-parser stays with 7"),
@@ -27,6 +34,7 @@ const TWICE: [(&str, &str); 13] = [
     ("rand", "proptest and hickory, of lapin, are ahead of ours"),
     ("rand_core", "rand"),
     ("redox_syscall", "parking_lot, not built on Linux"),
+    ("sha2", "p12-keystore"),
     ("syn", "tracing-attributes, zerocopy-derive and asn1-rs stay with 2; at build time only"),
     ("synstructure", "asn1-rs-derive of x509-parser stays with 0.13; at build time only"),
     ("windows-sys", "ring, not built on Linux"),

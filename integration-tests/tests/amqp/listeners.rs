@@ -31,7 +31,8 @@ fn a_trusted_proxy_says_who_the_client_is() {
     if peer_is_set(WARREN_ONLY) {
         return;
     }
-    let broker = launch().config("[listeners]\nproxy_protocol = [\"127.0.0.0/8\"]\nhandshake_timeout_ms = 500\n").start();
+    let broker =
+        launch().config("[listeners]\nproxy_protocol = [\"127.0.0.0/8\"]\nhandshake_timeout_ms = 500\n").start();
     let v2 = |source: [u8; 4]| {
         let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
         header.extend(source);

@@ -52,8 +52,7 @@ impl Authority {
     }
 
     fn trusted(&self, identity: Option<(String, String)>) -> OwnedTLSConfig {
-        let identity =
-            identity.map(|(pem, key)| OwnedIdentity::PKCS8 { pem: pem.into_bytes(), key: key.into_bytes() });
+        let identity = identity.map(|(pem, key)| OwnedIdentity::PKCS8 { pem: pem.into_bytes(), key: key.into_bytes() });
         OwnedTLSConfig { identity, cert_chain: Some(self.pem.clone()) }
     }
 }
