@@ -26,12 +26,21 @@ need_broker() {
     fi
 }
 
-# scenarios_of FOLDER: a list of its own, where it has one, or the one that all clients share.
+# The list that all clients share. What needs TLS is on it when WARREN_TLS_PORT says where.
+shared_scenarios() {
+    if [[ -n ${WARREN_TLS_PORT:-} ]]; then
+        cat "$interop/scenarios"
+    else
+        grep -v '^tls' "$interop/scenarios"
+    fi
+}
+
+# scenarios_of FOLDER: a list of its own, where it has one, or the shared one.
 scenarios_of() {
     if [[ -f $interop/$1/scenarios ]]; then
         cat "$interop/$1/scenarios"
     else
-        cat "$interop/scenarios"
+        shared_scenarios
     fi
 }
 
@@ -40,6 +49,6 @@ chosen_scenarios() {
     if (($#)); then
         printf '%s\n' "$@"
     else
-        cat "$interop/scenarios"
+        shared_scenarios
     fi
 }

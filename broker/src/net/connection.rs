@@ -79,6 +79,10 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>
         }
         Ok(End::Timeout) => session.log_end(Some(&"the client did not answer in time")),
         Ok(End::Stalled) => session.log_end(Some(&"the client does not read what is sent to it")),
+        // rustls' word for a hangup without a close_notify, which is how most clients leave.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            session.log_end(Some(&"client unexpectedly closed TCP connection"));
+        }
         Err(error) => session.log_end(Some(&error)),
     }
 }

@@ -93,6 +93,7 @@ fn there_is_one_rustls_and_its_provider_is_ring() {
         lock["package"].as_array().unwrap().iter().filter_map(|package| package["name"].as_str()).collect();
     let count = |name: &str| names.iter().filter(|known| **known == name).count();
     assert_eq!((count("rustls"), count("ring")), (1, 1));
-    let found: Vec<_> = names.iter().filter(|name| name.starts_with("aws-lc") || matches!(**name, "openssl" | "openssl-sys")).collect();
+    let found: Vec<_> =
+        names.iter().filter(|name| name.starts_with("aws-lc") || matches!(**name, "openssl" | "openssl-sys")).collect();
     assert!(found.is_empty(), "a second provider of cryptography: {found:?}");
 }

@@ -150,3 +150,15 @@ large_message() {
     cmp "$work/large" "$work/received" >&2
     equal "empty body" "$(amqp get -q "$queue" | wc -c)" 0
 }
+
+tls() {
+    local uri="amqps://${WARREN_AMQP_URI#*//}"
+    uri="${uri%%@*}@localhost:$WARREN_TLS_PORT/%2f"
+    new_queue queue
+    head -c 500000 /dev/urandom >"$work/encrypted"
+    timeout "$wait_seconds" amqp-publish --url="$uri" --ssl --cacert="$WARREN_TLS_FILES/ca.pem" -r "$queue" <"$work/encrypted"
+    timeout "$wait_seconds" amqp-get --url="$uri" --ssl --cacert="$WARREN_TLS_FILES/ca.pem" -q "$queue" >"$work/received"
+    cmp "$work/encrypted" "$work/received" >&2
+    refused "a broker that nobody vouches for" "" \
+        timeout "$wait_seconds" amqp-get --url="$uri" --ssl --cacert="$WARREN_TLS_FILES/stranger.pem" -q "$queue"
+}

@@ -29,6 +29,8 @@ var scenarios = map[string]func(*session){
 	"basic_get":           basicGet,
 	"properties":          properties,
 	"large_message":       largeMessage,
+	"tls":                 overTLS,
+	"tls_certificate":     tlsCertificate,
 }
 
 // guarded runs a step of a scenario and gives the reason why it failed, or "".

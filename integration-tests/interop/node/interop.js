@@ -9,6 +9,7 @@ const scenarios = {
   ...require('./confirms'),
   ...require('./failures'),
   ...require('./contents'),
+  ...require('./tls'),
 };
 
 async function attempt(uri, name) {

@@ -6,10 +6,11 @@ import sys
 import confirms
 import contents
 import failures
+import tls as encrypted
 import tutorials
 from support import SCENARIO_SECONDS, Session, broker_uri, time_limit
 
-MODULES = (tutorials, confirms, failures, contents)
+MODULES = (tutorials, confirms, failures, contents, encrypted)
 
 
 def find(name):

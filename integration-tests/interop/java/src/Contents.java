@@ -127,7 +127,7 @@ final class Contents {
         }
     }
 
-    private static byte[] pattern(int size) {
+    static byte[] pattern(int size) {
         byte[] bytes = new byte[size];
         for (int index = 0; index < size; index++) {
             bytes[index] = (byte) (index % 251);

@@ -33,6 +33,8 @@ public final class Interop {
         SCENARIOS.put("basic_get", Contents::basicGet);
         SCENARIOS.put("properties", Contents::properties);
         SCENARIOS.put("large_message", Contents::largeMessage);
+        SCENARIOS.put("tls", Encrypted::tls);
+        SCENARIOS.put("tls_certificate", Encrypted::certificate);
     }
 
     private Interop() {}
