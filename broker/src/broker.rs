@@ -129,7 +129,8 @@ impl Broker {
         let memory = Arc::clone(&services.memory);
         auth.set_events(Arc::clone(&services.events));
         memory.set_limit(memory::limit(settings.memory.high_watermark));
-        let node_name = format!("warren@{}", host.nodename().to_string_lossy());
+        let node_name = || format!("warren@{}", host.nodename().to_string_lossy());
+        let node_name = settings.node_name.clone().unwrap_or_else(node_name);
         let queues = Arc::<NodeQueues>::default();
         for vhost in &vhosts {
             vhost.count_queues_in(&queues);

@@ -1,4 +1,4 @@
-//! Settings from the environment: `WARREN__SECTION__KEY`, and the three variables of RabbitMQ's first user.
+//! Settings from the environment: `WARREN__SECTION__KEY`, and variables of RabbitMQ.
 
 use std::ffi::OsString;
 
@@ -8,8 +8,9 @@ use super::layer::Layer;
 
 const PREFIX: &str = "WARREN__";
 
-/// RabbitMQ's names for the first user. An empty one counts as unset, as there.
-const RABBITMQ: [(&str, &str); 3] = [
+/// RabbitMQ's names for the first user and the node. An empty one counts as unset, as there.
+const RABBITMQ: [(&str, &str); 4] = [
+    ("RABBITMQ_NODENAME", "node.name"),
     ("RABBITMQ_DEFAULT_USER", "default_user.name"),
     ("RABBITMQ_DEFAULT_PASS", "default_user.password"),
     ("RABBITMQ_DEFAULT_VHOST", "default_user.vhost"),

@@ -67,6 +67,7 @@ const fn bytes(name: &'static str, min: i64, max: i64, default: i64) -> Key {
 
 /// All keys, in the order of `config/warren.toml`.
 pub(crate) const KEYS: &[Key] = &[
+    key("node.name", Kind::OptionalText, Default::Text("")),
     key("listeners.amqp", Kind::List, Default::List(&["0.0.0.0:5672", "[::]:5672"])),
     key("listeners.tls", Kind::List, Default::List(&[])),
     key("listeners.unix", Kind::OptionalText, Default::Text("")),

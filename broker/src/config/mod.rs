@@ -55,6 +55,8 @@ use merged::Merged;
 /// All settings of one broker.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// `[node]`: what the broker calls itself, if not by the machine's name.
+    pub node_name: Option<String>,
     /// `[listeners]`
     pub listeners: Listeners,
     /// `[log]`
@@ -302,6 +304,7 @@ impl Settings {
         let max_message_bytes = merged.number("limits.max_message_bytes")?;
         topology.check_message_sizes(max_message_bytes)?;
         Ok(Self {
+            node_name: node_name(merged)?,
             listeners: Listeners {
                 amqp: listen_addresses(merged, "listeners.amqp")?,
                 tls: addresses(merged, "listeners.tls")?,
@@ -435,6 +438,15 @@ pub fn check_log_filter(text: &str) -> Result<(), String> {
     }
     let parsed = tracing_subscriber::EnvFilter::builder().parse(text);
     parsed.map(|_| ()).map_err(|problem| problem.to_string())
+}
+
+fn node_name(merged: &Merged) -> Result<Option<String>, ConfigError> {
+    const BYTES_MAX: usize = 255;
+    let name = merged.text("node.name")?;
+    if name.len() > BYTES_MAX || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(merged.problem("node.name", "one word of at most 255 bytes, such as rabbit@orders"));
+    }
+    Ok(Some(name).filter(|name| !name.is_empty()))
 }
 
 fn frame_max(merged: &Merged, key: &str) -> Result<u32, ConfigError> {

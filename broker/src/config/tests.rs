@@ -164,6 +164,15 @@ fn the_first_user_comes_from_rabbitmqs_variables_too() {
 }
 
 #[test]
+fn the_node_has_a_name_of_its_own_or_none() {
+    assert_eq!(load("", &[], &[]).unwrap().node_name, None);
+    let named = load("", &[("RABBITMQ_NODENAME", "rabbit@orders")], &[]).unwrap();
+    assert_eq!(named.node_name.as_deref(), Some("rabbit@orders"));
+    let error = load("[node]\nname = \"two words\"", &[], &[]).unwrap_err();
+    assert!(error.ends_with("one word of at most 255 bytes, such as rabbit@orders"), "{error}");
+}
+
+#[test]
 fn mistakes_in_the_environment_name_the_variable() {
     let error = |name: &str, value: &str| load("", &[(name, value)], &[]).unwrap_err();
     assert_eq!(
