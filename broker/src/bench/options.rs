@@ -84,6 +84,14 @@ pub struct Options {
     #[arg(long, value_enum, value_name = "TYPE")]
     pub exchange_type: Option<ExchangeType>,
 
+    /// Bind each queue N times, and publish with each of those keys in turn (direct and topic: dev.NUMBER.*.status)
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub bindings: usize,
+
+    /// Declare the queues with this argument (repeatable); numbers, true and false are taken as such
+    #[arg(long = "argument", value_name = "NAME=VALUE")]
+    pub arguments: Vec<String>,
+
     /// Prefix of the names of queues and exchange
     #[arg(long, default_value = "warren-bench", value_name = "NAME")]
     pub name: String,
@@ -142,9 +150,12 @@ impl Options {
         if self.queues == 0 {
             bail!("--queues must be at least 1");
         }
-        for (flag, count) in
-            [("--producers", self.producers), ("--consumers", self.consumers), ("--queues", self.queues)]
-        {
+        for (flag, count) in [
+            ("--producers", self.producers),
+            ("--consumers", self.consumers),
+            ("--queues", self.queues),
+            ("--bindings", self.bindings),
+        ] {
             if count > COUNT_MAX {
                 bail!("{flag} must be at most {COUNT_MAX}");
             }
@@ -166,6 +177,12 @@ impl Options {
         }
         if !self.auto_ack && self.prefetch > 0 && self.ack_every > u64::from(self.prefetch) {
             bail!("--ack-every {} would wait for ever with --prefetch {}", self.ack_every, self.prefetch);
+        }
+        if self.bindings > 0 && !matches!(self.exchange_type, Some(ExchangeType::Direct | ExchangeType::Topic)) {
+            bail!("--bindings needs --exchange-type direct or topic");
+        }
+        if let Some(argument) = self.arguments.iter().find(|argument| !argument.contains('=')) {
+            bail!("--argument {argument}: must be NAME=VALUE");
         }
         if self.name.len() > 200 {
             bail!("--name must have at most 200 bytes");
@@ -235,9 +252,14 @@ pub(super) mod tests {
             &["--ack-every", "0"],
             &["--ack-every", "11", "--prefetch", "10"],
             &["--confirm", "99999999999"],
+            &["--bindings", "2"],
+            &["--bindings", "2", "--exchange-type", "fanout"],
+            &["--argument", "x-queue-type"],
         ] {
             assert!(parse(flags).check().is_err(), "{flags:?}");
         }
+        parse(&["--bindings", "2", "--exchange-type", "topic"]).check().unwrap();
+        parse(&["--argument", "x-queue-type=quorum"]).check().unwrap();
         parse(&["--ack-every", "11", "--prefetch", "0"]).check().unwrap();
         parse(&["--ack-every", "11", "--prefetch", "10", "--auto-ack"]).check().unwrap();
     }

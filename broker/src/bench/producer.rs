@@ -91,8 +91,11 @@ impl Batch {
         let body = vec![b'w'; options.size];
         let mut round = Vec::new();
         let mut message_bytes = 0;
+        let mut routes = Vec::new();
         for queue in queues {
-            let route = plan::route(options, *queue)?;
+            routes.append(&mut plan::routes(options, *queue)?);
+        }
+        for route in &routes {
             let content = Content {
                 address: &address(&route.exchange, &route.routing_key),
                 properties: &encode_properties(&route.properties),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::disk::DiskRate;
-use super::options::Options;
+use super::options::{ExchangeType, Options};
 use super::run::{Counts, Load};
 use super::shared::Latencies;
 
@@ -80,9 +80,10 @@ fn load_lines(load: &Load) -> Vec<String> {
         ));
     }
     lines.push(format!(
-        "generator  {:.2} s CPU, {:.2} cores",
+        "generator  {:.2} s CPU, {:.2} cores{}",
         load.generator_cpu_seconds,
-        load.generator_cpu_seconds / load.seconds
+        load.generator_cpu_seconds / load.seconds,
+        if is_generator_bound(load) == Some(true) { "; the broker was not busy" } else { "" }
     ));
     lines
 }
@@ -92,6 +93,17 @@ fn per_cpu_second(load: &Load) -> Option<f64> {
     let messages = load.counts.published.max(load.counts.consumed);
     let cpu = load.broker.as_ref()?.cpu_seconds;
     (cpu > 0.0).then(|| messages as f64 / cpu)
+}
+
+/// Cores that the broker used.
+fn broker_share(load: &Load) -> Option<f64> {
+    load.broker.as_ref().map(|broker| broker.cpu_seconds / load.seconds)
+}
+
+/// Whether the broker had time to spare, so that the throughput may be the generator's limit and not the broker's.
+fn is_generator_bound(load: &Load) -> Option<bool> {
+    const BUSY: f64 = 0.8;
+    broker_share(load).map(|share| share < BUSY)
 }
 
 fn to_json(options: &Options, load: Option<&Load>, disk: Option<&[DiskRate]>) -> Value {
@@ -125,6 +137,8 @@ fn load_json(options: &Options, load: &Load) -> Value {
         "queues": options.queues,
         "size": options.size,
         "persistent": options.persistent,
+        "exchange_type": options.exchange_type.map(ExchangeType::name),
+        "bindings": options.bindings,
         "confirm": options.confirm,
         "auto_ack": options.auto_ack,
         "seconds": load.seconds,
@@ -142,6 +156,8 @@ fn load_json(options: &Options, load: &Load) -> Value {
         "messages_per_broker_cpu_second": per_cpu_second(load),
         "generator_cpu_seconds": load.generator_cpu_seconds,
         "generator_cpu_share": load.generator_cpu_seconds / load.seconds,
+        "broker_cpu_share": broker_share(load),
+        "generator_bound": is_generator_bound(load),
     })
 }
 
@@ -216,6 +232,8 @@ mod tests {
         assert_eq!(object["broker_rss_peak_bytes"], 1024 * 1024);
         assert_eq!(object["messages_per_broker_cpu_second"], 6000.0);
         assert_eq!(object["generator_cpu_share"], 0.5);
+        assert_eq!(object["broker_cpu_share"], 0.25);
+        assert_eq!(object["generator_bound"], true);
     }
 
     #[test]
