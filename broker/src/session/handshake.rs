@@ -17,26 +17,25 @@ use crate::model::log_limit::LogLine;
 /// Announced in this order, as RabbitMQ does.
 const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
 const MECHANISMS_WITH_EXTERNAL: &str = "PLAIN AMQPLAIN ANONYMOUS EXTERNAL";
-/// What a RabbitMQ of this series announces; clients look for these before they use an extension. Those with `false` have
-/// nothing behind them yet.
-const CAPABILITIES: [(&str, bool); 9] = [
-    ("authentication_failure_close", true),
-    ("basic.nack", true),
-    ("connection.blocked", true),
-    ("consumer_cancel_notify", true),
-    ("consumer_priorities", true),
-    ("direct_reply_to", true),
-    ("exchange_exchange_bindings", true),
-    ("per_consumer_qos", true),
-    ("publisher_confirms", true),
+/// What a RabbitMQ of this series announces; clients look for these before they use an extension.
+const CAPABILITIES: [&str; 9] = [
+    "authentication_failure_close",
+    "basic.nack",
+    "connection.blocked",
+    "consumer_cancel_notify",
+    "consumer_priorities",
+    "direct_reply_to",
+    "exchange_exchange_bindings",
+    "per_consumer_qos",
+    "publisher_confirms",
 ];
 
 impl Session {
     pub(super) fn send_start(&mut self) {
         let text = |text: &str| AMQPValue::LongString(long(text));
         let mut capabilities = FieldTable::default();
-        for (name, available) in CAPABILITIES {
-            capabilities.insert(short_cut(name), AMQPValue::Boolean(available));
+        for name in CAPABILITIES {
+            capabilities.insert(short_cut(name), AMQPValue::Boolean(true));
         }
         let compatibility = &self.broker.settings.compatibility;
         let mut properties = FieldTable::default();
