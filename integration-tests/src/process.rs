@@ -93,7 +93,7 @@ impl Launch {
         };
         let addresses = addresses(&line);
         assert!(!addresses.is_empty(), "no address in the ready line {line:?}");
-        Broker { launch: self, process, ready_line: line, addresses }
+        Broker { process, launch: self, ready_line: line, addresses }
     }
 
     /// Runs the process to its end, for commands and for starts that must fail.
@@ -118,8 +118,9 @@ pub struct Finished {
 
 /// A running broker. Dropping it kills the process.
 pub struct Broker {
-    launch: Launch,
+    // Before the launch: the process has to be gone before its directory is.
     process: Process,
+    launch: Launch,
     ready_line: String,
     addresses: Vec<SocketAddr>,
 }

@@ -82,6 +82,16 @@ fn open(broker: &Broker) -> Raw {
     raw
 }
 
+/// A consumer of each queue, on a connection of its own: what comes to one does not come before the answer to the next.
+fn consumers(broker: &Broker, queues: &[String]) -> Vec<Raw> {
+    let consume = |queue: &String| {
+        let mut raw = open(broker);
+        raw.consume(1, queue, queue, 2);
+        raw
+    };
+    queues.iter().map(consume).collect()
+}
+
 fn skipped() -> bool {
     peer_is_set("RabbitMQ 4.3 has no delayed messages")
 }
@@ -385,18 +395,10 @@ fn each_of_many_survives_a_crash() {
     }
     while Reader::new(&raw.expect(1, id::BASIC_ACK)).longlong() < u64::from(count) {}
     let broker = broker.kill9().start();
-    let mut raw = open(&broker);
-    for queue in [&queue, &second] {
-        raw.consume(1, queue, queue, 2);
-    }
-    let mut bodies = [Vec::new(), Vec::new()];
-    for _ in 0..2 * count {
-        let message = raw.delivery(1);
-        bodies[usize::from(message.consumer == second)].push(message.text().to_owned());
-    }
-    for bodies in &mut bodies {
+    for mut consumer in consumers(&broker, &[queue, second]) {
+        let mut bodies: Vec<_> = (0..count).map(|_| consumer.delivery(1).text().to_owned()).collect();
         bodies.sort_by_key(|body| body.parse::<u32>().expect("a number"));
-        assert_eq!(*bodies, numbers(count as usize), "each of them once");
+        assert_eq!(bodies, numbers(count as usize), "each of them once");
     }
 }
 
@@ -438,21 +440,18 @@ fn dead_letters_are_delayed_as_well() {
         reject(&mut raw, &dying);
     }
     let queues = [queue, second];
-    for queue in &queues {
-        raw.consume(1, queue, queue, 2);
-        assert_eq!(raw.delivery(1).text(), "at once");
+    for mut consumer in consumers(&broker, &queues) {
+        assert_eq!(consumer.delivery(1).text(), "at once");
     }
     // So did those before it. The transient one is in the store of the exchange from then on, and survives.
     assert!(raw.get(1, &dying, true).is_none());
     raw.declare(1, &unique("queue"), DURABLE);
     let broker = broker.kill9().start();
     let mut raw = open(&broker);
-    for queue in &queues {
-        raw.consume(1, queue, queue, 2);
-    }
+    let mut consumers = consumers(&broker, &queues);
     for body in ["soon", "later"] {
-        for _ in &queues {
-            let message = raw.delivery(1);
+        for consumer in &mut consumers {
+            let message = consumer.delivery(1);
             assert_eq!((message.text(), message.redelivered), (body, false));
             assert_eq!((message.exchange.as_str(), message.routing_key.as_str()), (exchange.as_str(), dying.as_str()));
             let headers = headers_of(&message);
@@ -460,17 +459,17 @@ fn dead_letters_are_delayed_as_well() {
             assert!(headers.windows(died.len()).any(|window| window == died), "{headers:?}");
         }
     }
-    raw.fence(1);
+    consumers.iter_mut().for_each(|consumer| consumer.fence(1));
     // It has been delayed already: not once more.
     raw.bind(1, &dying, &exchange, "", &[]);
     // Without confirms: one could come on either side of the deliveries.
     raw.publish(1, (exchange.as_str(), "key"), 0, &with_headers(delay(1)), b"once");
-    for _ in &queues {
-        assert_eq!(raw.delivery(1).text(), "once");
+    for consumer in &mut consumers {
+        assert_eq!(consumer.delivery(1).text(), "once");
     }
     reject(&mut raw, &dying);
-    for _ in &queues {
-        assert_eq!(raw.delivery(1).text(), "once");
+    for consumer in &mut consumers {
+        assert_eq!(consumer.delivery(1).text(), "once");
     }
 }
 
