@@ -121,7 +121,7 @@ impl Keeper {
         let core = &self.core;
         core.space.disk.look();
         let chunks = core.index.lock().dirty_chunks.len() as u64;
-        let room = core.space.make_room(core.space.room() + chunks * CHUNK_BYTES);
+        let room = core.space.make_room(core.space.least_room() + chunks * CHUNK_BYTES);
         core.space.disk.set_short(!room);
         if !room {
             tracing::debug!("a checkpoint waits for room on the disk");
@@ -335,6 +335,8 @@ impl Keeper {
             || self.freed_by_snapshot() >= DEAD_MAX + core.options.pool_segments
             || self.snapshot_pays(DEAD_BUSY)
             || (core.space.disk.is_low() && self.snapshot_pays(1))
+            // What the log waits for is worth any snapshot.
+            || (core.space.disk.is_wanted() && self.freed_by_snapshot() > 0)
     }
 
     /// Whether a snapshot lets go of at least so many segments, and of far more than it takes.
@@ -352,7 +354,7 @@ impl Keeper {
 
     fn snapshot(&mut self) {
         let core = &self.core;
-        let needed = 2 * core.index.lock().estimated_bytes() + core.space.room();
+        let needed = 2 * core.index.lock().estimated_bytes() + core.space.least_room();
         self.put_off = !core.space.make_room(needed);
         if self.put_off {
             tracing::debug!("a snapshot waits for room on the disk");

@@ -224,6 +224,6 @@ pub struct RecoveredQueue {
     pub next_seq: Seq,
     /// Live messages.
     pub messages: u64,
-    /// Bytes of their payloads.
+    /// Bytes of their payloads; too many after a crash, when messages not in memory were settled since the last checkpoint.
     pub bytes: u64,
 }

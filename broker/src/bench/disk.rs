@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use serde_json::{Value, json};
+
+use super::report::{Section, grouped, percentiles_json, percentiles_text};
 use super::shared::Latencies;
 
 const FILE_BYTES: usize = 64 * 1024 * 1024;
-const BLOCK_BYTES: [usize; 2] = [64 * 1024, 1024 * 1024];
+const BLOCK_BYTES: [usize; 3] = [4 * 1024, 64 * 1024, 1024 * 1024];
+/// How long each block size is measured.
 const TIME_PER_SIZE: Duration = Duration::from_secs(2);
 
 /// The figures for one block size.
@@ -65,6 +69,36 @@ fn measure_blocks(file: &File, block: &[u8], time: Duration) -> anyhow::Result<D
         syncs_per_second: sync_us.0.len() as f64 / start.elapsed().as_secs_f64(),
         sync_us,
     })
+}
+
+/// The figures to print.
+pub(super) fn section(rates: &[DiskRate]) -> Section {
+    Section {
+        lines: rates.iter().map(DiskRate::line).collect(),
+        name: "disk",
+        json: rates.iter().map(DiskRate::json).collect(),
+    }
+}
+
+impl DiskRate {
+    fn line(&self) -> String {
+        format!(
+            "disk, {} KiB blocks  {} syncs/s  {:.1} MB/s  {}",
+            self.block_bytes / 1024,
+            grouped(self.syncs_per_second as u64),
+            self.syncs_per_second * self.block_bytes as f64 / 1e6,
+            percentiles_text(&self.sync_us)
+        )
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "block_bytes": self.block_bytes,
+            "syncs_per_second": self.syncs_per_second,
+            "bytes_per_second": self.syncs_per_second * self.block_bytes as f64,
+            "sync_us": percentiles_json(&self.sync_us),
+        })
+    }
 }
 
 #[cfg(test)]

@@ -10,33 +10,54 @@
 //! - `producer`, `confirms`, `consumer`: the load
 //! - `clock`, `shared`, `process`: what is measured with
 //! - `run`, `report`: a run and its figures
-//! - `disk`: how fast the disk syncs
+//! - `churn`, `hold`: connections, channels and queues instead of messages
+//! - `disk`, `round_trips`: what the machine allows: syncs of the disk, round trips of an echo server
+//! - `check`: a fixed list of loads against stored bounds
 
+mod check;
+mod churn;
 mod clock;
 mod confirms;
 mod consumer;
 mod disk;
+mod hold;
 mod options;
 mod plan;
 mod process;
 mod producer;
 mod report;
+mod round_trips;
 mod run;
 mod shared;
 
+use std::time::Duration;
+
 pub use options::{ExchangeType, Options};
+
+/// How long the echo server is measured.
+const ECHO_TIME: Duration = Duration::from_secs(4);
 
 /// Runs what the options ask for and prints the figures.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     options.check()?;
-    let disk = match &options.disk {
-        Some(directory) => Some(disk::measure(directory)?),
-        None => None,
-    };
-    let load = match options.target()? {
-        Some(uri) => Some(run::run(options, &uri)?),
-        None => None,
-    };
-    report::print(options, load.as_ref(), disk.as_deref())?;
+    let target = options.target()?;
+    if let (true, Some(uri)) = (options.check, &target) {
+        return check::run(options, uri);
+    }
+    let mut sections = Vec::new();
+    if let Some(directory) = &options.disk {
+        sections.push(disk::section(&disk::measure(directory)?));
+    }
+    if options.echo {
+        sections.push(round_trips::measure(ECHO_TIME)?.section());
+    }
+    let mut load = None;
+    match (target, options.churn, options.hold) {
+        (None, ..) => {}
+        (Some(uri), Some(kind), _) => sections.push(churn::run(options, &uri, kind)?.section()),
+        (Some(uri), _, Some(kind)) => sections.push(hold::run(options, &uri, kind)?.section()),
+        (Some(uri), None, None) => load = Some(run::run(options, &uri)?),
+    }
+    report::print(options, load.as_ref(), sections)?;
     Ok(())
 }

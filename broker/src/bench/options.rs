@@ -108,9 +108,51 @@ pub struct Options {
     #[arg(long)]
     pub json: bool,
 
+    /// Instead of messages: open and close these one after the other, and measure how many a second
+    #[arg(long, value_enum, value_name = "KIND", conflicts_with = "hold")]
+    pub churn: Option<Kind>,
+
+    /// Instead of messages: open --count of these, and measure the time and the memory they take
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub hold: Option<Kind>,
+
+    /// How many to --hold
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub count: usize,
+
+    /// Measure the round trips of a plain TCP echo server in this process; loads a broker as well only when --uri is given
+    #[arg(long)]
+    pub echo: bool,
+
     /// Measure how fast the disk under this directory syncs; loads a broker as well only when --uri is given
     #[arg(long, value_name = "DIR")]
     pub disk: Option<PathBuf>,
+
+    /// Run a fixed list of loads and compare with the bounds of a release; needs --broker-pid
+    #[arg(long, requires = "broker_pid", conflicts_with_all = ["churn", "hold"])]
+    pub check: bool,
+}
+
+/// What is opened instead of messages being sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Connections, each with a channel; with heartbeats when they are held.
+    Connection,
+    /// Channels of one connection.
+    Channel,
+    /// Queues of one channel: transient and exclusive when they come and go, durable when they are held.
+    Queue,
+}
+
+impl Kind {
+    /// The word on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Channel => "channel",
+            Self::Queue => "queue",
+        }
+    }
 }
 
 /// An exchange type to publish through.
@@ -147,6 +189,9 @@ impl Options {
         if self.producers + self.consumers == 0 {
             bail!("--producers and --consumers can't both be 0");
         }
+        if self.count == 0 {
+            bail!("--count must be at least 1");
+        }
         if self.queues == 0 {
             bail!("--queues must be at least 1");
         }
@@ -155,6 +200,7 @@ impl Options {
             ("--consumers", self.consumers),
             ("--queues", self.queues),
             ("--bindings", self.bindings),
+            ("--count", self.count),
         ] {
             if count > COUNT_MAX {
                 bail!("{flag} must be at most {COUNT_MAX}");
@@ -190,12 +236,12 @@ impl Options {
         Ok(())
     }
 
-    /// The broker to load; none when only the disk is to be measured.
+    /// The broker to load; none when only this machine is to be measured.
     pub(super) fn target(&self) -> anyhow::Result<Option<AMQPUri>> {
-        let text = match (&self.uri, &self.disk) {
-            (Some(uri), _) => uri,
-            (None, None) => DEFAULT_URI,
-            (None, Some(_)) => return Ok(None),
+        let text = match &self.uri {
+            Some(uri) => uri,
+            None if self.echo || self.disk.is_some() => return Ok(None),
+            None => DEFAULT_URI,
         };
         let uri: AMQPUri = text.parse().map_err(|problem| anyhow!("--uri: {problem}"))?;
         if uri.scheme != AMQPScheme::AMQP {
@@ -234,6 +280,7 @@ pub(super) mod tests {
     #[test]
     fn the_disk_alone_needs_no_broker() {
         assert!(parse(&["--disk", "d"]).target().unwrap().is_none());
+        assert!(parse(&["--echo"]).target().unwrap().is_none());
         let both = parse(&["--disk", "d", "--uri", "amqp://u:p@h:1/v"]);
         let uri = both.target().unwrap().unwrap();
         assert_eq!((uri.authority.host.as_str(), uri.vhost.as_str()), ("h", "v"));
@@ -255,6 +302,7 @@ pub(super) mod tests {
             &["--bindings", "2"],
             &["--bindings", "2", "--exchange-type", "fanout"],
             &["--argument", "x-queue-type"],
+            &["--hold", "queue", "--count", "0"],
         ] {
             assert!(parse(flags).check().is_err(), "{flags:?}");
         }

@@ -23,13 +23,22 @@ fn parse_cpu_seconds(text: &str) -> Option<f64> {
 
 /// The most memory a process has had resident since it started, in bytes.
 pub(super) fn rss_peak_bytes(process: &str) -> anyhow::Result<u64> {
-    let path = format!("/proc/{process}/status");
-    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    parse_rss_peak(&text).with_context(|| format!("{path} has an unknown form"))
+    memory(process, "VmHWM:")
 }
 
-fn parse_rss_peak(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// The memory a process has resident, in bytes.
+pub(super) fn rss_bytes(process: &str) -> anyhow::Result<u64> {
+    memory(process, "VmRSS:")
+}
+
+fn memory(process: &str, name: &str) -> anyhow::Result<u64> {
+    let path = format!("/proc/{process}/status");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    parse_memory(&text, name).with_context(|| format!("{path} has an unknown form"))
+}
+
+fn parse_memory(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -44,8 +53,9 @@ mod tests {
         assert_eq!(parse_cpu_seconds(stat), Some(2.0));
         assert_eq!(parse_cpu_seconds("12 (x) S 1"), None);
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n";
-        assert_eq!(parse_rss_peak(status), Some(2 * 1024 * 1024));
-        assert_eq!(parse_rss_peak("Name:\tx\n"), None);
+        assert_eq!(parse_memory(status, "VmHWM:"), Some(2 * 1024 * 1024));
+        assert_eq!(parse_memory(status, "VmRSS:"), Some(1024));
+        assert_eq!(parse_memory("Name:\tx\n", "VmRSS:"), None);
     }
 
     #[cfg(target_os = "linux")]

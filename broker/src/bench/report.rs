@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::disk::DiskRate;
 use super::options::{ExchangeType, Options};
 use super::run::{Counts, Load};
 use super::shared::Latencies;
@@ -23,29 +22,29 @@ pub(super) fn print_second(second: u32, took: Duration, counts: Counts) -> io::R
     )
 }
 
+/// Some figures of a run that belong together.
+pub(super) struct Section {
+    /// For people.
+    pub(super) lines: Vec<String>,
+    /// The member of the JSON object.
+    pub(super) name: &'static str,
+    /// For machines.
+    pub(super) json: Value,
+}
+
 /// The end: text, or one JSON object as the last line.
-pub(super) fn print(options: &Options, load: Option<&Load>, disk: Option<&[DiskRate]>) -> io::Result<()> {
+pub(super) fn print(options: &Options, load: Option<&Load>, sections: Vec<Section>) -> io::Result<()> {
     let mut out = io::stdout();
     if options.json {
-        return writeln!(out, "{}", to_json(options, load, disk));
+        return writeln!(out, "{}", to_json(options, load, sections));
     }
-    for rate in disk.unwrap_or_default() {
-        writeln!(out, "{}", disk_line(rate))?;
+    for line in sections.iter().flat_map(|section| &section.lines) {
+        writeln!(out, "{line}")?;
     }
     for line in load.map(load_lines).unwrap_or_default() {
         writeln!(out, "{line}")?;
     }
     Ok(())
-}
-
-fn disk_line(rate: &DiskRate) -> String {
-    format!(
-        "disk, {} KiB blocks  {} syncs/s  {:.1} MB/s  {}",
-        rate.block_bytes / 1024,
-        grouped(rate.syncs_per_second as u64),
-        rate.syncs_per_second * rate.block_bytes as f64 / 1e6,
-        percentiles_text(&rate.sync_us)
-    )
 }
 
 fn load_lines(load: &Load) -> Vec<String> {
@@ -89,7 +88,7 @@ fn load_lines(load: &Load) -> Vec<String> {
 }
 
 /// Messages through the broker for each second of its CPU time.
-fn per_cpu_second(load: &Load) -> Option<f64> {
+pub(super) fn per_cpu_second(load: &Load) -> Option<f64> {
     let messages = load.counts.published.max(load.counts.consumed);
     let cpu = load.broker.as_ref()?.cpu_seconds;
     (cpu > 0.0).then(|| messages as f64 / cpu)
@@ -106,24 +105,13 @@ fn is_generator_bound(load: &Load) -> Option<bool> {
     broker_share(load).map(|share| share < BUSY)
 }
 
-fn to_json(options: &Options, load: Option<&Load>, disk: Option<&[DiskRate]>) -> Value {
+fn to_json(options: &Options, load: Option<&Load>, sections: Vec<Section>) -> Value {
     let mut object = match load {
         Some(load) => load_json(options, load),
         None => json!({}),
     };
-    if let Some(rates) = disk {
-        let rates: Vec<Value> = rates
-            .iter()
-            .map(|rate| {
-                json!({
-                    "block_bytes": rate.block_bytes,
-                    "syncs_per_second": rate.syncs_per_second,
-                    "bytes_per_second": rate.syncs_per_second * rate.block_bytes as f64,
-                    "sync_us": percentiles_json(&rate.sync_us),
-                })
-            })
-            .collect();
-        object["disk"] = Value::from(rates);
+    for section in sections {
+        object[section.name] = section.json;
     }
     object
 }
@@ -171,12 +159,12 @@ fn percentiles(latencies: &Latencies) -> [(&'static str, u64); 4] {
     ]
 }
 
-fn percentiles_text(latencies: &Latencies) -> String {
+pub(super) fn percentiles_text(latencies: &Latencies) -> String {
     percentiles(latencies).map(|(name, us)| format!("{name} {} µs", grouped(us))).join("  ")
 }
 
 /// `null` when nothing was measured: a latency of 0 would look like a result.
-fn percentiles_json(latencies: &Latencies) -> Value {
+pub(super) fn percentiles_json(latencies: &Latencies) -> Value {
     if latencies.0.is_empty() {
         return Value::Null;
     }
@@ -184,7 +172,7 @@ fn percentiles_json(latencies: &Latencies) -> Value {
 }
 
 /// 1234567 as 1,234,567.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -217,7 +205,7 @@ mod tests {
 
     #[test]
     fn json_has_the_promised_fields() {
-        let object = to_json(&parse(&[]), Some(&load()), None);
+        let object = to_json(&parse(&[]), Some(&load()), Vec::new());
         assert_eq!(object["published"], 3000);
         assert_eq!(object["consumed"], 2000);
         assert_eq!(object["seconds"], 2.0);

@@ -21,6 +21,8 @@ pub(crate) struct Connection {
     pub(crate) incoming: Incoming,
     pub(crate) stream: TcpStream,
     pub(crate) frame_max: u32,
+    /// The highest channel number that the broker allows.
+    pub(crate) channel_max: u16,
 }
 
 /// A text for a short string field.
@@ -29,20 +31,26 @@ pub(crate) fn short(text: &str) -> anyhow::Result<ShortString> {
 }
 
 impl Connection {
-    /// Connects, logs in and opens the channel.
+    /// Connects, logs in and opens the channel, without heartbeats.
     pub(crate) fn open(uri: &AMQPUri) -> anyhow::Result<Self> {
+        Self::open_with(uri, 0)
+    }
+
+    /// As [`Connection::open`], and asks for a heartbeat after so many seconds; sending them is up to the caller.
+    pub(crate) fn open_with(uri: &AMQPUri, heartbeat: u16) -> anyhow::Result<Self> {
         let address = (uri.authority.host.as_str(), uri.authority.port);
         let mut stream =
             TcpStream::connect(address).with_context(|| format!("no connection to {}:{}", address.0, address.1))?;
         stream.set_nodelay(true)?;
         stream.write_all(&PROTOCOL_HEADER)?;
-        let mut open = Self { incoming: Incoming::new(stream.try_clone()?, FRAME_MAX), stream, frame_max: FRAME_MAX };
-        open.log_in(uri)?;
+        let incoming = Incoming::new(stream.try_clone()?, FRAME_MAX);
+        let mut open = Self { incoming, stream, frame_max: FRAME_MAX, channel_max: u16::MAX };
+        open.log_in(uri, heartbeat)?;
         open.call(CHANNEL, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})))?;
         Ok(open)
     }
 
-    fn log_in(&mut self, uri: &AMQPUri) -> anyhow::Result<()> {
+    fn log_in(&mut self, uri: &AMQPUri, heartbeat: u16) -> anyhow::Result<()> {
         use connection::AMQPMethod;
 
         let refused = "the broker did not let this user in (wrong password, or a user limited to localhost?)";
@@ -67,7 +75,10 @@ impl Connection {
             limit => limit.min(FRAME_MAX),
         };
         self.incoming.set_frame_max(self.frame_max);
-        let tune_ok = connection::TuneOk { channel_max: tune.channel_max, frame_max: self.frame_max, heartbeat: 0 };
+        if tune.channel_max > 0 {
+            self.channel_max = tune.channel_max;
+        }
+        let tune_ok = connection::TuneOk { channel_max: tune.channel_max, frame_max: self.frame_max, heartbeat };
         self.send(0, &AMQPClass::Connection(AMQPMethod::TuneOk(tune_ok)))?;
         let open = connection::Open { virtual_host: short(&uri.vhost)? };
         match self.call(0, AMQPClass::Connection(AMQPMethod::Open(open)))? {
@@ -82,14 +93,16 @@ impl Connection {
         self.receive(channel)
     }
 
-    fn send(&mut self, channel: u16, method: &AMQPClass) -> anyhow::Result<()> {
+    /// Sends a method.
+    pub(crate) fn send(&mut self, channel: u16, method: &AMQPClass) -> anyhow::Result<()> {
         let mut out = Vec::new();
         put_method(&mut out, channel, method);
         self.stream.write_all(&out)?;
         Ok(())
     }
 
-    fn receive(&mut self, channel: u16) -> anyhow::Result<AMQPClass> {
+    /// Waits for the next method on a channel.
+    pub(crate) fn receive(&mut self, channel: u16) -> anyhow::Result<AMQPClass> {
         loop {
             while let Some(frame) = self.incoming.next()? {
                 if frame.kind != FrameKind::Method {

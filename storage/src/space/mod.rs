@@ -67,9 +67,9 @@ struct State {
 pub(crate) enum Depth {
     /// One file of the reserve stays, for checkpoints.
     Usual,
-    /// All of the reserve.
+    /// All of the reserve; and when there is none, some of the room that is left to checkpoints, for a short segment.
     Reserve,
-    /// The room that is left to checkpoints too, and a short segment if there is room for no other.
+    /// All the room that is left to checkpoints too, and a short segment if there is room for no other.
     Last,
 }
 
@@ -117,7 +117,8 @@ impl Space {
         if let Some(free) = free {
             return self.adopt(&free, id).inspect_err(|_| self.state.lock().stock.free.push(free));
         }
-        let error = match self.create(id, needed.max(self.segment_bytes), depth) {
+        let left = if depth == Depth::Last { 0 } else { self.room() };
+        let error = match self.create(id, needed.max(self.segment_bytes), left) {
             Err(error) if shortage::is_full(&error) => error,
             outcome => return outcome,
         };
@@ -132,10 +133,10 @@ impl Space {
             self.disk.owe();
             return Ok(segment);
         }
-        if depth == Depth::Last && needed <= SHORTEST {
-            return self.create(id, SHORTEST, depth);
+        if depth == Depth::Usual || needed > SHORTEST {
+            return Err(error);
         }
-        Err(error)
+        self.create(id, SHORTEST, if depth == Depth::Last { 0 } else { self.least_room() })
     }
 
     /// Gives a file of the pool or the reserve its id.
@@ -147,9 +148,10 @@ impl Space {
         Ok(Segment { id, len: self.segment_bytes, file })
     }
 
-    fn create(&self, id: u64, len: u64, depth: Depth) -> io::Result<Segment> {
-        if depth != Depth::Last {
-            self.disk.ask_room(len.saturating_add(self.room()))?;
+    /// A new file, if so many bytes are left beside it.
+    fn create(&self, id: u64, len: u64, left: u64) -> io::Result<Segment> {
+        if left > 0 {
+            self.disk.ask_room(len.saturating_add(left))?;
         }
         let path = segment::path(&self.log_dir, id);
         let file = self.fs.open(&path, OpenMode::CreateNew)?;
@@ -169,6 +171,12 @@ impl Space {
     /// Room that is left to checkpoints and snapshots.
     pub(crate) fn room(&self) -> u64 {
         self.segment_bytes.min(ROOM_MAX)
+    }
+
+    /// Room that a checkpoint or a snapshot has to find beside its own bytes. Far less than is left to them: if they asked
+    /// for more than the log leaves, it would wait for what they set free, and they for what it has.
+    pub(crate) fn least_room(&self) -> u64 {
+        self.room() / 4
     }
 
     /// Makes sure that a file waits in the pool, writing it full of zeroes: a file whose blocks were written syncs several

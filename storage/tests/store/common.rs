@@ -5,8 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use storage::{Durable, Lsn, Meta, Options, Payload, Place, QueueId, ReadBatch, ReadMessage, Seq, SeqRange, Store};
+
+/// What takes longer does not come at all.
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A payload of given bytes.
 pub(crate) struct Bytes(Vec<u8>, Place);
@@ -86,7 +90,7 @@ pub(crate) fn small(dir: &Path) -> Options {
     options.segment_bytes = 64 * 1024;
     options.snapshot_bytes = 256 * 1024;
     options.pool_segments = 3;
-    options.checkpoint_interval = std::time::Duration::from_millis(5);
+    options.checkpoint_interval = Duration::from_millis(5);
     options
 }
 
@@ -112,7 +116,7 @@ impl Durable for Sender {
 pub(crate) fn wait(store: &Store, lsn: Lsn) {
     let (sender, receiver) = mpsc::sync_channel(1);
     store.notify_at(lsn, Arc::new(Sender(sender)));
-    receiver.recv().expect("the position becomes durable");
+    receiver.recv_timeout(DEADLINE).expect("the position becomes durable");
     assert!(store.durable() >= lsn);
 }
 

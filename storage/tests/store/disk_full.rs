@@ -176,6 +176,33 @@ fn a_store_opens_on_a_full_disk_and_drains() {
     assert_eq!(seqs(&store, 1), [1000]);
 }
 
+/// What the log leaves is enough for the checkpoints and snapshots that set its segments free, to the page.
+#[test]
+fn however_little_is_left_the_log_does_not_wait_for_its_own_dead_segments() {
+    const LONG: u64 = 4 * SEGMENT;
+    for pages in (0..80).step_by(4) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let disk = SmallDisk::new(40 * SEGMENT);
+        let mut options = options(dir.path(), &disk);
+        options.segment_bytes = LONG;
+        // As if it were in use already.
+        options.reserve_segments = 0;
+        options.pool_segments = 0;
+        let (store, _) = Store::open(options).expect("it opens");
+        for seq in 1..=300 {
+            put(&store, 1, seq, 3000);
+        }
+        let last = store.settle(1, range(1, 300));
+        wait(&store, last);
+        disk.set_capacity(disk.used() + LONG + pages * 4096);
+        for seq in 1..=300 {
+            put(&store, 2, seq, 1000);
+            let last = store.settle(2, range(seq, seq));
+            wait(&store, last);
+        }
+    }
+}
+
 #[test]
 fn the_limit_alone_decides_when_nothing_else_is_short() {
     let dir = tempfile::tempdir().expect("a directory");
