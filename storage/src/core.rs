@@ -170,7 +170,13 @@ impl Core {
     pub(crate) fn kick(&self) {
         match self.encoder.state() {
             Sleep::Awake | Sleep::Full => {}
-            Sleep::Idle => self.encoder.wake(),
+            // Whoever has appended sees at least what it has appended. Most kicks come from those who have appended nothing,
+            // and would cost two system calls and a turn of the encoder each.
+            Sleep::Idle => {
+                if self.pending.untaken() > 0 {
+                    self.encoder.wake();
+                }
+            }
             Sleep::Pacing => {
                 if self.pending.untaken() >= ENOUGH {
                     self.encoder.wake();

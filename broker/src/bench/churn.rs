@@ -1,11 +1,11 @@
 //! Connections, channels or queues that come and go, one after the other: how many a second, and what each costs the broker.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use amq_protocol::uri::AMQPUri;
-use anyhow::bail;
-use protocol::AMQPClass;
-use protocol::amqp::{FieldTable, channel, connection, queue};
+use protocol::amqp::{FieldTable, channel, queue};
+use protocol::{AMQPClass, put_method};
 use serde_json::json;
 
 use super::options::{Kind, Options};
@@ -21,6 +21,7 @@ const SUCCESS: u16 = 200;
 /// What opening and closing one after the other came to.
 pub(super) struct Churn {
     kind: Kind,
+    pipeline: usize,
     seconds: f64,
     latency_us: Latencies,
     broker_cpu_seconds: Option<f64>,
@@ -45,7 +46,13 @@ pub(super) fn run(options: &Options, uri: &AMQPUri, kind: Kind) -> anyhow::Resul
     let seconds = start.elapsed().as_secs_f64();
     let cpu_after = broker.as_deref().map(process::cpu_seconds).transpose()?;
     let broker_cpu_seconds = cpu_before.zip(cpu_after).map(|(before, after)| after - before);
-    Ok(Churn { kind, seconds, latency_us, broker_cpu_seconds })
+    Ok(Churn {
+        kind,
+        pipeline: if kind == Kind::Connection { 1 } else { options.pipeline },
+        seconds,
+        latency_us,
+        broker_cpu_seconds,
+    })
 }
 
 struct Client<'a> {
@@ -56,64 +63,67 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
+    /// Opens and closes as many as go together.
     fn once(&mut self) -> anyhow::Result<()> {
         match self.kind {
-            Kind::Connection => self.connection(),
-            Kind::Channel => self.channel(),
-            Kind::Queue => self.queue(),
+            Kind::Connection if self.options.pipeline > 1 => Connection::open_and_close(self.uri),
+            Kind::Connection => Connection::open(self.uri)?.close(),
+            Kind::Channel => self.pairs(COMING, channel_pair()?),
+            Kind::Queue => self.pairs(CHANNEL, queue_pair(&self.options.name)?),
         }
     }
 
-    fn connection(&self) -> anyhow::Result<()> {
-        let mut connection = Connection::open(self.uri)?;
-        let close = connection::Close { reply_code: SUCCESS, reply_text: short("bye")?, class_id: 0, method_id: 0 };
-        match connection.call(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)))? {
-            AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)) => Ok(()),
-            other => bail!("expected connection.close-ok, not {other:?}"),
+    /// Calls two methods in turn, again and again; each has one answer.
+    fn pairs(&mut self, channel: u16, pair: [AMQPClass; 2]) -> anyhow::Result<()> {
+        if self.options.pipeline == 1 {
+            for method in pair {
+                self.stays.call(channel, method)?;
+            }
+            return Ok(());
         }
-    }
-
-    fn channel(&mut self) -> anyhow::Result<()> {
-        let open = channel::AMQPMethod::Open(channel::Open {});
-        let close = channel::AMQPMethod::Close(channel::Close {
-            reply_code: SUCCESS,
-            reply_text: short("bye")?,
-            class_id: 0,
-            method_id: 0,
-        });
-        for method in [open, close] {
-            self.stays.call(COMING, AMQPClass::Channel(method))?;
+        let mut out = Vec::new();
+        for _ in 0..self.options.pipeline {
+            pair.iter().for_each(|method| put_method(&mut out, channel, method));
         }
-        Ok(())
-    }
-
-    fn queue(&mut self) -> anyhow::Result<()> {
-        let name = short(&self.options.name)?;
-        let declare = queue::AMQPMethod::Declare(queue::Declare {
-            queue: name.clone(),
-            passive: false,
-            durable: false,
-            exclusive: true,
-            auto_delete: false,
-            nowait: false,
-            arguments: FieldTable::default(),
-        });
-        let delete =
-            queue::AMQPMethod::Delete(queue::Delete { queue: name, if_unused: false, if_empty: false, nowait: false });
-        for method in [declare, delete] {
-            self.stays.call(CHANNEL, AMQPClass::Queue(method))?;
+        self.stays.stream.write_all(&out)?;
+        for _ in 0..2 * self.options.pipeline {
+            self.stays.receive(channel)?;
         }
         Ok(())
     }
 }
 
+fn channel_pair() -> anyhow::Result<[AMQPClass; 2]> {
+    let close = channel::Close { reply_code: SUCCESS, reply_text: short("bye")?, class_id: 0, method_id: 0 };
+    Ok([channel::AMQPMethod::Open(channel::Open {}), channel::AMQPMethod::Close(close)].map(AMQPClass::Channel))
+}
+
+fn queue_pair(name: &str) -> anyhow::Result<[AMQPClass; 2]> {
+    let name = short(name)?;
+    let declare = queue::Declare {
+        queue: name.clone(),
+        passive: false,
+        durable: false,
+        exclusive: true,
+        auto_delete: false,
+        nowait: false,
+        arguments: FieldTable::default(),
+    };
+    let delete = queue::Delete { queue: name, if_unused: false, if_empty: false, nowait: false };
+    Ok([queue::AMQPMethod::Declare(declare), queue::AMQPMethod::Delete(delete)].map(AMQPClass::Queue))
+}
+
 impl Churn {
+    fn count(&self) -> u64 {
+        self.latency_us.0.len() * self.pipeline as u64
+    }
+
     fn rate(&self) -> f64 {
-        self.latency_us.0.len() as f64 / self.seconds
+        self.count() as f64 / self.seconds
     }
 
     fn cpu_us_each(&self) -> Option<f64> {
-        self.broker_cpu_seconds.map(|seconds| seconds * 1e6 / (self.latency_us.0.len().max(1) as f64))
+        self.broker_cpu_seconds.map(|seconds| seconds * 1e6 / (self.count().max(1) as f64))
     }
 
     /// The figures to print.
@@ -126,7 +136,8 @@ impl Churn {
             name: "churn",
             json: json!({
                 "kind": kind,
-                "count": self.latency_us.0.len(),
+                "pipeline": self.pipeline,
+                "count": self.count(),
                 "seconds": self.seconds,
                 "rate": self.rate(),
                 "latency_us": percentiles_json(&self.latency_us),

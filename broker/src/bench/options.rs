@@ -112,6 +112,10 @@ pub struct Options {
     #[arg(long, value_enum, value_name = "KIND", conflicts_with = "hold")]
     pub churn: Option<Kind>,
 
+    /// With --churn: requests that are sent before the first answer is read (connections: a handshake without waiting if over 1)
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub pipeline: usize,
+
     /// Instead of messages: open --count of these, and measure the time and the memory they take
     #[arg(long, value_enum, value_name = "KIND")]
     pub hold: Option<Kind>,
@@ -189,11 +193,10 @@ impl Options {
         if self.producers + self.consumers == 0 {
             bail!("--producers and --consumers can't both be 0");
         }
-        if self.count == 0 {
-            bail!("--count must be at least 1");
-        }
-        if self.queues == 0 {
-            bail!("--queues must be at least 1");
+        for (flag, count) in [("--count", self.count), ("--pipeline", self.pipeline), ("--queues", self.queues)] {
+            if count == 0 {
+                bail!("{flag} must be at least 1");
+            }
         }
         for (flag, count) in [
             ("--producers", self.producers),
@@ -201,6 +204,7 @@ impl Options {
             ("--queues", self.queues),
             ("--bindings", self.bindings),
             ("--count", self.count),
+            ("--pipeline", self.pipeline),
         ] {
             if count > COUNT_MAX {
                 bail!("{flag} must be at most {COUNT_MAX}");

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 use super::report::{Section, grouped, percentiles_json, percentiles_text};
@@ -20,6 +21,8 @@ pub(super) struct Echo {
     round_trip_us: Latencies,
     round_trips_per_second: f64,
     connections_per_second: f64,
+    /// CPU time of the server for a round trip.
+    server_cpu_us: f64,
 }
 
 /// Measures for about this long: half of the time round trips on one connection, half connections of some round trips each.
@@ -31,13 +34,15 @@ pub(super) fn measure(time: Duration) -> anyhow::Result<Echo> {
     // A connection that ends before it says anything is the sign to stop.
     drop(TcpStream::connect(address)?);
     let served = server.join();
-    let echo = echo?;
-    served.map_err(|_| anyhow::anyhow!("the echo server panicked"))??;
+    let mut echo = echo?;
+    let cpu = served.map_err(|_| anyhow::anyhow!("the echo server panicked"))??;
+    echo.server_cpu_us = cpu.as_secs_f64() * 1e6 / echo.round_trip_us.0.len() as f64;
     Ok(echo)
 }
 
-/// Answers one connection after the other, until one ends without a word.
-fn serve(listener: &TcpListener) -> io::Result<()> {
+/// Answers one connection after the other, until one ends without a word. Returns the CPU time that the first has taken.
+fn serve(listener: &TcpListener) -> io::Result<Duration> {
+    let mut first = None;
     loop {
         let (mut stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;
@@ -47,10 +52,17 @@ fn serve(listener: &TcpListener) -> io::Result<()> {
             silent = false;
             stream.write_all(&buffer)?;
         }
+        first.get_or_insert_with(cpu_time);
         if silent {
-            return Ok(());
+            return Ok(first.unwrap_or_default());
         }
     }
+}
+
+/// CPU time of this thread so far.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 fn measure_against(address: SocketAddr, time: Duration) -> anyhow::Result<Echo> {
@@ -74,7 +86,7 @@ fn measure_against(address: SocketAddr, time: Duration) -> anyhow::Result<Echo> 
         connections += 1;
     }
     let connections_per_second = connections as f64 / start.elapsed().as_secs_f64();
-    Ok(Echo { round_trip_us, round_trips_per_second, connections_per_second })
+    Ok(Echo { round_trip_us, round_trips_per_second, connections_per_second, server_cpu_us: 0.0 })
 }
 
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
@@ -95,9 +107,10 @@ impl Echo {
         Section {
             lines: vec![
                 format!(
-                    "echo server  {} round trips/s  {}",
+                    "echo server  {} round trips/s  {}  {:.1} µs of its CPU each",
                     grouped(self.round_trips_per_second as u64),
-                    percentiles_text(&self.round_trip_us)
+                    percentiles_text(&self.round_trip_us),
+                    self.server_cpu_us
                 ),
                 format!(
                     "echo server  {} connections/s, of {TRIPS_PER_CONNECTION} round trips each",
@@ -109,6 +122,7 @@ impl Echo {
                 "round_trip_us": percentiles_json(&self.round_trip_us),
                 "round_trips_per_second": self.round_trips_per_second,
                 "connections_per_second": self.connections_per_second,
+                "server_cpu_us": self.server_cpu_us,
             }),
         }
     }

@@ -69,6 +69,9 @@ struct Workers {
 /// Loads a broker as the options say.
 pub(super) fn run(options: &Options, uri: &AMQPUri) -> anyhow::Result<Load> {
     let broker = options.broker_pid.map(|pid| pid.to_string());
+    if let Some(process) = &broker {
+        process::reset_rss_peak(process);
+    }
     let mut admin = Connection::open(uri)?;
     plan::set_up(&mut admin, options)?;
     let shared = Arc::new(Shared::default());
@@ -100,12 +103,13 @@ pub(super) fn run(options: &Options, uri: &AMQPUri) -> anyhow::Result<Load> {
 
 impl Workers {
     fn start(&mut self, options: &Options, uri: &AMQPUri, shared: &Arc<Shared>) -> anyhow::Result<()> {
-        for index in 0..options.consumers {
-            let connection = Connection::open(uri)?;
+        // All are connected before the first begins: under load that takes its time.
+        let open = |count| (0..count).map(|_| Connection::open(uri)).collect::<anyhow::Result<Vec<_>>>();
+        let (consumers, producers) = (open(options.consumers)?, open(options.producers)?);
+        for (index, connection) in consumers.into_iter().enumerate() {
             self.consumers.push(Consumer::start(connection, options, index, shared)?);
         }
-        for index in 0..options.producers {
-            let connection = Connection::open(uri)?;
+        for (index, connection) in producers.into_iter().enumerate() {
             self.producers.push(Producer::start(connection, options, index, shared)?);
         }
         Ok(())

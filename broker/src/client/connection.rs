@@ -38,34 +38,61 @@ impl Connection {
 
     /// As [`Connection::open`], and asks for a heartbeat after so many seconds; sending them is up to the caller.
     pub(crate) fn open_with(uri: &AMQPUri, heartbeat: u16) -> anyhow::Result<Self> {
-        let address = (uri.authority.host.as_str(), uri.authority.port);
-        let mut stream =
-            TcpStream::connect(address).with_context(|| format!("no connection to {}:{}", address.0, address.1))?;
-        stream.set_nodelay(true)?;
-        stream.write_all(&PROTOCOL_HEADER)?;
-        let incoming = Incoming::new(stream.try_clone()?, FRAME_MAX);
-        let mut open = Self { incoming, stream, frame_max: FRAME_MAX, channel_max: u16::MAX };
+        let mut open = Self::connect(uri)?;
+        open.stream.write_all(&PROTOCOL_HEADER)?;
         open.log_in(uri, heartbeat)?;
         open.call(CHANNEL, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})))?;
         Ok(open)
+    }
+
+    /// Connects, opens and closes all in one write, and reads until the broker has closed as well.
+    pub(crate) fn open_and_close(uri: &AMQPUri) -> anyhow::Result<()> {
+        let mut open = Self::connect(uri)?;
+        let mut out = PROTOCOL_HEADER.to_vec();
+        let tune_ok = connection::TuneOk { channel_max: CHANNEL, frame_max: FRAME_MAX, heartbeat: 0 };
+        for (channel, method) in [
+            (0, start_ok(uri)?),
+            (0, AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune_ok))),
+            (0, open_vhost(uri)?),
+            (CHANNEL, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}))),
+            (0, close()?),
+        ] {
+            put_method(&mut out, channel, &method);
+        }
+        open.stream.write_all(&out)?;
+        loop {
+            if let AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)) = open.receive(0)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Closes it, and waits until the broker has.
+    pub(crate) fn close(mut self) -> anyhow::Result<()> {
+        match self.call(0, close()?)? {
+            AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)) => Ok(()),
+            other => bail!("expected connection.close-ok, not {other:?}"),
+        }
+    }
+
+    fn connect(uri: &AMQPUri) -> anyhow::Result<Self> {
+        let address = (uri.authority.host.as_str(), uri.authority.port);
+        let stream =
+            TcpStream::connect(address).with_context(|| format!("no connection to {}:{}", address.0, address.1))?;
+        stream.set_nodelay(true)?;
+        let incoming = Incoming::new(stream.try_clone()?, FRAME_MAX);
+        Ok(Self { incoming, stream, frame_max: FRAME_MAX, channel_max: u16::MAX })
     }
 
     fn log_in(&mut self, uri: &AMQPUri, heartbeat: u16) -> anyhow::Result<()> {
         use connection::AMQPMethod;
 
         let refused = "the broker did not let this user in (wrong password, or a user limited to localhost?)";
-        let user = &uri.authority.userinfo;
         match self.receive(0).context("the other side does not speak AMQP 0-9-1")? {
             AMQPClass::Connection(AMQPMethod::Start(_)) => {}
             other => bail!("expected connection.start, not {other:?}"),
         }
-        let start_ok = connection::StartOk {
-            client_properties: FieldTable::default(),
-            mechanism: short("PLAIN")?,
-            response: LongString::from(format!("\0{}\0{}", user.username, user.password)),
-            locale: short("en_US")?,
-        };
-        self.send(0, &AMQPClass::Connection(AMQPMethod::StartOk(start_ok)))?;
+        self.send(0, &start_ok(uri)?)?;
         let tune = match self.receive(0).context(refused)? {
             AMQPClass::Connection(AMQPMethod::Tune(tune)) => tune,
             other => bail!("expected connection.tune, not {other:?}"),
@@ -80,8 +107,7 @@ impl Connection {
         }
         let tune_ok = connection::TuneOk { channel_max: tune.channel_max, frame_max: self.frame_max, heartbeat };
         self.send(0, &AMQPClass::Connection(AMQPMethod::TuneOk(tune_ok)))?;
-        let open = connection::Open { virtual_host: short(&uri.vhost)? };
-        match self.call(0, AMQPClass::Connection(AMQPMethod::Open(open)))? {
+        match self.call(0, open_vhost(uri)?)? {
             AMQPClass::Connection(AMQPMethod::OpenOk(_)) => Ok(()),
             other => bail!("expected connection.open-ok, not {other:?}"),
         }
@@ -122,6 +148,27 @@ impl Connection {
             }
         }
     }
+}
+
+fn start_ok(uri: &AMQPUri) -> anyhow::Result<AMQPClass> {
+    let user = &uri.authority.userinfo;
+    let start_ok = connection::StartOk {
+        client_properties: FieldTable::default(),
+        mechanism: short("PLAIN")?,
+        response: LongString::from(format!("\0{}\0{}", user.username, user.password)),
+        locale: short("en_US")?,
+    };
+    Ok(AMQPClass::Connection(connection::AMQPMethod::StartOk(start_ok)))
+}
+
+fn open_vhost(uri: &AMQPUri) -> anyhow::Result<AMQPClass> {
+    let open = connection::Open { virtual_host: short(&uri.vhost)? };
+    Ok(AMQPClass::Connection(connection::AMQPMethod::Open(open)))
+}
+
+fn close() -> anyhow::Result<AMQPClass> {
+    let close = connection::Close { reply_code: 200, reply_text: short("bye")?, class_id: 0, method_id: 0 };
+    Ok(AMQPClass::Connection(connection::AMQPMethod::Close(close)))
 }
 
 /// Turns a close or a cancellation by the broker into an error.

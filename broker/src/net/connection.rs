@@ -24,8 +24,12 @@ use crate::session::{Phase, Session};
 
 /// Octets encoded before they are offered to the socket.
 const WRITE_BYTES: usize = 128 * 1024;
-/// Turns before other tasks of the thread get theirs.
+/// Turns before other tasks of the thread get theirs …
 const TURNS_MAX: usize = 8;
+/// … and when there are many of them: a handshake waits five times until everybody has had their turns.
+const CROWDED_TURNS_MAX: usize = 2;
+/// Connections from which on there are many.
+const CROWD: usize = 32;
 /// How long a client may take to answer connection.close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a socket is drained after the last frame, so that the client can read it before the connection is reset.
@@ -194,7 +198,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<End>> {
-        for _ in 0..TURNS_MAX {
+        for turn in 0..TURNS_MAX {
+            if turn == CROWDED_TURNS_MAX && self.broker.connection_count() >= CROWD {
+                break;
+            }
             if let Some(session) = &self.session {
                 session.signal().register(context.waker());
             }

@@ -9,6 +9,7 @@ mod archive;
 
 mod acknowledgements;
 mod alarms;
+mod allocations;
 mod bad_input;
 mod channel_errors;
 mod compatibility;
