@@ -40,7 +40,7 @@ impl Session {
         let compatibility = &self.broker.settings.compatibility;
         let mut properties = FieldTable::default();
         properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
-        properties.insert("cluster_name".into(), text(&self.broker.node_name));
+        properties.insert("cluster_name".into(), text(&self.broker.cluster_name()));
         properties.insert("copyright".into(), text("Copyright (c) 2026 the Warren authors"));
         properties.insert(
             "information".into(),

@@ -57,7 +57,7 @@ fn allocations(way: Way, size: usize, batches: u64) -> u64 {
                     let tag = reader.longlong();
                     raw.read_content(consuming);
                     delivered += 1;
-                    if matches!(way, Way::Persistent) && tag % 100 == 0 {
+                    if matches!(way, Way::Persistent) && tag.is_multiple_of(100) {
                         raw.method(consuming, id::BASIC_ACK, Bytes::new().longlong(tag).octet(1));
                     }
                 }

@@ -1,5 +1,6 @@
 //! `warren ctl`, and the same binary under the name `rabbitmqctl`: outputs, exit codes, and what they do.
 
+mod bench;
 mod drain;
 mod facts;
 mod vhosts;

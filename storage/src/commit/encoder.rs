@@ -25,6 +25,8 @@ pub(crate) const ENOUGH: u64 = 64 * 1024;
 const GROUP_MAX: usize = 1024 * 1024;
 /// Time between the starts of two groups that are smaller than [`ENOUGH`]: syncs back to back burn CPU for nothing.
 const PACE: Duration = Duration::from_micros(300);
+/// A group of fewer entries than this does not wait: nobody is in a hurry then but the one who waits for it.
+const FEW: usize = 8;
 /// Where an entry comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -69,6 +71,8 @@ pub(crate) struct Encoder {
     entries_sum: u32,
     full: bool,
     last_start: Option<Instant>,
+    /// Entries of the last group.
+    last_count: usize,
     /// A spare segment was asked for since the last one was opened.
     asked: bool,
 }
@@ -104,6 +108,7 @@ impl Encoder {
             entries_sum: 0,
             full: false,
             last_start: None,
+            last_count: 0,
             asked: false,
         }
     }
@@ -142,7 +147,8 @@ impl Encoder {
 
     /// How long the group at hand should still wait, if it should.
     fn pace(&self) -> Option<Duration> {
-        if self.full || self.buf.len() as u64 >= ENOUGH {
+        let few = self.last_count < FEW && self.ops.len() < FEW;
+        if self.full || few || self.buf.len() as u64 >= ENOUGH {
             return None;
         }
         PACE.checked_sub(self.last_start?.elapsed()).filter(|left| !left.is_zero())
@@ -491,6 +497,7 @@ impl Encoder {
         self.offset += header.span();
         self.full = false;
         self.last_start = Some(Instant::now());
+        self.last_count = count as usize;
         self.send(offset)?;
         // Once per segment: on a full disk, asking again and again would eat up the space that the log itself still has.
         if !self.asked && self.offset > self.segment.len / 4 {
