@@ -16,11 +16,12 @@
 //! - `inspect`: a look into a directory that no store has open.
 //! - `backup`: a copy of the directory while the store goes on.
 //! - `spill`: messages that need not survive and that memory has no room for.
-//! - `reader`, `large`, `fs`: reading back, large messages, the file system.
+//! - `reader`, `large`, `fs`: reading back, large messages, the file system; `callback`: telling the store's user.
 #![forbid(unsafe_code)]
 
 mod backup;
 mod bytes_cursor;
+mod callback;
 mod checkpoint;
 mod commit;
 mod compact;

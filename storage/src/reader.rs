@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
+use crate::callback;
 use crate::core::Core;
 use crate::fs::{File, OpenMode};
 use crate::index::Index;
@@ -150,7 +151,7 @@ pub(crate) fn run(core: &Arc<Core>) {
             Request::List(list) => {
                 let listed = core.index.lock().list(list.queue, list.from, list.max_messages);
                 match listed {
-                    Ok(listed) => (list.done)(listed),
+                    Ok(listed) => callback::run(|| (list.done)(listed)),
                     Err(lsn) => {
                         core.waiters.add(lsn, Postponed::new(core, Request::List(list)));
                     }
@@ -161,7 +162,7 @@ pub(crate) fn run(core: &Arc<Core>) {
                 let Some(due) = reader.due(now_ms) else {
                     return;
                 };
-                done(due);
+                callback::run(|| done(due));
                 continue;
             }
         };
@@ -169,7 +170,7 @@ pub(crate) fn run(core: &Arc<Core>) {
             Some(Ok(batch)) => {
                 let next = (!batch.end).then_some(batch.next);
                 let queue = request.queue;
-                (request.done)(batch);
+                callback::run(|| (request.done)(batch));
                 if let Some(next) = next.filter(|_| core.requests.is_empty()) {
                     reader.ahead(queue, next);
                 }

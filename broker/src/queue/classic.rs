@@ -94,6 +94,8 @@ pub(super) struct Reading {
 pub(super) struct Guard<'a> {
     state: MutexGuard<'a, State>,
     crashed: &'a AtomicBool,
+    /// Somebody else's panic is being cleared up after: this queue is only told that its consumers are gone.
+    was_panicking: bool,
 }
 
 impl std::ops::Deref for Guard<'_> {
@@ -111,7 +113,7 @@ impl std::ops::DerefMut for Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !self.was_panicking && std::thread::panicking() {
             self.crashed.store(true, Ordering::Release);
         }
         let held = self.state.ready.accounted_bytes() + self.state.dead.accounted_bytes();
@@ -437,7 +439,7 @@ impl Queue {
     pub(super) fn lock(&self) -> Guard<'_> {
         let mut state = self.state.lock();
         self.turn_counters(&mut state);
-        Guard { state, crashed: &self.crashed }
+        Guard { state, crashed: &self.crashed, was_panicking: std::thread::panicking() }
     }
 }
 

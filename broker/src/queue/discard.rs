@@ -40,6 +40,10 @@ impl Queue {
     /// Consumers did not want these, nor want them back in the queue; in the order in which they said so.
     pub fn reject(&self, entries: Vec<Entry>) {
         self.forget_unacked(entries.len());
+        // What was in a queue that is deleted is gone with it, also what consumers had.
+        if self.is_closed() {
+            return;
+        }
         let mut state = self.lock();
         self.discard(&mut state, Discarded::Held(entries), Reason::Rejected);
     }

@@ -76,7 +76,8 @@ impl Session {
         }
         match method_ids(frame.payload) {
             Some((CONNECTION, CLOSE_OK)) if self.phase == Phase::Closing => self.phase = Phase::Closed,
-            Some((CONNECTION, CLOSE)) => self.reply(0, &close_ok()),
+            // Whoever goes on closing and does not read the answers gets no more of them.
+            Some((CONNECTION, CLOSE)) if !self.is_stuffed() => self.reply(0, &close_ok()),
             _ => {}
         }
     }

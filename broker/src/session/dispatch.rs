@@ -17,6 +17,8 @@ const OPEN: u16 = 10;
 const CLOSE: u16 = 40;
 const CLOSE_OK: u16 = 41;
 const BASIC: u16 = 60;
+/// Of an incomplete message, address and properties up to here are not counted.
+const SMALL_HEADER_BYTES: usize = 1024;
 
 impl Session {
     /// Handles one frame.
@@ -112,13 +114,14 @@ impl Session {
                         self.publish(number, publisher, message)?;
                         assembler.trim();
                     }
-                    // Nothing but a header yet, most likely with its body right behind it: not worth counting.
-                    None if frame.kind == FrameKind::Header => {}
                     None => {
                         let now = assembler.buffered();
-                        let counted = std::mem::replace(partial_bytes, now);
-                        self.count_partial(counted, now);
-                        self.check_partial_bytes()?;
+                        // Nothing but a header yet, most likely with its body right behind it: not worth counting if it is small.
+                        if frame.kind != FrameKind::Header || now > SMALL_HEADER_BYTES {
+                            let counted = std::mem::replace(partial_bytes, now);
+                            self.count_partial(counted, now);
+                            self.check_partial_bytes()?;
+                        }
                     }
                 }
                 Ok(true)

@@ -84,7 +84,7 @@ impl Beside {
     /// The transaction that it belongs to is being committed: time runs from now on. What is left afterwards is to be handed
     /// over when the transaction is durable.
     pub fn commit(&mut self, message: &Arc<Message>, now_ms: u64, ops: &mut Vec<TxOp>) {
-        ops.extend(self.histories.drain(..).filter_map(|history| history.part_of_transaction(message)));
+        self.histories.drain(..).for_each(|history| history.part_of_transaction(message, ops));
         let Some(delayed) = &mut self.delayed else { return };
         // Nobody else has it yet.
         if let Some(message) = Arc::get_mut(&mut delayed.message) {

@@ -120,7 +120,7 @@ impl History {
             let mut state = self.state.lock();
             for read in batch.messages {
                 if let Some(message) = Message::as_published(read.payload, read.place) {
-                    self.keep(&mut state, read.seq, Arc::new(message));
+                    self.keep(&mut state, read.seq, Arc::new(message), |queue, range| self.settle(queue, range));
                 }
             }
             if batch.end || batch.next <= from {
@@ -135,7 +135,8 @@ impl History {
         self.id
     }
 
-    fn keep(&self, state: &mut State, seq: Seq, message: Arc<Message>) {
+    /// Keeps a message; tells which of the store's it has no room for any more.
+    fn keep(&self, state: &mut State, seq: Seq, message: Arc<Message>, mut dropped: impl FnMut(QueueId, SeqRange)) {
         state.bytes += message.resident_bytes();
         state.messages.push_back((seq, message));
         while state.messages.len() > self.length
@@ -143,11 +144,16 @@ impl History {
         {
             state.bytes = state.bytes.saturating_sub(old.resident_bytes());
             if let Some(id) = self.id {
-                self.services.store.settle(id, SeqRange::one(seq));
+                dropped(id, SeqRange::one(seq));
             }
         }
         let bytes = state.bytes;
         state.share.set(bytes);
+    }
+
+    /// What it has no room for any more is settled at once.
+    fn settle(&self, queue: QueueId, range: SeqRange) {
+        self.services.store.settle(queue, range);
     }
 
     /// Keeps a message; returns where that is durable.
@@ -158,18 +164,19 @@ impl History {
         // Its time runs in queues, not here.
         let append = |id| self.services.store.enqueue(id, seq, Meta::default(), Arc::clone(message) as _);
         let lsn = self.id.map_or(Lsn(0), append);
-        self.keep(&mut state, seq, Arc::clone(message));
+        self.keep(&mut state, seq, Arc::clone(message), |queue, range| self.settle(queue, range));
         lsn
     }
 
-    /// Keeps a message that is part of a transaction; returns that part, if it is to be stored.
-    pub fn part_of_transaction(&self, message: &Arc<Message>) -> Option<TxOp> {
+    /// Keeps a message that is part of a transaction. As far as it is stored, so is that, and what has to go for it: behind it,
+    /// since that may be part of the same transaction.
+    pub fn part_of_transaction(&self, message: &Arc<Message>, ops: &mut Vec<TxOp>) {
         let mut state = self.state.lock();
         let seq = state.next_seq;
         state.next_seq += 1;
-        self.keep(&mut state, seq, Arc::clone(message));
         let payload = Arc::clone(message) as _;
-        self.id.map(|queue| TxOp::Enqueue { queue, seq, meta: Meta::default(), payload })
+        ops.extend(self.id.map(|queue| TxOp::Enqueue { queue, seq, meta: Meta::default(), payload }));
+        self.keep(&mut state, seq, Arc::clone(message), |queue, range| ops.push(TxOp::Settle { queue, range }));
     }
 
     /// What is kept, the oldest first, as copies whose time begins now.

@@ -193,3 +193,28 @@ fn dead_letters_are_part_of_it() {
     assert!(raw.get(1, &dying, true).is_none());
     assert_eq!(history(&mut raw, &exchange), ["1", "2"]);
 }
+
+/// What a transaction itself pushes out of the history again is no longer in the store either.
+#[test]
+fn a_long_transaction_leaves_no_more_than_the_history() {
+    if skipped() {
+        return;
+    }
+    let broker = launch().start();
+    let dir = broker.launch().home().join("data");
+    let _launch = broker.launch().clone();
+    let mut raw = open(&broker);
+    let exchange = declare(&mut raw, DURABLE, &length(20));
+    raw.call(1, id::TX_SELECT, [], id::TX_SELECT_OK);
+    for _ in 0..3 {
+        for body in numbers(100) {
+            raw.publish(1, (exchange.as_str(), ""), 0, PERSISTENT, body.as_bytes());
+        }
+        raw.call(1, id::TX_COMMIT, [], id::TX_COMMIT_OK);
+    }
+    drop(raw);
+    assert!(broker.terminate().status.success());
+    let verify = launch().listen(None).data_dir(None).flag("log").flag("verify");
+    let finished = verify.flag(dir.to_str().expect("a path in UTF-8")).run();
+    assert!(finished.stdout.contains("20 messages in"), "{finished:?}");
+}

@@ -73,7 +73,7 @@ impl Held {
 
     /// Whether the file of this payload is being written.
     pub(super) fn is_awaited(&self, payload: &Arc<dyn Payload>) -> bool {
-        self.jobs.iter().any(|job| Arc::ptr_eq(&job.payload, payload))
+        self.jobs.iter().any(|job| is_same(&job.payload, payload))
     }
 
     /// A file is going to be written. The flag is set when nobody needs it any more.
@@ -147,7 +147,7 @@ impl Held {
             };
             if takes_away(entry, *queue, *seq) {
                 let (queue, seq, payload, tx) = (*queue, *seq, Arc::clone(payload), *tx);
-                let was_waiting = self.jobs.iter().any(|job| Arc::ptr_eq(&job.payload, &payload));
+                let was_waiting = self.jobs.iter().any(|job| is_same(&job.payload, &payload));
                 *held = Entry::Settle { queue, range: SeqRange { first: 1, last: 0 }, tx };
                 forget(&mut self.messages, queue, seq);
                 gone.push(Gone { queue, seq, payload, was_waiting });
@@ -160,6 +160,12 @@ impl Held {
         }
         gone
     }
+}
+
+/// Whether two payloads are written as one: they share their place. The payloads themselves may be two, when one message
+/// expires in one queue and not in the other.
+fn is_same(one: &Arc<dyn Payload>, other: &Arc<dyn Payload>) -> bool {
+    std::ptr::eq(one.place(), other.place())
 }
 
 fn has_any(seqs: &BTreeSet<Seq>, range: SeqRange) -> bool {
@@ -188,7 +194,7 @@ impl Unit {
     }
 
     fn count(&self, payload: &Arc<dyn Payload>) -> u32 {
-        self.payloads().filter(|known| Arc::ptr_eq(known, payload)).count() as u32
+        self.payloads().filter(|known| is_same(known, payload)).count() as u32
     }
 
     fn note(&mut self, requeue: &Requeue) {
@@ -235,6 +241,36 @@ mod tests {
         fn place(&self) -> &Place {
             &self.0
         }
+    }
+
+    /// Another payload that is written as the first.
+    struct Other(Arc<dyn Payload>);
+
+    impl Payload for Other {
+        fn encoded_len(&self) -> usize {
+            self.0.encoded_len()
+        }
+        fn encode(&self, out: &mut Vec<u8>) {
+            self.0.encode(out);
+        }
+        fn place(&self) -> &Place {
+            self.0.place()
+        }
+    }
+
+    #[test]
+    fn payloads_that_share_their_place_share_their_file() {
+        let mut held = Held::default();
+        let payload: Arc<dyn Payload> = Arc::new(Nothing(Place::default()));
+        let other: Arc<dyn Payload> = Arc::new(Other(Arc::clone(&payload)));
+        let stranger: Arc<dyn Payload> = Arc::new(Nothing(Place::default()));
+        held.await_file(1, &payload);
+        assert!(held.is_awaited(&other) && !held.is_awaited(&stranger));
+        held.push(10, vec![enqueue(1, 5, &payload)], 40);
+        held.push(11, vec![enqueue(2, 5, &other)], 40);
+        assert!(released(&mut held).is_empty());
+        assert_eq!(held.file_done(1).map(|(_, needed)| needed), Some(2));
+        assert_eq!(released(&mut held).len(), 2);
     }
 
     fn enqueue(queue: QueueId, seq: Seq, payload: &Arc<dyn Payload>) -> Entry {

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::record::{self, Decoded};
 use super::{Done, Job, Lane, Shared, SpillBatch, SpillFile, Waiting};
+use crate::callback;
 use crate::fs::{File, OpenMode};
 use crate::types::{Place, QueueId, ReadMessage};
 
@@ -211,7 +212,7 @@ impl Worker<'_> {
             },
             None => self.take_waiting(queue, lane, max_messages, max_bytes),
         };
-        done(batch);
+        callback::run(|| done(batch));
     }
 
     fn take_later(&mut self, job: Job) {

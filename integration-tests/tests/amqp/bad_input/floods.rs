@@ -191,3 +191,27 @@ fn a_client_that_never_reads_its_answers() {
     sender.join().expect("the sender");
     assert_memory_below(&server, 200);
 }
+
+#[test]
+fn whoever_goes_on_closing_gets_no_answers_without_end() {
+    if peer_is_set(WARREN_ONLY) {
+        return;
+    }
+    const CLOSES: usize = 2_000_000;
+    let broker = launch().start();
+    let mut raw = Raw::connect(broker.address());
+    raw.send(b"AMQP\x00\x00\x09\x01");
+    let close = wire::method(0, id::CONNECTION_CLOSE, Bytes::new().short(200).shortstr("").short(0).short(0));
+    // Without a login, and without ever reading. The broker may end it before the last.
+    let flood = close.repeat(CLOSES / 100);
+    for _ in 0..100 {
+        if !raw.try_send(&flood) {
+            break;
+        }
+    }
+    let mut other = Raw::connect(broker.address());
+    other.login("guest", "guest");
+    other.open("/");
+    let peak = broker.peak_resident_bytes();
+    assert!(peak < 64 << 20, "{peak}");
+}
