@@ -1,6 +1,6 @@
 //! The command line as a whole: the broker's flags and the subcommands.
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 use crate::bench;
 use crate::config::Flags;
@@ -26,13 +26,37 @@ pub struct Cli {
 #[derive(Clone, Subcommand)]
 pub enum Command {
     /// Load an AMQP 0-9-1 broker and measure it; or measure the disk
-    Bench(Box<bench::Options>),
+    Bench(Deferred<bench::Options>),
     /// Ask a running broker how it is
-    Ctl(ctl::Options),
+    Ctl(Deferred<ctl::Options>),
     /// Make a copy of a running broker's data; starting a broker on the copy restores it
-    Backup(ctl::BackupOptions),
+    Backup(Deferred<ctl::BackupOptions>),
     /// Look into a data directory that no broker runs on, without changing it
-    Log(offline::Options),
+    Log(Deferred<offline::Options>),
+}
+
+/// Arguments that are described only to whoever gives them: a broker that starts has no use for them.
+#[derive(Clone)]
+pub struct Deferred<T>(pub Box<T>);
+
+impl<T: Args> Args for Deferred<T> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.defer(T::augment_args)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        command.defer(T::augment_args_for_update)
+    }
+}
+
+impl<T: FromArgMatches> FromArgMatches for Deferred<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        T::from_arg_matches(matches).map(|options| Self(Box::new(options)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
 }
 
 #[cfg(test)]
@@ -56,7 +80,7 @@ mod tests {
         let Some(Command::Bench(options)) = bench.command else {
             panic!("not bench");
         };
-        assert_eq!(options.size, 1024);
+        assert_eq!(options.0.size, 1024);
         assert!(parse("warren --data-dir d bench").is_err());
         assert_eq!(parse("warren --version").err(), Some(format!("warren {VERSION}\n")));
         let commit = VERSION.strip_prefix(env!("CARGO_PKG_VERSION")).and_then(|rest| rest.strip_prefix(" ("));

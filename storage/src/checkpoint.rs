@@ -233,6 +233,7 @@ impl Keeper {
             core.index.lock().synced(chunks);
         }
         core.evict();
+        core.schedule.relieved();
         Ok(base)
     }
 

@@ -192,9 +192,18 @@ impl Core {
         }
     }
 
-    /// Lets go of columns until they fit into their budget, as far as sled has them.
+    /// Memory that columns may take.
+    pub(crate) fn columns_max(&self) -> usize {
+        usize::try_from(self.options.index_cache_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// When columns take more than they may: lets go of them, as far as sled has them, until there is room for as many again.
     pub(crate) fn evict(&self) {
-        let budget = usize::try_from(self.options.index_cache_bytes).unwrap_or(usize::MAX);
+        let max = self.columns_max();
+        if self.index.lock().cache.resident <= max {
+            return;
+        }
+        let budget = max / 2;
         // Twice round at most: the first time only says that nobody needed them since.
         let mut left = 2 * self.index.lock().clock_len();
         while left > 0 && self.index.lock().evict(budget, EVICT) {

@@ -35,8 +35,8 @@ pub struct Options {
     pub compaction_rate: u64,
     /// Cache of sled.
     pub sled_cache_bytes: u64,
-    /// Memory for the part of the index that sled has too; what was not needed lately is read from there. What changed since
-    /// the last checkpoint comes on top.
+    /// Memory for columns of the index, 12 bytes per message; what was not needed lately is read from sled. Changes that take
+    /// more call for a checkpoint, and what comes during it comes on top.
     pub index_cache_bytes: u64,
     /// Payloads of this size and more get a file of their own; at most a quarter of a segment.
     pub large_bytes: usize,
@@ -62,8 +62,8 @@ impl Options {
             snapshot_bytes: 256 * MIB,
             compaction_delay: Duration::from_secs(10),
             compaction_rate: 16 * MIB,
-            sled_cache_bytes: 8 * MIB,
-            index_cache_bytes: 32 * MIB,
+            sled_cache_bytes: 4 * MIB,
+            index_cache_bytes: 4 * MIB,
             large_bytes: MIB as usize,
             slow: Duration::from_secs(1),
             fs: Arc::new(RealFs),

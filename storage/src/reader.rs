@@ -28,8 +28,8 @@ use crate::types::{Due, Durable, Listed, Lsn, Place, QueueId, ReadBatch, ReadMes
 
 /// Neighbours on disk with no more than this between them are read at once.
 const GAP: u64 = 16 * 1024;
-/// Most bytes read at once.
-const RUN: u64 = 1024 * 1024;
+/// Most bytes read at once, unless one message has more. The buffer for them is kept.
+const RUN: u64 = 128 * 1024;
 /// Segments kept open.
 const OPEN: usize = 16;
 /// Chunks of the index that are read from sled together: the one that is needed, and the next.
@@ -144,7 +144,7 @@ impl Durable for Postponed {
 
 /// Runs until the store stops.
 pub(crate) fn run(core: &Arc<Core>) {
-    let mut reader = Reader { core, open: VecDeque::new() };
+    let mut reader = Reader { core, open: VecDeque::new(), run: Vec::new(), wanted: Vec::new() };
     while let Some(request) = core.requests.next() {
         let request = match request {
             Request::Read(read) => read,
@@ -200,10 +200,11 @@ struct Choice {
 }
 
 impl Choice {
-    fn new(request: &Read) -> Self {
+    /// `wanted` is empty.
+    fn new(request: &Read, wanted: Vec<LiveMessage>) -> Self {
         let Read { queue, from, max_messages, max_bytes, .. } = *request;
         let batch = ReadBatch { next: from, end: true, ..ReadBatch::default() };
-        Self { queue, max_messages, max_bytes, bytes: 0, wanted: Vec::new(), batch, held: None }
+        Self { queue, max_messages, max_bytes, bytes: 0, wanted, batch, held: None }
     }
 
     /// Picks and pins messages until there are enough or none is left. If columns are needed that are not in memory, it comes
@@ -255,17 +256,25 @@ impl Choice {
 struct Reader<'a> {
     core: &'a Core,
     open: VecDeque<(u64, Arc<dyn File>)>,
+    /// What was read last, and what was wanted: room for the next. Large allocations that live for one read each cost
+    /// several times their size in pages that the allocator has touched.
+    run: Vec<u8>,
+    wanted: Vec<LiveMessage>,
 }
 
 impl Reader<'_> {
     /// One batch, or the position to wait for before there can be one. `None` when the store stops.
     fn read(&mut self, request: &Read) -> Option<Result<ReadBatch, Lsn>> {
-        let Choice { wanted, mut batch, held, .. } = self.choose(Choice::new(request))?;
+        let room = std::mem::take(&mut self.wanted);
+        let Choice { mut wanted, mut batch, held, .. } = self.choose(Choice::new(request, room))?;
         if let Some(lsn) = held.filter(|_| wanted.is_empty()) {
             return Some(Err(lsn));
         }
+        batch.messages.reserve_exact(wanted.len());
         let outcome = self.read_wanted(&wanted, &mut batch);
         self.unpin(&wanted);
+        wanted.clear();
+        self.wanted = wanted;
         outcome.map(|()| Ok(batch))
     }
 
@@ -411,9 +420,10 @@ impl Reader<'_> {
             .last()
             .and_then(|last| last.location.as_segment().map(|(_, at)| at + u64::from(last.len)))
             .unwrap_or(offset);
-        let buf = match self.insist(|reader| reader.bytes(segment, offset, end))? {
-            Ok(buf) => buf,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        let mut buf = std::mem::take(&mut self.run);
+        match self.insist(|reader| reader.bytes(segment, offset, end, &mut buf))? {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => buf.clear(),
             Err(error) if run.len() > 1 && is_unreadable(&error) => {
                 // A place that the disk cannot read costs only the messages that are there.
                 for message in run {
@@ -447,17 +457,20 @@ impl Reader<'_> {
             // Before anybody settles the messages, after which the file may go.
             self.keep(&segment::path(&self.core.log_dir, segment));
         }
+        if buf.capacity() as u64 <= 2 * RUN {
+            self.run = buf;
+        }
         Some(())
     }
 
-    fn bytes(&mut self, segment: u64, from: u64, to: u64) -> io::Result<Vec<u8>> {
+    fn bytes(&mut self, segment: u64, from: u64, to: u64, buf: &mut Vec<u8>) -> io::Result<()> {
         let file = self.file(segment)?;
         // Never more memory than there is file, whatever the index says.
         let to = to.min(file.len()?);
-        let mut buf = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(0)];
-        let got = file.read_at(&mut buf, from)?;
+        buf.resize(usize::try_from(to.saturating_sub(from)).unwrap_or(0), 0);
+        let got = file.read_at(buf, from)?;
         buf.truncate(got);
-        Ok(buf)
+        Ok(())
     }
 
     fn read_large(&mut self, message: &LiveMessage, batch: &mut ReadBatch) -> Option<()> {

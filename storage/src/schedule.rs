@@ -16,13 +16,14 @@ pub(crate) struct Schedule {
     state: Mutex<Pending>,
     changed: Condvar,
     said: AtomicBool,
+    swollen: AtomicBool,
     marking: AtomicBool,
 }
 
 #[derive(Default)]
 struct Pending {
     dirty: bool,
-    /// A segment is full: the interval is over.
+    /// A segment is full, or the index takes too much memory: the interval is over.
     urgent: bool,
     closing: bool,
     /// Something that a reader could not read from sled.
@@ -71,6 +72,22 @@ impl Schedule {
     pub(crate) fn segment_full(&self) {
         self.state.lock().urgent = true;
         self.changed.notify_all();
+    }
+
+    /// Says that the index takes more memory than it should: what a checkpoint has written can leave it. Costs one swap until
+    /// one has.
+    pub(crate) fn swollen(&self) {
+        if !self.swollen.swap(true, Ordering::AcqRel) {
+            let mut state = self.state.lock();
+            state.dirty = true;
+            state.urgent = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// A checkpoint has helped against [`Schedule::swollen`] as far as it can.
+    pub(crate) fn relieved(&self) {
+        self.swollen.store(false, Ordering::Release);
     }
 
     /// Asks for the last checkpoint, the one that says that the stop was clean.

@@ -26,7 +26,7 @@ const MAGIC: &[u8; 8] = b"WARRNSNP";
 const HEADER: usize = 8 + Base::LEN + 4;
 /// Length, checksum and kind of a block.
 const BLOCK: usize = 9;
-const WRITE: usize = 1024 * 1024;
+const WRITE: usize = 128 * 1024;
 /// Chunks and topology records taken under one hold of the index lock.
 const SLICE: usize = 64;
 

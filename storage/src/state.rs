@@ -27,11 +27,11 @@ use crate::shelf;
 /// Bigger values are split: above a quarter of a segment sled would put them into files that it never syncs.
 pub(crate) const VALUE_MAX: usize = 16 * 1024;
 /// sled allocates a buffer of this size, and keeps values up to a quarter of it inline.
-const SEGMENT_BYTES: usize = 1024 * 1024;
+const SEGMENT_BYTES: usize = 512 * 1024;
 /// Changes that go into sled at once, in bytes and in number. sled copies a whole page for every change of it and frees none
 /// of those copies before the end of the batch.
-const BATCH_BYTES: u64 = 1024 * 1024;
-const BATCH_OPS: usize = 256;
+const BATCH_BYTES: u64 = 256 * 1024;
+const BATCH_OPS: usize = 64;
 /// How long sled's own lock is waited for.
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);

@@ -57,6 +57,11 @@ impl Broker {
         }
     }
 
+    /// More waits for the disk than the caps allow: publishers are held until it has caught up.
+    pub fn is_disk_behind(&self) -> bool {
+        self.store.pending_bytes() > self.settings.limits.uncommitted_bytes as usize || self.store.spill().is_full()
+    }
+
     /// The memory that this process may use, in octets: what fractions are fractions of.
     pub fn total_memory(&self) -> u64 {
         machine::total_memory()

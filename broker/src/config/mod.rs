@@ -428,7 +428,7 @@ pub fn check_log_filter(text: &str) -> Result<(), String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     for directive in text.split(',').map(str::trim) {
         let is_level = LEVELS.contains(&directive.to_ascii_lowercase().as_str());
-        if !is_level && !directive.contains(['=', '[']) {
+        if !is_level && !directive.contains('=') {
             return Err(format!(
                 "{} is neither a level ({}) nor a filter such as broker::session=debug",
                 error::quoted(directive),
@@ -436,7 +436,7 @@ pub fn check_log_filter(text: &str) -> Result<(), String> {
             ));
         }
     }
-    let parsed = tracing_subscriber::EnvFilter::builder().parse(text);
+    let parsed: Result<tracing_subscriber::filter::Targets, _> = text.parse();
     parsed.map(|_| ()).map_err(|problem| problem.to_string())
 }
 

@@ -14,7 +14,8 @@ const UNLESS_MAX: usize = 8;
 /// A compiled expression.
 #[derive(Clone, Debug)]
 pub struct Pattern {
-    regex: Regex,
+    /// `None` for what matches everything, as most permissions do.
+    regex: Option<Regex>,
     /// None of these may match: what was looked ahead for.
     unless: Vec<Regex>,
 }
@@ -26,16 +27,20 @@ impl Pattern {
     ///
     /// What is wrong with it, in one line.
     pub fn new(text: &str) -> Result<Self, String> {
+        if matches!(text, "" | ".*") {
+            return Ok(Self { regex: None, unless: Vec::new() });
+        }
         let Some((conditions, rest)) = split_look_ahead(text) else {
-            return Ok(Self { regex: compile(text)?, unless: Vec::new() });
+            return Ok(Self { regex: Some(compile(text)?), unless: Vec::new() });
         };
         let unless = conditions.into_iter().map(|inside| compile(&format!("^(?:{inside})")));
-        Ok(Self { unless: unless.collect::<Result<_, _>>()?, regex: compile(&format!("^{rest}"))? })
+        Ok(Self { unless: unless.collect::<Result<_, _>>()?, regex: Some(compile(&format!("^{rest}"))?) })
     }
 
     /// Whether the expression is found in a text.
     pub fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text) && !self.unless.iter().any(|regex| regex.is_match(text))
+        self.regex.as_ref().is_none_or(|regex| regex.is_match(text))
+            && !self.unless.iter().any(|regex| regex.is_match(text))
     }
 }
 
@@ -104,6 +109,9 @@ mod tests {
     #[test]
     fn it_matches_anywhere() {
         assert!(matches("b", "abc") && matches("", "abc"));
+        for pattern in ["", ".*"] {
+            assert!(matches(pattern, "") && matches(pattern, "a\nb"), "{pattern}");
+        }
     }
 
     #[test]

@@ -260,6 +260,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if flags & signal::ALARM != 0 {
             session.on_alarm();
         }
+        if flags & signal::ROOM != 0 {
+            session.on_room();
+        }
         flags != 0
     }
 
@@ -458,7 +461,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn follow_phase(&mut self) {
         let Some(session) = &self.session else { return };
         let (phase, heartbeat_s) = (session.phase(), session.limits().heartbeat_s);
-        let stalled = phase == Phase::Running && session.is_stuffed();
+        // Replies that wait for the disk are not the client's fault.
+        let is_refused = self.written < self.output.len();
+        let stalled = phase == Phase::Running && is_refused && session.is_stuffed();
         if phase == self.phase && !(stalled && self.give_up_at.is_none()) {
             return;
         }

@@ -71,9 +71,8 @@ fn put_clients(page: &mut Page<'_>, broker: &Broker, connections: &[ConnectionIn
     page.single("outbox_full_total", Kind::Counter, help, statistics.full_outboxes());
     let blocked = connections.iter().filter(|info| info.open.is_blocked()).count();
     page.single("publishers_blocked", Kind::Gauge, "Connections whose publishes wait for an alarm to end", blocked);
-    let held = broker.store.pending_bytes() as u64 > broker.settings.limits.uncommitted_bytes;
     let help = "1 while publishers are held because too much waits for the disk";
-    page.single("publishers_held", Kind::Gauge, help, held);
+    page.single("publishers_held", Kind::Gauge, help, broker.is_disk_behind());
     let help = "How late the last timer of a second was";
     page.single("runtime_lag_seconds", Kind::Gauge, help, statistics.lag().as_secs_f64());
 }

@@ -16,20 +16,28 @@ use crate::model::death::Reason;
 
 /// When fewer messages than this are in memory, the next batch of the backlog is read.
 const READ_AHEAD_MESSAGES: usize = 1024;
-/// One read of the backlog.
-const READ_MESSAGES: usize = 2048;
+/// One read of the backlog. The list of so many takes less than 64 KiB, above which the allocator is generous with pages.
+const READ_MESSAGES: usize = 768;
 const READ_BYTES: usize = 2 << 20;
 /// Positions of the backlog that are asked for at once.
 const LIST_MESSAGES: usize = 8192;
 /// What a queue keeps in memory while all queues together take too much.
 const SHORT_BYTES: usize = 64 * 1024;
+/// What a queue keeps in memory of messages that the store has, while nobody consumes it.
+const UNWATCHED_BYTES: usize = 1 << 20;
 
 impl Queue {
     /// Keeps a message that no consumer has taken, in memory or on disk. `stored`: the store has it.
     pub(super) fn keep(&self, state: &mut State, entry: Entry, stored: bool) {
         let services = &self.services;
-        let short = services.memory.queues_are_full();
-        let max = if short { services.resident_max_bytes.min(SHORT_BYTES) } else { services.resident_max_bytes };
+        let most = if services.memory.queues_are_full() {
+            SHORT_BYTES
+        } else if stored && state.consumers.is_empty() {
+            UNWATCHED_BYTES
+        } else {
+            services.resident_max_bytes
+        };
+        let max = most.min(services.resident_max_bytes);
         if let Some(Entry { seq, message, redelivered, .. }) = state.ready.push(entry, stored, max) {
             let (id, at) = self.in_store(seq);
             services.store.spill().push(id, at, message.meta(), redelivered, message);

@@ -14,7 +14,8 @@ pub const DURABLE: u8 = 2;
 pub const CLOSE: u8 = 4;
 /// The last alarm of the node has gone off.
 pub const ALARM: u8 = 8;
-
+/// The spill has room again.
+pub const ROOM: u8 = 16;
 /// Somebody wants this one connection closed; the broker knows why.
 pub const FORCED: u8 = 64;
 

@@ -40,7 +40,7 @@ use crate::queue::credit::Resume;
 use crate::queue::item::OutItem;
 use crate::queue::outbox::Outbox;
 use crate::queue::settle::Acked;
-use crate::queue::signal::{Signal, WakeList};
+use crate::queue::signal::{self, Signal, WakeList};
 use crate::vhost::Vhost;
 
 /// Own replies that may wait for a client that does not read before its socket is no longer read either.
@@ -158,6 +158,8 @@ pub struct Session {
     partial_bytes: usize,
     /// The store will raise [`crate::queue::signal::DURABLE`].
     awaits_store: bool,
+    /// The spill will raise [`crate::queue::signal::ROOM`].
+    awaits_room: bool,
     writer: write::WriterState,
     ended: bool,
 }
@@ -203,6 +205,7 @@ impl Session {
             published: false,
             partial_bytes: 0,
             awaits_store: false,
+            awaits_room: false,
             writer: write::WriterState::default(),
             ended: false,
         };
@@ -259,9 +262,9 @@ impl Session {
         self.outbox.reply_bytes() > REPLIES_MAX_BYTES
     }
 
-    /// More waits for the disk than the cap allows.
+    /// More waits for the disk than the caps allow.
     pub fn is_held(&self) -> bool {
-        self.broker.store.pending_bytes() > self.broker.settings.limits.uncommitted_bytes as usize
+        self.broker.is_disk_behind()
     }
 
     /// Ends a batch of frames: handles what was parked if it may go on, confirms what is safe, sets the committer going, wakes whoever got messages, and asks to be
@@ -291,6 +294,12 @@ impl Session {
     pub fn on_durable(&mut self) {
         self.awaits_store = false;
         self.finish_commits(None);
+        self.finish_batch();
+    }
+
+    /// The spill has room again.
+    pub fn on_room(&mut self) {
+        self.awaits_room = false;
         self.finish_batch();
     }
 
@@ -328,6 +337,12 @@ impl Session {
     }
 
     fn await_store(&mut self) {
+        let spill = self.broker.store.spill();
+        if spill.is_full() && !self.awaits_room {
+            self.awaits_room = true;
+            let signal = Arc::clone(self.outbox.signal());
+            spill.when_it_has_room(Box::new(move || signal.raise(signal::ROOM)));
+        }
         if self.awaits_store {
             return;
         }

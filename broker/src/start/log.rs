@@ -1,6 +1,9 @@
 //! The log: lines of text or of JSON on standard error, where systemd and containers take it from.
 
-use tracing_subscriber::{EnvFilter, reload};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, registry, reload};
 
 use crate::config::{self, LogFormat, Settings};
 use crate::model::log_control::LogControl;
@@ -8,31 +11,28 @@ use crate::model::log_control::LogControl;
 /// Starts the log of the process, and gives the way to change what is in it.
 pub(super) fn start(settings: &Settings) -> anyhow::Result<LogControl> {
     let level = &settings.log.level;
-    let filter =
-        EnvFilter::try_new(level).map_err(|error| anyhow::anyhow!("{}: {error}", settings.describe("log.level")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let (started, control) = match settings.log.format {
+    let filter: Targets =
+        level.parse().map_err(|error| anyhow::anyhow!("{}: {error}", settings.describe("log.level")))?;
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let started = match settings.log.format {
         LogFormat::Text => {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            let log = log.with_ansi(ansi).with_filter_reloading();
-            let handle = log.reload_handle();
-            (log.try_init(), control(level, handle))
+            registry().with(filter).with(lines.with_ansi(ansi)).try_init()
         }
         LogFormat::Json => {
-            let log = log.json().flatten_event(true).with_current_span(false).with_span_list(false);
-            let log = log.with_filter_reloading();
-            let handle = log.reload_handle();
-            (log.try_init(), control(level, handle))
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            registry().with(filter).with(lines).try_init()
         }
     };
-    started.map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok(control)
+    started?;
+    Ok(control(level, handle))
 }
 
-fn control<S: 'static>(level: &str, handle: reload::Handle<EnvFilter, S>) -> LogControl {
+fn control<S: 'static>(level: &str, handle: reload::Handle<Targets, S>) -> LogControl {
     let apply = move |filter: &str| {
         config::check_log_filter(filter)?;
-        let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        let filter: Targets = filter.parse().map_err(|error| format!("{error}"))?;
         handle.reload(filter).map_err(|error| error.to_string())
     };
     LogControl::new(level.to_owned(), Box::new(apply))

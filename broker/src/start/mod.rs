@@ -52,10 +52,10 @@ pub fn run() -> ExitCode {
     let Cli { command, flags } = Cli::parse();
     let result = match command {
         None => start(&flags),
-        Some(Command::Bench(options)) => bench::run(&options),
-        Some(Command::Ctl(options)) => return ctl::run(options.words),
-        Some(Command::Backup(options)) => ctl::backup(&options),
-        Some(Command::Log(options)) => return offline::run(&options),
+        Some(Command::Bench(options)) => bench::run(&options.0),
+        Some(Command::Ctl(options)) => return ctl::run(options.0.words),
+        Some(Command::Backup(options)) => ctl::backup(&options.0),
+        Some(Command::Log(options)) => return offline::run(&options.0),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -102,6 +102,10 @@ impl Vhost {
 
     /// Moves dead letters of a queue that was taken off the list of those that wait.
     pub fn move_dead(&self, source: &Arc<Queue>, wakes: &mut WakeList) {
+        // Not those of a virtual host that had this name before.
+        if !Arc::ptr_eq(&source.spec().vhost, &self.name) {
+            return;
+        }
         if let Taken::Messages(messages) = source.take_dead(BATCH) {
             let to = source.dead_letter_to();
             let mut refused = Vec::new();

@@ -10,6 +10,9 @@ use crate::stats::GroupDone;
 
 use super::{Group, Spare};
 
+/// Memory of the index that is not worth a checkpoint before its time, however little it may have.
+const COLUMNS_MIN: usize = 1024 * 1024;
+
 /// Runs until the encoder is gone or the store stops.
 pub(crate) fn run(core: &Arc<Core>, groups: &Receiver<Group>, spares: &Sender<Spare>) -> Result<(), String> {
     while let Ok(group) = groups.recv() {
@@ -54,10 +57,11 @@ fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<
         sync: ended - written,
     });
 
-    let (dirty, deadline) = {
+    let (dirty, swollen, deadline) = {
         let mut index = core.index.lock();
         index.apply_group(group.ops.drain(..), group.last_lsn, group.end);
-        (index.is_dirty(), index.timers.tell_earlier())
+        let swollen = index.cache.resident > core.columns_max().max(COLUMNS_MIN);
+        (index.is_dirty(), swollen, index.timers.tell_earlier())
     };
     core.pending.settle_bytes(group.taken);
     core.landed.publish(group.landed);
@@ -69,6 +73,9 @@ fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<
     }
     if dirty {
         core.schedule.dirty();
+    }
+    if swollen {
+        core.schedule.swollen();
     }
     if let Some(deadline) = deadline {
         let handler = core.deadline_handler.lock().clone();

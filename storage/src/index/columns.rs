@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use crate::log::location::Location;
 use crate::types::Meta;
 
+use super::chunk::CHUNK;
+
+/// Columns with more messages than this get room for all there can be at once, instead of growing further.
+const FEW: usize = 128;
+
 /// Columns that most messages don't need; each is empty until one does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MetaColumns {
@@ -25,6 +30,10 @@ impl Columns {
     /// Sets all of a slot.
     pub(crate) fn set(&mut self, slot: usize, location: Location, len: u32, meta: &Meta) {
         if self.locations.len() <= slot {
+            if slot >= FEW && self.locations.capacity() <= slot {
+                self.locations.reserve_exact(CHUNK as usize - self.locations.len());
+                self.lens.reserve_exact(CHUNK as usize - self.lens.len());
+            }
             self.locations.resize(slot + 1, Location::default());
             self.lens.resize(slot + 1, 0);
         }

@@ -3,7 +3,7 @@
 //! Each queue has files of its own, written at their end in large pieces, read from their front, and never synced. A file is
 //! removed when its last message has been taken; what is there at start is left over and goes. Until it is written a message
 //! stays in memory, and it stays there too when the disk has no room: nothing is lost that way, and the alarm for the disk
-//! keeps more from coming.
+//! keeps more from coming. While the disk is only slower than what comes, the spill says that it is full.
 //!
 //! # Layout
 //!
@@ -17,6 +17,7 @@ mod worker;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -33,11 +34,13 @@ pub struct SpillOptions {
     pub write_bytes: usize,
     /// … or a sixteenth of it, when those of all queues have this.
     pub waiting_bytes: usize,
+    /// When so much waits for its turn on the disk the spill is full, until half of it is left.
+    pub full_bytes: usize,
 }
 
 impl Default for SpillOptions {
     fn default() -> Self {
-        Self { file_bytes: 16 << 20, write_bytes: 256 << 10, waiting_bytes: 8 << 20 }
+        Self { file_bytes: 16 << 20, write_bytes: 256 << 10, waiting_bytes: 8 << 20, full_bytes: 32 << 20 }
     }
 }
 
@@ -71,6 +74,7 @@ pub struct Spill {
 }
 
 type Done = Box<dyn FnOnce(SpillBatch) + Send>;
+type Told = Box<dyn FnOnce() + Send>;
 
 struct Shared {
     fs: Arc<dyn Fs>,
@@ -78,6 +82,8 @@ struct Shared {
     options: SpillOptions,
     state: Mutex<State>,
     changed: Condvar,
+    /// Changes under the lock.
+    full: AtomicBool,
 }
 
 #[derive(Default)]
@@ -88,6 +94,10 @@ struct State {
     held: Vec<QueueId>,
     waiting_bytes: usize,
     messages: u64,
+    /// The thread is at work on a job.
+    busy: bool,
+    /// Who is told when there is room.
+    told: Vec<Told>,
     paused: bool,
     stopped: bool,
     next_lane: u64,
@@ -143,7 +153,14 @@ impl Spill {
         if let Err(error) = removed {
             tracing::warn!(path = %dir.display(), %error, "cannot remove what transient messages have left behind");
         }
-        let shared = Arc::new(Shared { fs, dir, options, state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            fs,
+            dir,
+            options,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            full: AtomicBool::new(false),
+        });
         let working = Arc::clone(&shared);
         let thread = thread::Builder::new().name("warren-spill".to_owned()).spawn(move || worker::run(&working))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
@@ -168,11 +185,36 @@ impl Spill {
         let options = &self.shared.options;
         let full = state.waiting_bytes >= options.waiting_bytes;
         let enough = if full { options.write_bytes / 16 } else { options.write_bytes };
-        if lane.waiting_bytes >= enough && !lane.queued {
+        let ready = lane.waiting_bytes >= enough && !lane.queued;
+        if ready {
             lane.queued = true;
             state.jobs.push_back(Job::Write(queue));
+        }
+        // What is held, or too little to be written, does not get less by waiting.
+        if state.waiting_bytes >= options.full_bytes && state.works() {
+            self.shared.full.store(true, Ordering::Release);
+        }
+        if ready {
             self.wake(guard);
         }
+    }
+
+    /// Whether so much waits to be written that whoever publishes should wait as well.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.full.load(Ordering::Acquire)
+    }
+
+    /// Calls `told` once when the spill is not full, at once when it is not now. It must be quick and must never block; it is
+    /// dropped when the spill is closed first.
+    pub fn when_it_has_room(&self, told: Box<dyn FnOnce() + Send>) {
+        let mut state = self.shared.state.lock();
+        if self.is_full() {
+            state.told.push(told);
+            return;
+        }
+        drop(state);
+        told();
     }
 
     /// Takes messages out, in order, until one of the two limits is reached (but at least one). `done` is called on the
@@ -199,10 +241,14 @@ impl Spill {
         let Some(lane) = state.lanes.remove(&queue) else { return };
         state.waiting_bytes -= lane.waiting_bytes;
         state.held.retain(|held| *held != queue);
-        if !lane.files.is_empty() {
+        let told = self.shared.room(&mut state);
+        if lane.files.is_empty() {
+            drop(state);
+        } else {
             state.jobs.push_back(Job::Remove(lane.files.into()));
             self.wake(state);
         }
+        tell(told);
     }
 
     /// While it is paused nothing is written: the last free bytes of the disk are for others.
@@ -238,7 +284,8 @@ impl Spill {
         let forgotten = {
             let mut state = self.shared.state.lock();
             state.stopped = true;
-            std::mem::take(&mut state.jobs)
+            self.shared.full.store(false, Ordering::Release);
+            (std::mem::take(&mut state.jobs), std::mem::take(&mut state.told))
         };
         drop(forgotten);
         self.shared.changed.notify_all();
@@ -259,6 +306,29 @@ impl Spill {
 impl Drop for Spill {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+impl Shared {
+    /// Who is to be told, without the lock, that there is room again.
+    fn room(&self, state: &mut State) -> Vec<Told> {
+        if state.works() && state.waiting_bytes > self.options.full_bytes / 2 {
+            return Vec::new();
+        }
+        self.full.store(false, Ordering::Release);
+        std::mem::take(&mut state.told)
+    }
+}
+
+impl State {
+    fn works(&self) -> bool {
+        self.busy || !self.jobs.is_empty()
+    }
+}
+
+fn tell(told: Vec<Told>) {
+    for told in told {
+        told();
     }
 }
 

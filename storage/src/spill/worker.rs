@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::MutexGuard;
 use rustix::io::Errno;
 
 use super::record::{self, Decoded};
@@ -60,6 +61,7 @@ impl Worker<'_> {
     /// The next job; `None` when the spill is closed. Writes that failed come back after a while.
     fn next(&mut self) -> Option<Job> {
         let mut state = self.shared.state.lock();
+        state.busy = false;
         loop {
             if state.stopped {
                 return None;
@@ -70,7 +72,13 @@ impl Worker<'_> {
                 state.jobs.extend(held.into_iter().map(Job::Write));
             }
             if let Some(job) = state.jobs.pop_front() {
+                state.busy = true;
                 return Some(job);
+            }
+            let told = self.shared.room(&mut state);
+            if !told.is_empty() {
+                MutexGuard::unlocked(&mut state, || super::tell(told));
+                continue;
             }
             // An idle thread holds neither a file nor a large buffer.
             self.open = None;
@@ -177,9 +185,11 @@ impl Worker<'_> {
         if lane.queued {
             state.jobs.push_back(Job::Write(queue));
         }
+        let told = self.shared.room(state);
         // The last owner of a message lets go of it without the lock.
         drop(guard);
         drop(plan.messages);
+        super::tell(told);
     }
 
     /// The messages stay where they are, in memory.
@@ -289,7 +299,7 @@ impl Worker<'_> {
 
     /// Takes messages that were never written.
     fn take_waiting(&self, queue: QueueId, lane: u64, max_messages: usize, max_bytes: usize) -> SpillBatch {
-        let (taken, next) = {
+        let (taken, next, told) = {
             let mut guard = self.shared.state.lock();
             let state = &mut *guard;
             let Some(lane) = state.lanes.get_mut(&queue).filter(|known| known.number == lane) else {
@@ -302,8 +312,9 @@ impl Worker<'_> {
                 state.lanes.remove(&queue);
                 state.held.retain(|held| *held != queue);
             }
-            (taken, next)
+            (taken, next, self.shared.room(state))
         };
+        super::tell(told);
         let messages = taken.into_iter().map(|Waiting { head, payload }| {
             let mut bytes = Vec::with_capacity(payload.encoded_len());
             payload.encode(&mut bytes);

@@ -16,7 +16,8 @@ use crate::common::{body, payload};
 use crate::hooked::{Call, Hooked};
 
 /// So small that a test meets every boundary.
-const SMALL: SpillOptions = SpillOptions { file_bytes: 4_000, write_bytes: 1_000, waiting_bytes: 4_000 };
+const SMALL: SpillOptions =
+    SpillOptions { file_bytes: 4_000, write_bytes: 1_000, waiting_bytes: 4_000, full_bytes: 20_000 };
 
 fn open(dir: &TempDir) -> Spill {
     open_on(Arc::new(RealFs), dir)
@@ -252,6 +253,62 @@ fn nothing_is_written_while_it_is_paused() {
         barrier(&spill);
     }
     assert_eq!(seqs(&take_all(&spill, 1)), (5..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn it_is_full_while_a_slow_disk_has_much_to_write() {
+    let dir = TempDir::new().expect("a directory");
+    let (go_on, gate) = mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let hook = move |call: Call, _: &Path| {
+        if call == Call::Write {
+            // Once the other end is gone the disk is fast.
+            let _ = gate.lock().expect("no panic").recv();
+        }
+        Ok(())
+    };
+    let spill = open_on(Hooked::new(hook), &dir);
+    let (told, tells) = mpsc::channel();
+    let when_it_has_room = |name: &'static str| {
+        let told = told.clone();
+        spill.when_it_has_room(Box::new(move || drop(told.send(name))));
+    };
+    let mut seq = 0;
+    while spill.stats().waiting_bytes < SMALL.full_bytes {
+        assert!(!spill.is_full());
+        when_it_has_room("at once");
+        assert_eq!(tells.try_recv(), Ok("at once"));
+        push(&spill, 1, seq, 100);
+        seq += 1;
+    }
+    assert!(spill.is_full());
+    when_it_has_room("later");
+    assert!(tells.try_recv().is_err());
+    drop(go_on);
+    assert_eq!(tells.recv(), Ok("later"));
+    assert!(!spill.is_full());
+    assert_eq!(seqs(&take_all(&spill, 1)), (0..seq).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_not_on_its_way_to_disk_does_not_make_it_full() {
+    let dir = TempDir::new().expect("a directory");
+    let spill = open(&dir);
+    spill.pause(true);
+    push(&spill, 1, 0, 2_000);
+    // Behind this the thread has nothing to do, and may fall asleep.
+    barrier(&spill);
+    let (told, tells) = mpsc::channel();
+    spill.when_it_has_room(Box::new(move || drop(told.send(()))));
+    tells.recv().expect("there is room");
+    while spill.stats().waiting_bytes < 2 * SMALL.full_bytes {
+        push(&spill, 1, 1, 100);
+        let (told, tells) = mpsc::channel();
+        spill.when_it_has_room(Box::new(move || drop(told.send(()))));
+        tells.recv().expect("it ends by itself");
+    }
+    spill.close();
+    assert!(!spill.is_full());
 }
 
 #[test]

@@ -231,3 +231,22 @@ fn what_was_spilled_goes_too() {
     wait_until(&vhost, &services, || target.message_count() == COUNT / 10 * 9);
     assert_eq!(source.message_count(), COUNT / 10);
 }
+
+#[test]
+fn a_successor_of_the_same_name_takes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(Options::new(directory.path())).unwrap();
+    let (vhost, services, now_ms) = with_clock(&store);
+    let source = declare(&vhost, "source", false, &to_queue("target"));
+    publish(&source, &message("source", vec![1], Some(services.timers.clock().now_ms() + 10)));
+    now_ms.fetch_add(10, Ordering::Relaxed);
+    assert_eq!(source.message_count(), 0);
+    let (successor, _) = Vhost::create("/", services.clone());
+    let target = declare(&successor, "target", false, &[]);
+    let waiting = services.dead_letters.pop().expect("a queue with dead letters");
+    successor.move_dead(&waiting, &mut WakeList::default());
+    assert_eq!(target.message_count(), 0);
+    let target = declare(&vhost, "target", false, &[]);
+    vhost.move_dead(&waiting, &mut WakeList::default());
+    assert_eq!(target.message_count(), 1);
+}
