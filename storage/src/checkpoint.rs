@@ -426,6 +426,7 @@ struct Work {
 
 fn take_work(core: &Core) -> (Base, Work) {
     let mut index = core.index.lock();
+    index.cache.grown = 0;
     let base = Base { lsn: index.applied, resume: index.resume, epoch: core.epoch, key: core.key.bytes };
     let work = Work {
         obsolete: std::mem::take(&mut index.obsolete),

@@ -62,7 +62,7 @@ impl Options {
             snapshot_bytes: 256 * MIB,
             compaction_delay: Duration::from_secs(10),
             compaction_rate: 16 * MIB,
-            sled_cache_bytes: 4 * MIB,
+            sled_cache_bytes: 2 * MIB,
             index_cache_bytes: 4 * MIB,
             large_bytes: MIB as usize,
             slow: Duration::from_secs(1),

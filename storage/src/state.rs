@@ -24,10 +24,13 @@ use crate::index::usage::Held;
 use crate::index::{Index, Obsolete};
 use crate::shelf;
 
-/// Bigger values are split: above a quarter of a segment sled would put them into files that it never syncs.
-pub(crate) const VALUE_MAX: usize = 16 * 1024;
-/// sled allocates a buffer of this size, and keeps values up to a quarter of it inline.
+/// Bigger values are split: a page of sled has 16 of them, and one that is larger than a quarter of a segment goes into a file
+/// of its own, which costs one more sync.
+pub(crate) const VALUE_MAX: usize = 8 * 1024;
+/// sled allocates a buffer of this size for every piece that it writes.
 const SEGMENT_BYTES: usize = 512 * 1024;
+/// What it was once; sled cannot change it where it has been used.
+const FORMER_SEGMENT_BYTES: usize = 1024 * 1024;
 /// Changes that go into sled at once, in bytes and in number. sled copies a whole page for every change of it and frees none
 /// of those copies before the end of the batch.
 const BATCH_BYTES: u64 = 256 * 1024;
@@ -65,13 +68,13 @@ impl State {
     /// Opens the database, creating it when it is new.
     pub(crate) fn open(fs: &Arc<dyn Fs>, path: &Path, cache_bytes: u64) -> Result<Self, String> {
         wait_until_free(&path.join("db"));
-        let db = guarded(|| {
-            sled::Config::new()
-                .path(path)
-                .cache_capacity(cache_bytes)
-                .segment_size(SEGMENT_BYTES)
-                .flush_every_ms(None)
-                .open()
+        let open = |segment_bytes| {
+            let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
+            config.segment_size(segment_bytes).open()
+        };
+        let db = guarded(|| match open(SEGMENT_BYTES) {
+            Err(sled::Error::Unsupported(_)) => open(FORMER_SEGMENT_BYTES),
+            outcome => outcome,
         })?;
         let file = fs.open(&path.join("db"), OpenMode::Read).map_err(|error| error.to_string())?;
         Ok(Self { db, fs: Arc::clone(fs), path: path.to_path_buf(), file, synced: HashSet::new() })

@@ -99,7 +99,7 @@ pub(crate) const KEYS: &[Key] = &[
     integer("storage.pool_segments", 0, 1024, 6),
     integer("storage.checkpoint_interval_ms", 50, 60_000, 500),
     integer("storage.snapshot_bytes", MIB, 1024 * 1024 * MIB, 256 * MIB),
-    integer("storage.sled_cache_bytes", MIB, 64 * 1024 * MIB, 4 * MIB),
+    integer("storage.sled_cache_bytes", MIB, 64 * 1024 * MIB, 2 * MIB),
     integer("storage.index_cache_bytes", 0, 64 * 1024 * MIB, 4 * MIB),
     bytes("storage.disk_free_limit", 0, i64::MAX, 50_000_000),
     integer("storage.reserve_segments", 0, 1024, 4),

@@ -24,7 +24,7 @@ const LIST_MESSAGES: usize = 8192;
 /// What a queue keeps in memory while all queues together take too much.
 const SHORT_BYTES: usize = 64 * 1024;
 /// What a queue keeps in memory of messages that the store has, while nobody consumes it.
-const UNWATCHED_BYTES: usize = 1 << 20;
+const UNWATCHED_BYTES: usize = 256 * 1024;
 
 impl Queue {
     /// Keeps a message that no consumer has taken, in memory or on disk. `stored`: the store has it.

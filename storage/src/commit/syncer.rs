@@ -60,7 +60,9 @@ fn commit(core: &Arc<Core>, mut group: Group, spares: &Sender<Spare>) -> Result<
     let (dirty, swollen, deadline) = {
         let mut index = core.index.lock();
         index.apply_group(group.ops.drain(..), group.last_lsn, group.end);
-        let swollen = index.cache.resident > core.columns_max().max(COLUMNS_MIN);
+        // What is large without growing gains nothing by another checkpoint.
+        let max = core.columns_max().max(COLUMNS_MIN);
+        let swollen = index.cache.resident > max && index.cache.grown > max / 2;
         (index.is_dirty(), swollen, index.timers.tell_earlier())
     };
     core.pending.settle_bytes(group.taken);

@@ -18,6 +18,8 @@ const STALE: usize = 1024;
 pub(crate) struct Cache {
     /// Bytes of memory that columns take.
     pub(crate) resident: usize,
+    /// Bytes of them that new messages have taken since a checkpoint last began.
+    pub(crate) grown: usize,
     /// Chunks whose columns are not in memory.
     pub(crate) cold: usize,
     /// Chunks in memory that may be evicted, in the order in which they are looked at.

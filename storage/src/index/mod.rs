@@ -203,7 +203,9 @@ impl Index {
                 let before = was_live.then(|| columns.entry(slot));
                 let memory = columns.memory();
                 columns.set(slot, location, len, meta);
-                self.cache.resident += columns.memory() - memory;
+                let grown = columns.memory() - memory;
+                self.cache.resident += grown;
+                self.cache.grown += grown;
                 chunk.columns_dirty = true;
                 chunk.used = true;
                 before
