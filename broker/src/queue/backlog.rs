@@ -23,8 +23,6 @@ const READ_BYTES: usize = 2 << 20;
 const LIST_MESSAGES: usize = 8192;
 /// What a queue keeps in memory while all queues together take too much.
 const SHORT_BYTES: usize = 64 * 1024;
-/// What a queue keeps in memory of messages that the store has, while nobody consumes it.
-const UNWATCHED_BYTES: usize = 256 * 1024;
 
 impl Queue {
     /// Keeps a message that no consumer has taken, in memory or on disk. `stored`: the store has it.
@@ -33,7 +31,7 @@ impl Queue {
         let most = if services.memory.queues_are_full() {
             SHORT_BYTES
         } else if stored && state.consumers.is_empty() {
-            UNWATCHED_BYTES
+            services.unwatched_max_bytes
         } else {
             services.resident_max_bytes
         };

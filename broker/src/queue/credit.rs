@@ -28,6 +28,8 @@ pub(super) struct ChannelCredit {
     pub prefetch: u32,
     /// Deliveries whose credit has not come back; acknowledgements of an open transaction hold theirs.
     pub in_flight: u32,
+    /// Its consumers get nothing: see [`super::outbox::Outbox::hold`].
+    pub held: bool,
     pub unacked: UnackedSet,
     /// Gets that wait for a read: their ids, and the tags set aside for them.
     pub pending_gets: Vec<(u64, u64)>,
@@ -44,6 +46,7 @@ impl ChannelCredit {
             next_tag: 1,
             prefetch: 0,
             in_flight: 0,
+            held: false,
             unacked: UnackedSet::default(),
             pending_gets: Vec::new(),
             lapsed: BTreeSet::new(),
@@ -283,6 +286,7 @@ impl Credits {
 
 fn has_credit(consumer: &ConsumerCredit, channel: &ChannelCredit) -> bool {
     consumer.no_ack
-        || ((consumer.prefetch == 0 || consumer.in_flight < consumer.prefetch)
+        || (!channel.held
+            && (consumer.prefetch == 0 || consumer.in_flight < consumer.prefetch)
             && (channel.prefetch == 0 || channel.in_flight < channel.prefetch))
 }

@@ -73,10 +73,14 @@ pub struct Services {
     pub statistics: Arc<Statistics>,
     /// Octets of messages that a queue keeps in memory before further ones stay on disk only.
     pub resident_max_bytes: usize,
+    /// The same for messages that the store has, while nobody consumes the queue.
+    pub unwatched_max_bytes: usize,
 }
 
 /// The default of [`Services::resident_max_bytes`].
 const RESIDENT_MAX_BYTES: usize = 16 << 20;
+/// The default of [`Services::unwatched_max_bytes`].
+const UNWATCHED_MAX_BYTES: usize = 256 << 10;
 
 impl Services {
     /// Services for queues whose messages are in this store and expire by this clock.
@@ -91,6 +95,7 @@ impl Services {
             events: Arc::default(),
             statistics: Arc::default(),
             resident_max_bytes: RESIDENT_MAX_BYTES,
+            unwatched_max_bytes: UNWATCHED_MAX_BYTES,
         }
     }
 }

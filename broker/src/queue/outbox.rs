@@ -370,6 +370,23 @@ impl Outbox {
         found
     }
 
+    /// Before deliveries of a channel go back to their queues: until [`Outbox::let_go`] none of its consumers gets anything.
+    /// Otherwise the credit that comes back with them could be used, by another thread, for what stands behind them.
+    pub fn hold(&self, channel_slot: u32) {
+        if let Some(channel) = self.state.lock().credits.channels.get_mut(channel_slot as usize) {
+            channel.held = true;
+        }
+    }
+
+    /// What went back is in its queues: consumers that have credit go on.
+    pub fn let_go(&self, channel_slot: u32, resume: &mut Vec<Resume>) {
+        let mut state = self.state.lock();
+        if let Some(channel) = state.credits.channels.get_mut(channel_slot as usize) {
+            channel.held = false;
+            state.credits.resume_all(resume);
+        }
+    }
+
     /// Takes deliveries out of the unacknowledged set without returning their credit: acknowledgements inside a
     /// transaction, which count against the prefetch until the commit.
     pub fn take_for_transaction(&self, channel_slot: u32, tag: u64, multiple: bool, each: impl FnMut(Unacked)) -> bool {

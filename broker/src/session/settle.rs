@@ -41,6 +41,9 @@ impl Session {
             let mut back = Requeue::default();
             let mut rejected = Rejected::default();
             let acked = &mut self.acked;
+            if requeue {
+                self.outbox.hold(channel.slot);
+            }
             let found = self.outbox.take_unacked(channel.slot, tag, multiple, &mut self.resumable, |queue, unacked| {
                 if requeue {
                     back.add(queue, unacked, how);
@@ -55,6 +58,9 @@ impl Session {
             rejected.commit();
             // Requeued messages first: a consumer that has credit again gets them before newer ones.
             back.commit(&mut self.wakes);
+            if requeue {
+                self.outbox.let_go(channel.slot, &mut self.resumable);
+            }
             self.resume_waiting();
             channel.publisher.uncounted.acked += acks;
             found
@@ -79,6 +85,7 @@ impl Session {
             return Err(AmqpError::new(ReplyCode::NotImplemented, "requeue=false").at(BASIC, method));
         }
         let mut back = Requeue::default();
+        self.outbox.hold(channel.slot);
         self.outbox.take_unacked(channel.slot, 0, true, &mut self.resumable, |queue, unacked| {
             back.add(queue, unacked, Return::Unharmed);
         });
@@ -86,6 +93,7 @@ impl Session {
             self.reply(channel.number, &AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})));
         }
         back.commit(&mut self.wakes);
+        self.outbox.let_go(channel.slot, &mut self.resumable);
         self.resume_waiting();
         Ok(())
     }

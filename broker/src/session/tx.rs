@@ -355,6 +355,10 @@ impl Session {
         let (back, gone): (Vec<_>, Vec<_>) = settled.into_iter().partition(|settle| settle.requeue.is_some());
         let (in_vain, unharmed): (Vec<_>, Vec<_>) =
             back.into_iter().partition(|settle| settle.requeue == Some(Return::InVain));
+        let held = channel.filter(|_| !in_vain.is_empty() || !unharmed.is_empty());
+        if let Some(slot) = held {
+            self.outbox.hold(slot);
+        }
         let unacked = |settles: Vec<TxSettle>| settles.into_iter().map(|s| s.unacked).collect();
         self.outbox.release(channel, unacked(gone), &mut resume, |queue, unacked| acked.add(queue, &unacked));
         for (settles, how) in [(in_vain, Return::InVain), (unharmed, Return::Unharmed)] {
@@ -366,6 +370,9 @@ impl Session {
         acked.forget();
         rejected.commit();
         requeue.commit(&mut self.wakes);
+        if let Some(slot) = held {
+            self.outbox.let_go(slot, &mut resume);
+        }
         self.resume(resume);
         commit.returns
     }

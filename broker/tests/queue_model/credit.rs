@@ -6,14 +6,15 @@ use std::sync::Arc;
 use broker::model::clock::Clock;
 use broker::queue::consumers::{Consumer, ConsumerId};
 use broker::queue::credit::Terms;
+use broker::queue::delivery_limit::Return;
 use broker::queue::item::{OutItem, Written};
 use broker::queue::outbox::Outbox;
-use broker::queue::settle::Acked;
+use broker::queue::settle::{Acked, Requeue};
 use broker::queue::signal::WakeList;
 use broker::queue::{Attach, Queue, Services};
 
 use crate::support::Disk;
-use crate::world::{message, spec};
+use crate::world::{id_of, message, spec};
 
 struct One {
     queue: Arc<Queue>,
@@ -62,6 +63,31 @@ impl One {
         }
         tags
     }
+}
+
+/// What another connection publishes while a delivery is on its way back must not take its place.
+#[test]
+fn what_goes_back_is_delivered_before_what_came_meanwhile() {
+    let disk = Disk::new();
+    let one = One::new(&disk, 1, 1);
+    assert_eq!(one.sent(), [1]);
+    let (mut back, mut resume) = (Requeue::default(), Vec::new());
+    one.outbox.hold(one.channel);
+    assert!(one.outbox.take_unacked(one.channel, 1, false, &mut resume, |queue, unacked| {
+        back.add(queue, unacked, Return::Unharmed);
+    }));
+    one.publish(1);
+    assert!(one.sent().is_empty());
+    back.commit(&mut WakeList::default());
+    assert!(one.sent().is_empty());
+    one.outbox.let_go(one.channel, &mut resume);
+    for resume in resume {
+        resume.queue.resume(resume.consumer, &mut WakeList::default());
+    }
+    let mut items = VecDeque::new();
+    one.outbox.take_items(&mut items, &mut Vec::new());
+    let [OutItem::Deliver(delivery)] = items.make_contiguous() else { panic!("one delivery: {}", items.len()) };
+    assert_eq!((id_of(&delivery.message), delivery.redelivered), (0, true));
 }
 
 #[test]

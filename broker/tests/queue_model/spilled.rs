@@ -65,11 +65,17 @@ impl Client {
         let mut resume = Vec::new();
         let mut back = broker::queue::settle::Requeue::default();
         let mut acked = Acked::default();
+        if requeue {
+            self.outbox.hold(self.channel);
+        }
         assert!(self.outbox.take_unacked(self.channel, tag, true, &mut resume, |queue, unacked| {
             if requeue { back.add(queue, unacked, Return::Unharmed) } else { acked.add(queue, &unacked) }
         }));
         acked.commit();
         back.commit(&mut WakeList::default());
+        if requeue {
+            self.outbox.let_go(self.channel, &mut resume);
+        }
         for resume in resume {
             resume.queue.resume(resume.consumer, &mut WakeList::default());
         }
