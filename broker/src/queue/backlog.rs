@@ -19,6 +19,9 @@ const READ_AHEAD_MESSAGES: usize = 1024;
 /// One read of the backlog. The list of so many takes less than 64 KiB, above which the allocator is generous with pages.
 const READ_MESSAGES: usize = 768;
 const READ_BYTES: usize = 2 << 20;
+/// One read of the spill, which is far more than it writes at once: a consumer that has fallen behind catches up, and then the
+/// disk is needed no longer.
+const SPILLED_MESSAGES: usize = 4096;
 /// Positions of the backlog that are asked for at once.
 const LIST_MESSAGES: usize = 8192;
 /// What a queue keeps in memory while all queues together take too much.
@@ -75,7 +78,7 @@ impl Queue {
             }
             Wanted::Spilled { messages } => {
                 let done = move |batch| queue.loaded_spilled(reading, batch, messages);
-                store.spill().take(id, READ_MESSAGES, max_bytes, Box::new(done));
+                store.spill().take(id, SPILLED_MESSAGES, max_bytes, Box::new(done));
             }
         }
     }

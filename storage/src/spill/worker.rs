@@ -16,7 +16,7 @@ use crate::fs::{File, OpenMode};
 use crate::types::{Place, QueueId, ReadMessage};
 
 /// Most bytes written at once, unless one message has more.
-const WRITE_MAX: usize = 1 << 20;
+const WRITE_MAX: usize = 512 << 10;
 /// A buffer that grew beyond this for a large message is not kept.
 const KEPT: usize = 2 * WRITE_MAX;
 /// Time before what failed for lack of something is tried again.
