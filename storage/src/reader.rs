@@ -30,6 +30,8 @@ use crate::types::{Due, Durable, Listed, Lsn, Place, QueueId, ReadBatch, ReadMes
 const GAP: u64 = 16 * 1024;
 /// Most bytes read at once, unless one message has more. The buffer for them is kept.
 const RUN: u64 = 128 * 1024;
+/// Room for the messages of one read that is kept for the next, in messages.
+const WANTED: usize = 4096;
 /// Segments kept open.
 const OPEN: usize = 16;
 /// Chunks of the index that are read from sled together: the one that is needed, and the next.
@@ -274,7 +276,9 @@ impl Reader<'_> {
         let outcome = self.read_wanted(&wanted, &mut batch);
         self.unpin(&wanted);
         wanted.clear();
-        self.wanted = wanted;
+        if wanted.capacity() <= WANTED {
+            self.wanted = wanted;
+        }
         outcome.map(|()| Ok(batch))
     }
 

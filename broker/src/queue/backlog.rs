@@ -31,9 +31,11 @@ impl Queue {
     /// Keeps a message that no consumer has taken, in memory or on disk. `stored`: the store has it.
     pub(super) fn keep(&self, state: &mut State, entry: Entry, stored: bool) {
         let services = &self.services;
+        // What may have to go from the head, or at its time, goes without a delay only if it is in memory.
+        let stays = entry.message.deadline_ms().is_none() && !state.settings.is_limited();
         let most = if services.memory.queues_are_full() {
             SHORT_BYTES
-        } else if stored && state.consumers.is_empty() {
+        } else if stored && stays && state.consumers.is_empty() {
             services.unwatched_max_bytes
         } else {
             services.resident_max_bytes

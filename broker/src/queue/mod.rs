@@ -73,7 +73,7 @@ pub struct Services {
     pub statistics: Arc<Statistics>,
     /// Octets of messages that a queue keeps in memory before further ones stay on disk only.
     pub resident_max_bytes: usize,
-    /// The same for messages that the store has, while nobody consumes the queue.
+    /// The same for messages that the store has and that nothing but a consumer can take out, while there is none.
     pub unwatched_max_bytes: usize,
 }
 

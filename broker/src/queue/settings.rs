@@ -20,6 +20,11 @@ pub struct QueueSettings {
 }
 
 impl QueueSettings {
+    /// Whether any number of messages can be too much.
+    pub(super) fn is_limited(&self) -> bool {
+        self.max_length.is_some() || self.max_length_bytes.is_some()
+    }
+
     /// Whether so many messages with so many octets are too much.
     pub(super) fn is_too_much(&self, messages: u64, bytes: u64) -> bool {
         self.max_length.is_some_and(|max| messages > max) || self.max_length_bytes.is_some_and(|max| bytes > max)

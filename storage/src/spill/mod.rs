@@ -94,8 +94,8 @@ struct State {
     held: Vec<QueueId>,
     waiting_bytes: usize,
     messages: u64,
-    /// The thread is at work on a job.
-    busy: bool,
+    /// The thread is at work on a write.
+    writing: bool,
     /// Who is told when there is room.
     told: Vec<Told>,
     paused: bool,
@@ -191,7 +191,7 @@ impl Spill {
             state.jobs.push_back(Job::Write(queue));
         }
         // What is held, or too little to be written, does not get less by waiting.
-        if state.waiting_bytes >= options.full_bytes && state.works() {
+        if state.waiting_bytes >= options.full_bytes && state.writes() {
             self.shared.full.store(true, Ordering::Release);
         }
         if ready {
@@ -312,7 +312,7 @@ impl Drop for Spill {
 impl Shared {
     /// Who is to be told, without the lock, that there is room again.
     fn room(&self, state: &mut State) -> Vec<Told> {
-        if state.works() && state.waiting_bytes > self.options.full_bytes / 2 {
+        if !self.full.load(Ordering::Relaxed) || (state.waiting_bytes > self.options.full_bytes / 2 && state.writes()) {
             return Vec::new();
         }
         self.full.store(false, Ordering::Release);
@@ -321,8 +321,9 @@ impl Shared {
 }
 
 impl State {
-    fn works(&self) -> bool {
-        self.busy || !self.jobs.is_empty()
+    /// Whether anything is on its way to disk.
+    fn writes(&self) -> bool {
+        self.writing || self.jobs.iter().any(|job| matches!(job, Job::Write(_)))
     }
 }
 

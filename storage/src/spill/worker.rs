@@ -61,7 +61,7 @@ impl Worker<'_> {
     /// The next job; `None` when the spill is closed. Writes that failed come back after a while.
     fn next(&mut self) -> Option<Job> {
         let mut state = self.shared.state.lock();
-        state.busy = false;
+        state.writing = false;
         loop {
             if state.stopped {
                 return None;
@@ -71,14 +71,15 @@ impl Worker<'_> {
                 let held = std::mem::take(&mut state.held);
                 state.jobs.extend(held.into_iter().map(Job::Write));
             }
-            if let Some(job) = state.jobs.pop_front() {
-                state.busy = true;
-                return Some(job);
-            }
+            // Also when there is nothing to write any more, but something to read.
             let told = self.shared.room(&mut state);
             if !told.is_empty() {
                 MutexGuard::unlocked(&mut state, || super::tell(told));
                 continue;
+            }
+            if let Some(job) = state.jobs.pop_front() {
+                state.writing = matches!(job, Job::Write(_));
+                return Some(job);
             }
             // An idle thread holds neither a file nor a large buffer.
             self.open = None;

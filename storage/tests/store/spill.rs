@@ -271,7 +271,7 @@ fn it_is_full_while_a_slow_disk_has_much_to_write() {
     let (told, tells) = mpsc::channel();
     let when_it_has_room = |name: &'static str| {
         let told = told.clone();
-        spill.when_it_has_room(Box::new(move || drop(told.send(name))));
+        spill.when_it_has_room(Box::new(move || told.send(name).expect("somebody listens")));
     };
     let mut seq = 0;
     while spill.stats().waiting_bytes < SMALL.full_bytes {
@@ -299,12 +299,12 @@ fn what_is_not_on_its_way_to_disk_does_not_make_it_full() {
     // Behind this the thread has nothing to do, and may fall asleep.
     barrier(&spill);
     let (told, tells) = mpsc::channel();
-    spill.when_it_has_room(Box::new(move || drop(told.send(()))));
+    spill.when_it_has_room(Box::new(move || told.send(()).expect("somebody listens")));
     tells.recv().expect("there is room");
     while spill.stats().waiting_bytes < 2 * SMALL.full_bytes {
         push(&spill, 1, 1, 100);
         let (told, tells) = mpsc::channel();
-        spill.when_it_has_room(Box::new(move || drop(told.send(()))));
+        spill.when_it_has_room(Box::new(move || told.send(()).expect("somebody listens")));
         tells.recv().expect("it ends by itself");
     }
     spill.close();

@@ -184,9 +184,7 @@ fn a_long_line_waits_on_disk() {
     const BYTES: usize = 10_000;
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(Options::new(directory.path())).unwrap();
-    let (_, services, now_ms) = with_clock(&store);
-    let services = Services { unwatched_max_bytes: usize::MAX, ..services };
-    let vhost = Vhost::create("/", services.clone()).0;
+    let (vhost, services, now_ms) = with_clock(&store);
     let target = declare(&vhost, "target", true, &[]);
     let source = declare(&vhost, "source", true, &to_queue("target"));
     let deadline_ms = services.timers.clock().now_ms() + 10;
