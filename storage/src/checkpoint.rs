@@ -154,7 +154,7 @@ impl Keeper {
         let core = Arc::clone(&self.core);
         let lsn = core.pending.append(done, bytes);
         // When the log itself waits for room, this is what can give it some: the last of the reserve, and what has died since.
-        core.schedule.set_marking(true);
+        core.schedule.set_mark(Some(lsn));
         let durable = core.wait_landed(lsn, WAITING, || {
             core.space.disk.wake();
             if self.is_snapshot_due() {
@@ -162,7 +162,7 @@ impl Keeper {
             }
             self.retire();
         });
-        core.schedule.set_marking(false);
+        core.schedule.set_mark(None);
         if !durable {
             return Ok(false);
         }

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::index::Position;
+use crate::types::Lsn;
 
 /// When the next checkpoint is due.
 #[derive(Default)]
@@ -17,7 +18,8 @@ pub(crate) struct Schedule {
     changed: Condvar,
     said: AtomicBool,
     swollen: AtomicBool,
-    marking: AtomicBool,
+    /// LSN of the mark that is waited for, or 0.
+    mark: AtomicU64,
 }
 
 #[derive(Default)]
@@ -127,14 +129,15 @@ impl Schedule {
         self.changed.notify_all();
     }
 
-    /// Notes whether a checkpoint is in sled and waits for its mark in the log.
-    pub(crate) fn set_marking(&self, marking: bool) {
-        self.marking.store(marking, Ordering::Release);
+    /// Notes that a checkpoint is in sled and waits for its mark in the log, or that it does no longer.
+    pub(crate) fn set_mark(&self, mark: Option<Lsn>) {
+        self.mark.store(mark.map_or(0, |lsn| lsn.0), Ordering::Release);
     }
 
-    /// See [`Schedule::set_marking`].
-    pub(crate) fn waits_for_mark(&self) -> bool {
-        self.marking.load(Ordering::Acquire)
+    /// Whether a checkpoint waits for a mark that is `next` or comes after it.
+    pub(crate) fn waits_for_mark(&self, next: u64) -> bool {
+        let mark = self.mark.load(Ordering::Acquire);
+        mark > 0 && next <= mark
     }
 
     /// Waits for something to do. With `quiet` one interval without a change is something.

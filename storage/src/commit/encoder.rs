@@ -443,7 +443,7 @@ impl Encoder {
             None => 0,
         };
         let needed = group::span(inline.next_multiple_of(8));
-        let Some(segment) = self.core.next_segment(needed)? else {
+        let Some(segment) = self.core.next_segment(needed, self.next_ticket)? else {
             return Ok(false);
         };
         self.segment = segment;

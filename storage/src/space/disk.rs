@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -22,6 +22,8 @@ pub(crate) struct Disk {
     limit: AtomicU64,
     free: AtomicU64,
     low: AtomicBool,
+    /// Files taken from the reserve and not put back.
+    owed: AtomicUsize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -34,8 +36,6 @@ struct State {
     refused: bool,
     /// There is not even room for a checkpoint.
     short: bool,
-    /// Files taken from the reserve and not put back.
-    owed: usize,
     handlers: Vec<Listener>,
     telling: bool,
 }
@@ -54,6 +54,7 @@ impl Disk {
             limit: AtomicU64::new(limit),
             free: AtomicU64::new(u64::MAX),
             low: AtomicBool::new(false),
+            owed: AtomicUsize::new(0),
             state: Mutex::default(),
             changed: Condvar::new(),
         };
@@ -72,7 +73,7 @@ impl Disk {
 
     pub(crate) fn set_limit(&self, bytes: u64) {
         self.limit.store(bytes, Ordering::Relaxed);
-        self.change(|_| {});
+        self.reconsider();
     }
 
     /// What has to be free for the disk not to be low, as things stand.
@@ -87,7 +88,7 @@ impl Disk {
             Ok(free) => self.free.store(free, Ordering::Relaxed),
             Err(error) => tracing::debug!(%error, "cannot ask for the free space"),
         }
-        self.change(|_| {});
+        self.reconsider();
         self.free.load(Ordering::Relaxed)
     }
 
@@ -124,14 +125,21 @@ impl Disk {
         self.change(|state| state.short = short);
     }
 
-    /// A file of the reserve was taken.
+    /// A file of the reserve is taken. Said while nobody else can change the reserve, so that it is never counted after the
+    /// file that takes its place; [`Disk::reconsider`] follows.
     pub(crate) fn owe(&self) {
-        self.change(|state| state.owed += 1);
+        self.owed.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A file was put into the reserve; `whole` when it has all that it should have.
+    /// A file is put into the reserve; `whole` when it has all that it should have. As [`Disk::owe`].
     pub(crate) fn repay(&self, whole: bool) {
-        self.change(|state| state.owed = if whole { 0 } else { state.owed.saturating_sub(1) });
+        let owed = self.owed.load(Ordering::Acquire);
+        self.owed.store(if whole { 0 } else { owed.saturating_sub(1) }, Ordering::Release);
+    }
+
+    /// Draws the consequences of what was said before.
+    pub(crate) fn reconsider(&self) {
+        self.change(|_| {});
     }
 
     /// Tells those who wait for room that there may be some.
@@ -165,9 +173,10 @@ impl Disk {
         let mut state = self.state.lock();
         change(&mut state);
         let free = self.free.load(Ordering::Relaxed);
-        let low = free < self.bar() || state.waiting > 0 || state.refused || state.short || state.owed > 0;
+        let owed = self.owed.load(Ordering::Acquire);
+        let low = free < self.bar() || state.waiting > 0 || state.refused || state.short || owed > 0;
         let before = self.low.swap(low, Ordering::AcqRel);
-        let State { waiting, owed, .. } = *state;
+        let waiting = state.waiting;
         if low != before {
             state.handlers.iter_mut().for_each(|listener| listener.news.push_back(low));
         }

@@ -25,8 +25,8 @@ use disk::Disk;
 
 /// Room that new segments leave to checkpoints and snapshots, as long as a segment is not smaller than that.
 const ROOM_MAX: u64 = 8 * 1024 * 1024;
-/// Size of the shortest segment, for a start on a full disk.
-const SHORTEST: u64 = 64 * 1024;
+/// A short segment, for a mark or for a start on a full disk, is not longer.
+const SHORT_MAX: u64 = 64 * 1024;
 /// So many segments above the limit, the free space is looked at more often.
 const NEAR_SEGMENTS: u64 = 4;
 
@@ -126,17 +126,18 @@ impl Space {
         let reserve = {
             let mut state = self.state.lock();
             let usable = needed <= self.segment_bytes && state.stock.reserve.len() > kept;
-            if usable { state.stock.reserve.pop() } else { None }
+            if usable { self.take_reserve(&mut state.stock) } else { None }
         };
         if let Some(file) = reserve {
-            let segment = self.adopt(&file, id).inspect_err(|_| self.state.lock().stock.reserve.push(file))?;
-            self.disk.owe();
-            return Ok(segment);
+            let segment = self.adopt(&file, id).inspect_err(|_| self.put_reserve(file));
+            self.disk.reconsider();
+            return segment;
         }
-        if depth == Depth::Usual || needed > SHORTEST {
+        if depth == Depth::Usual || needed > SHORT_MAX {
             return Err(error);
         }
-        self.create(id, SHORTEST, if depth == Depth::Last { 0 } else { self.least_room() })
+        let short = needed.max(SHORT_MAX.min(self.segment_bytes / 4));
+        self.create(id, short, if depth == Depth::Last { 0 } else { self.least_room() })
     }
 
     /// Gives a file of the pool or the reserve its id.
@@ -268,13 +269,19 @@ impl Space {
     fn keep(&self, path: &Path, number: u64) -> io::Result<()> {
         let reserve = segment::reserve_path(&self.log_dir, number);
         self.fs.rename(path, &reserve)?;
-        let whole = {
-            let mut state = self.state.lock();
-            state.stock.reserve.push(reserve);
-            state.stock.reserve.len() >= self.reserve_segments
-        };
-        self.disk.repay(whole);
+        self.put_reserve(reserve);
+        self.disk.reconsider();
         Ok(())
+    }
+
+    fn put_reserve(&self, file: PathBuf) {
+        let mut state = self.state.lock();
+        state.stock.reserve.push(file);
+        self.disk.repay(state.stock.reserve.len() >= self.reserve_segments);
+    }
+
+    fn take_reserve(&self, stock: &mut Stock) -> Option<PathBuf> {
+        stock.reserve.pop().inspect(|_| self.disk.owe())
     }
 
     /// Looks how much is free, and does what follows: makes the reserve whole when there is room for it, gives the pool up
@@ -350,10 +357,10 @@ impl Space {
             if self.drop_one(|stock| stock.free.pop()) {
                 continue;
             }
-            if !self.drop_one(|stock| stock.reserve.pop()) {
+            if !self.drop_one(|stock| self.take_reserve(stock)) {
                 return false;
             }
-            self.disk.owe();
+            self.disk.reconsider();
         }
         true
     }

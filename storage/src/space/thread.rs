@@ -75,12 +75,14 @@ fn run_job(core: &Core, job: Job) {
 }
 
 impl Core {
-    /// The next segment of the log. It is waited for as long as there is no room for it; `None` when the store stops first.
-    pub(crate) fn next_segment(&self, needed: u64) -> Result<Option<Segment>, String> {
+    /// The next segment of the log, for the entry `next` and those after it. It is waited for as long as there is no room for
+    /// it; `None` when the store stops first.
+    pub(crate) fn next_segment(&self, needed: u64, next: u64) -> Result<Option<Segment>, String> {
         let segment = self.insist(&"opening the next segment of the log", || {
             let depth = match self.is_closing() {
                 true => Depth::Last,
-                false if self.schedule.waits_for_mark() => Depth::Reserve,
+                // What comes after the mark could use up all that the next one needs.
+                false if self.schedule.waits_for_mark(next) => Depth::Reserve,
                 false => Depth::Usual,
             };
             self.space.next(needed, depth)

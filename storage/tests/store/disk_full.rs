@@ -32,9 +32,9 @@ fn busy_until(store: &Store, is_so: impl Fn(&Store) -> bool) {
     }
 }
 
-/// Waits until so many files of the reserve are made.
+/// Waits until so many files of the reserve are made, and there is room again for what that itself has logged.
 fn wait_for_reserve(store: &Store, files: usize) {
-    busy_until(store, |store| store.stats().reserve_segments >= files);
+    busy_until(store, |store| store.stats().reserve_segments >= files && !store.is_disk_low());
 }
 
 #[test]
@@ -44,7 +44,6 @@ fn a_disk_that_fills_up_holds_publishers_until_there_is_room() {
     let (store, _) = Store::open(options(dir.path(), &disk)).expect("it opens");
     let news = news(&store);
     wait_for_reserve(&store, 4);
-    assert!(!store.is_disk_low());
     let mut seq = 0;
     while !store.is_disk_low() {
         seq += 1;
@@ -52,8 +51,9 @@ fn a_disk_that_fills_up_holds_publishers_until_there_is_room() {
         wait(&store, last);
     }
     until(&news, true);
-    let (free, limit) = store.disk_free();
-    assert!(limit == SEGMENT && free < 3 * SEGMENT, "{free}");
+    // Not what is free now: the store may have given back segments since.
+    assert!(disk.peak() > 17 * SEGMENT, "{}", disk.peak());
+    assert_eq!(store.disk_free().1, SEGMENT);
     // What was already appended is taken, and settlements go on.
     for _ in 0..10 {
         seq += 1;
@@ -192,8 +192,12 @@ fn however_little_is_left_the_log_does_not_wait_for_its_own_dead_segments() {
         for seq in 1..=300 {
             put(&store, 1, seq, 3000);
         }
+        // No file is in the making then: it would take up the room that is left to others below.
+        let is_prepared = |store: &Store| store.stats().free_segments > 0;
+        busy_until(&store, is_prepared);
         let last = store.settle(1, range(1, 300));
         wait(&store, last);
+        busy_until(&store, is_prepared);
         disk.set_capacity(disk.used() + LONG + pages * 4096);
         for seq in 1..=300 {
             put(&store, 2, seq, 1000);

@@ -29,6 +29,8 @@ pub(crate) enum Kind {
 struct Books {
     capacity: u64,
     used: u64,
+    /// The most that was ever used.
+    peak: u64,
     files: HashMap<PathBuf, Arc<Mutex<u64>>>,
     hook: Box<Hook>,
 }
@@ -41,6 +43,7 @@ impl Books {
         let given = wanted.min(self.capacity.saturating_sub(self.used) / PAGE * PAGE);
         *has += given;
         self.used += given;
+        self.peak = self.peak.max(self.used);
         if given == wanted { Ok(()) } else { Err(*has) }
     }
 
@@ -61,7 +64,7 @@ impl SmallDisk {
     }
 
     pub(crate) fn hooked(capacity: u64, hook: impl FnMut(Kind, &Path) -> io::Result<()> + Send + 'static) -> Self {
-        let books = Books { capacity, used: 0, files: HashMap::new(), hook: Box::new(hook) };
+        let books = Books { capacity, used: 0, peak: 0, files: HashMap::new(), hook: Box::new(hook) };
         Self(Arc::new(Mutex::new(books)))
     }
 
@@ -79,6 +82,10 @@ impl SmallDisk {
 
     pub(crate) fn used(&self) -> u64 {
         self.books().used
+    }
+
+    pub(crate) fn peak(&self) -> u64 {
+        self.books().peak
     }
 }
 
