@@ -59,7 +59,12 @@ impl Broker {
 
     /// More waits for the disk than the caps allow: publishers are held until it has caught up.
     pub fn is_disk_behind(&self) -> bool {
-        self.store.pending_bytes() > self.settings.limits.uncommitted_bytes as usize || self.store.spill().is_full()
+        self.is_log_behind() || self.store.spill().is_full()
+    }
+
+    /// As [`Broker::is_disk_behind`], of what must be durable.
+    pub fn is_log_behind(&self) -> bool {
+        self.store.pending_bytes() > self.settings.limits.uncommitted_bytes as usize
     }
 
     /// The memory that this process may use, in octets: what fractions are fractions of.

@@ -226,10 +226,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 progress = true;
             }
             // What kept us from reading may be over by now, and then nobody else would tell us.
-            let again = self
-                .session
-                .as_ref()
-                .is_some_and(|session| session.signal().is_raised() || (self.read_refused && session.may_read()));
+            let again = self.session.as_mut().is_some_and(|session| {
+                session.signal().is_raised() || (self.read_refused && session.may_read_or_waits())
+            });
             if !progress && !again {
                 self.input.rest();
                 return Poll::Pending;
@@ -268,7 +267,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Reads once and handles what came. Pending when there is nothing to read or nothing may be read.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<End>>> {
-        self.read_refused = self.session.as_ref().is_some_and(|session| !session.may_read()) && !self.is_draining();
+        self.read_refused =
+            self.session.as_mut().is_some_and(|session| !session.may_read_or_waits()) && !self.is_draining();
         if self.read_refused {
             return Poll::Pending;
         }

@@ -130,17 +130,22 @@ impl Session {
             let has_room = self.hold.frames.len() < PARKED_MAX_BYTES && !self.broker.memory.parked_is_full();
             return self.hold.is_empty() || has_room;
         }
-        !self.hold.blocked && self.hold.is_empty() && !self.is_held()
+        self.reads_by_disk() && !self.is_held()
     }
 
-    /// Whether something is parked that may go on.
-    pub(super) fn may_release(&self) -> bool {
-        !self.hold.is_empty() && !self.hold.blocked && !self.is_held()
+    /// Whether it is the disk alone that can keep this connection from reading.
+    pub(super) fn reads_by_disk(&self) -> bool {
+        !self.consumes && !self.hold.blocked && self.hold.is_empty()
+    }
+
+    /// Whether something is parked that only waits for the disk.
+    pub(super) fn parks_for_disk(&self) -> bool {
+        !self.hold.is_empty() && !self.hold.blocked
     }
 
     /// Handles what was parked, if it may go on.
     pub(super) fn release_parked(&mut self) {
-        if self.may_release() {
+        if self.parks_for_disk() && !self.is_held() {
             self.hold.parks = false;
             self.handle_parked();
         }

@@ -282,9 +282,8 @@ impl Session {
             self.tell_counts();
             self.wakes.wake();
             self.broker.store.kick();
-            self.await_store();
             // The disk may have caught up before we asked to be told.
-            if !self.may_release() {
+            if self.await_disk() || !self.parks_for_disk() {
                 break;
             }
         }
@@ -336,13 +335,36 @@ impl Session {
         self.uncounted = told;
     }
 
-    fn await_store(&mut self) {
+    /// Whether frames may be read now. If it is the disk that says no, this connection is woken when it has caught up.
+    pub fn may_read_or_waits(&mut self) -> bool {
+        loop {
+            if self.may_read() {
+                return true;
+            }
+            // Neither: the disk has just caught up.
+            if self.await_disk() || self.phase == Phase::Closed || self.is_stuffed() || !self.reads_by_disk() {
+                return false;
+            }
+        }
+    }
+
+    /// Asks to be woken when the disk has what this connection waits for. True when what others have written is a part of that.
+    fn await_disk(&mut self) -> bool {
         let spill = self.broker.store.spill();
-        if spill.is_full() && !self.awaits_room {
+        let is_full = spill.is_full();
+        if is_full && !self.awaits_room {
             self.awaits_room = true;
             let signal = Arc::clone(self.outbox.signal());
             spill.when_it_has_room(Box::new(move || signal.raise(signal::ROOM)));
         }
+        // In this order: whatever is still pending afterwards lies beyond this position. Any progress will do.
+        let durable = self.broker.store.durable();
+        let is_behind = self.broker.is_log_behind();
+        self.await_store(is_behind.then_some(Lsn(durable.0 + 1)));
+        is_full || is_behind
+    }
+
+    fn await_store(&mut self, held_until: Option<Lsn>) {
         if self.awaits_store {
             return;
         }
@@ -360,11 +382,7 @@ impl Session {
             }));
         }
         consider(self.writer.waits_for());
-        // In this order: whatever is still pending afterwards lies beyond this position. Any progress will do.
-        let durable = self.broker.store.durable();
-        if self.is_held() {
-            consider(Some(Lsn(durable.0 + 1)));
-        }
+        consider(held_until);
         if let Some(lsn) = first {
             self.awaits_store = true;
             self.broker.store.notify_at(lsn, Arc::clone(self.outbox.signal()) as _);

@@ -394,15 +394,41 @@ fn behind_a_slow_disk_a_client_that_consumes_acknowledges_on() {
     assert_eq!(ready(&house, "safe"), before);
     house.disk.gate.release_syncs();
     while ready(&house, "safe") == before {
-        let woken = std::time::Instant::now();
-        while !both.session.signal().is_raised() {
-            assert!(woken.elapsed() < LOST, "nobody told it that the disk has caught up");
-            std::thread::yield_now();
-        }
+        wait_for_signal(&both);
         both.turn();
     }
     assert_eq!(ready(&house, "safe"), before + 1);
     assert_eq!(both.heard(), [], "no alarm, no word");
+}
+
+/// One that waits for nothing of its own.
+#[test]
+fn who_is_not_read_for_what_others_have_written_is_woken() {
+    const CAP: u64 = 50_000;
+    let house = house_with(|settings| settings.limits.uncommitted_bytes = CAP);
+    let _release = Release(&house.disk.gate);
+    let mut publisher = Plain::new(&house, 1, true);
+    let mut other = Plain::new(&house, 2, true);
+    other.publish(1, "fast", b"x");
+    other.turn();
+    house.disk.gate.hold_syncs();
+    while publisher.session.may_read() {
+        publisher.publish_persistent(1, "safe", &[0; 1000]);
+    }
+    assert!(!other.session.may_read_or_waits());
+    house.disk.gate.release_syncs();
+    while !other.session.may_read_or_waits() {
+        wait_for_signal(&other);
+        other.turn();
+    }
+}
+
+fn wait_for_signal(client: &Plain) {
+    let begun = std::time::Instant::now();
+    while !client.session.signal().is_raised() {
+        assert!(begun.elapsed() < LOST, "nobody told it that the disk has caught up");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

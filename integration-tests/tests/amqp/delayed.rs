@@ -1,5 +1,7 @@
 //! Exchanges that keep messages back: x-delayed-message, and x-delayed-exchange on exchanges of other types.
 
+use std::collections::BTreeSet;
+
 use crate::support::*;
 use integration_tests::id;
 use integration_tests::process::Broker;
@@ -250,9 +252,11 @@ fn other_exchanges_lead_to_one_that_delays() {
     raw.call(1, id::EXCHANGE_BIND, arguments, id::EXCHANGE_BIND_OK);
     let alternate = Bytes::new().field("alternate-exchange", b'S').longstr(&exchange).done();
     let with_alternate = declare_exchange(&mut raw, "direct", 0, &alternate);
-    for (from, body) in [(&source, "bound"), (&with_alternate, "alternate")] {
+    for from in [&source, &with_alternate] {
         publish(&mut raw, from, &with_headers(delay(LONG_MS)), "much later");
         assert!(raw.get(1, &queue, true).is_none());
+    }
+    for (from, body) in [(&source, "bound"), (&with_alternate, "alternate")] {
         publish(&mut raw, from, &with_headers(delay(20)), body);
     }
     raw.consume(1, &queue, "", 2);
@@ -352,10 +356,23 @@ fn delayed_messages_survive_a_crash() {
     let mut raw = open(&broker);
     let (exchange, queue) = topology(&mut raw);
     let forever = Bytes::new().field("x-delay", b'l').longlong(1 << 40).done();
-    publish(&mut raw, &exchange, &with_headers(&forever), "in 34 years");
-    publish(&mut raw, &exchange, &with_headers(delay(3 * SHORT_MS)), "third");
-    publish(&mut raw, &exchange, &with_headers(delay(SHORT_MS)), "first");
-    publish(&mut raw, &exchange, &transient(delay(2 * SHORT_MS)), "second");
+    // Published at once: a confirm in between may take longer than what lies between the delays.
+    let messages = [
+        (with_headers(&forever), "in 34 years"),
+        (with_headers(delay(3 * SHORT_MS)), "third"),
+        (with_headers(delay(SHORT_MS)), "first"),
+        (transient(delay(2 * SHORT_MS)), "second"),
+    ];
+    for (properties, body) in &messages {
+        raw.publish(1, (exchange.as_str(), "key"), MANDATORY, properties, body.as_bytes());
+    }
+    let mut confirmed = BTreeSet::new();
+    while confirmed.len() < messages.len() {
+        let arguments = raw.expect(1, id::BASIC_ACK);
+        let mut ack = Reader::new(&arguments);
+        let (tag, multiple) = (ack.longlong(), ack.octet() != 0);
+        confirmed.extend(if multiple { 1 } else { tag }..=tag);
+    }
     for restart in 0..2 {
         broker = if restart == 0 { broker.kill9().start() } else { broker.restart() };
     }

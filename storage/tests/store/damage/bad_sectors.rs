@@ -1,10 +1,12 @@
-//! A disk that cannot read a part of one file, whatever name the file has.
+//! A disk that cannot read a part of one file, whatever name the file has, until that is written over: then it has another
+//! place for it, as disks do.
 
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use storage::fs::{DirEntry, File, Fs, OpenMode, RealFs};
 
@@ -15,12 +17,13 @@ pub(crate) struct BadSectors {
     inode: u64,
     bytes: Range<u64>,
     precious: bool,
+    replaced: Arc<AtomicBool>,
 }
 
 impl BadSectors {
     /// These bytes of what is a file of this name now. When they are `precious` nobody may write over them or cut them away.
     pub(crate) fn new(path: &Path, bytes: Range<u64>, precious: bool) -> Arc<Self> {
-        Arc::new(Self { inode: inode(path).expect("the file is there"), bytes, precious })
+        Arc::new(Self { inode: inode(path).expect("the file is there"), bytes, precious, replaced: Arc::default() })
     }
 }
 
@@ -34,7 +37,8 @@ impl Fs for BadSectors {
         if inode(path)? != self.inode {
             return Ok(file);
         }
-        Ok(Arc::new(BadFile { file, bytes: self.bytes.clone(), precious: self.precious }))
+        let replaced = Arc::clone(&self.replaced);
+        Ok(Arc::new(BadFile { file, bytes: self.bytes.clone(), precious: self.precious, replaced }))
     }
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         RealFs.create_dir_all(path)
@@ -66,13 +70,14 @@ struct BadFile {
     file: Arc<dyn File>,
     bytes: Range<u64>,
     precious: bool,
+    replaced: Arc<AtomicBool>,
 }
 
 impl File for BadFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         // Beyond the end there is nothing to read.
         let end = self.file.len()?.min(offset + buf.len() as u64);
-        if offset < self.bytes.end && self.bytes.start < end {
+        if offset < self.bytes.end && self.bytes.start < end && !self.replaced.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(EIO));
         }
         self.file.read_at(buf, offset)
@@ -81,7 +86,11 @@ impl File for BadFile {
         let end = offset + buf.len() as u64;
         let apart = offset >= self.bytes.end || self.bytes.start >= end;
         assert!(apart || !self.precious, "what cannot be read is never written over");
-        self.file.write_all_at(buf, offset)
+        self.file.write_all_at(buf, offset)?;
+        if offset <= self.bytes.start && self.bytes.end <= end {
+            self.replaced.store(true, Ordering::SeqCst);
+        }
+        Ok(())
     }
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
