@@ -24,9 +24,9 @@ use crate::index::usage::Held;
 use crate::index::{Index, Obsolete};
 use crate::shelf;
 
-/// Bigger values are split: a page of sled has 16 of them, and one that is larger than a quarter of a segment goes into a file
-/// of its own, which costs one more sync.
-pub(crate) const VALUE_MAX: usize = 8 * 1024;
+/// Bigger values are split: a page of sled has 16 of them, 20 until it is split or after two were merged, and one that is larger
+/// than a quarter of a segment goes into a file of its own, which costs two more syncs.
+pub(crate) const VALUE_MAX: usize = 6 * 1024;
 /// sled allocates a buffer of this size for every piece that it writes.
 const SEGMENT_BYTES: usize = 512 * 1024;
 /// What it was once; sled cannot change it where it has been used.
@@ -194,19 +194,32 @@ impl State {
         guarded(|| self.db.flush())?;
         let mut sync = || -> io::Result<()> {
             self.file.sync_data()?;
-            let mut present: HashSet<PathBuf> =
-                self.fs.list(&self.path)?.into_iter().map(|entry| self.path.join(entry.name)).collect();
+            let blobs = self.path.join("blobs");
+            let mut present: HashSet<PathBuf> = HashSet::new();
+            for dir in [&self.path, &blobs] {
+                match self.fs.list(dir) {
+                    Ok(entries) => present.extend(entries.into_iter().map(|entry| dir.join(entry.name))),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound && *dir == blobs => {}
+                    Err(error) => return Err(error),
+                }
+            }
             present.remove(&self.path.join("db"));
             if present == self.synced {
                 return Ok(());
             }
+            let mut has_blobs = false;
             for path in present.difference(&self.synced) {
+                has_blobs |= path.starts_with(&blobs);
                 match self.fs.open(path, OpenMode::Read) {
                     Ok(file) => file.sync_data()?,
                     // It gives its snapshots a final name when they are written.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                 }
+            }
+            // sled takes a page whose file is missing for one that was never written, and says nothing.
+            if has_blobs {
+                self.fs.sync_dir(&blobs)?;
             }
             self.fs.sync_dir(&self.path)?;
             self.synced = present;
@@ -425,5 +438,29 @@ mod tests {
         }
         assert_eq!((index.usage.segments[&1].live, index.usage.segments[&2].live_bytes), (2 * 536, 2 * 40_000));
         assert_eq!((index.dirty_chunks.len(), index.cache.cold), (2, 2));
+    }
+
+    /// Pages that are as full as they can be before they are split, and after they were merged.
+    #[test]
+    fn the_largest_values_are_in_no_files_of_their_own() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let fs: Arc<dyn Fs> = Arc::new(crate::fs::RealFs);
+        let mut state = State::open(&fs, dir.path(), 1024 * 1024).expect("it opens");
+        let key = |number: u64| chunk_key(CHUNK_COLUMNS, number, 0);
+        let mut random = 1u64;
+        for round in 0..8 {
+            for number in 0..400 {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let mut changes = Changes::default();
+                match (random >> 60) % 4 {
+                    0 | 1 if round % 2 == 1 => changes.remove(key(number)),
+                    _ => changes.put(key(number), vec![number as u8; VALUE_MAX]),
+                }
+                state.apply(changes).expect("it is applied");
+            }
+            state.sync().expect("it is synced");
+        }
+        let blobs = fs::read_dir(dir.path().join("blobs")).expect("it is there").count();
+        assert_eq!(blobs, 0);
     }
 }

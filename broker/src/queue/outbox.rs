@@ -383,7 +383,8 @@ impl Outbox {
         let mut state = self.state.lock();
         if let Some(channel) = state.credits.channels.get_mut(channel_slot as usize) {
             channel.held = false;
-            state.credits.resume_all(resume);
+            let has_room = state.bytes < self.high_water_bytes() / 2;
+            state.credits.resume_touched(&Touched::default(), true, has_room, resume);
         }
     }
 

@@ -18,7 +18,8 @@ const STALE: usize = 1024;
 pub(crate) struct Cache {
     /// Bytes of memory that columns take.
     pub(crate) resident: usize,
-    /// Bytes of them that new messages have taken since a checkpoint last began.
+    /// Bytes of them that hold messages which came since a checkpoint last began. Not the room beside them: a checkpoint sets
+    /// that free, but many queues with a message now and then take it again at once.
     pub(crate) grown: usize,
     /// Chunks whose columns are not in memory.
     pub(crate) cold: usize,

@@ -10,6 +10,9 @@ use super::chunk::CHUNK;
 /// Columns with more messages than this get room for all there can be at once, instead of growing further.
 const FEW: usize = 128;
 
+/// Bytes that a message takes in them, without what most messages don't need.
+pub(super) const ENTRY_BYTES: usize = 8 + 4;
+
 /// Columns that most messages don't need; each is empty until one does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MetaColumns {

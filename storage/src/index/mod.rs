@@ -203,9 +203,8 @@ impl Index {
                 let before = was_live.then(|| columns.entry(slot));
                 let memory = columns.memory();
                 columns.set(slot, location, len, meta);
-                let grown = columns.memory() - memory;
-                self.cache.resident += grown;
-                self.cache.grown += grown;
+                self.cache.resident += columns.memory() - memory;
+                self.cache.grown += columns::ENTRY_BYTES;
                 chunk.columns_dirty = true;
                 chunk.used = true;
                 before

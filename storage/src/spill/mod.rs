@@ -38,6 +38,13 @@ pub struct SpillOptions {
     pub full_bytes: usize,
 }
 
+impl SpillOptions {
+    /// What a queue has to have to be written, when all have `waiting_bytes`.
+    fn enough(&self, waiting_bytes: usize) -> usize {
+        if waiting_bytes >= self.waiting_bytes { self.write_bytes / 16 } else { self.write_bytes }
+    }
+}
+
 impl Default for SpillOptions {
     fn default() -> Self {
         Self { file_bytes: 16 << 20, write_bytes: 256 << 10, waiting_bytes: 8 << 20, full_bytes: 32 << 20 }
@@ -183,9 +190,7 @@ impl Spill {
         state.waiting_bytes += bytes;
         state.messages += 1;
         let options = &self.shared.options;
-        let full = state.waiting_bytes >= options.waiting_bytes;
-        let enough = if full { options.write_bytes / 16 } else { options.write_bytes };
-        let ready = lane.waiting_bytes >= enough && !lane.queued;
+        let ready = lane.waiting_bytes >= options.enough(state.waiting_bytes) && !lane.queued;
         if ready {
             lane.queued = true;
             state.jobs.push_back(Job::Write(queue));

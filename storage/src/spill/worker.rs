@@ -182,7 +182,7 @@ impl Worker<'_> {
             file.len += bytes;
             file.messages += messages;
         }
-        lane.queued = lane.waiting_bytes >= self.shared.options.write_bytes;
+        lane.queued = lane.waiting_bytes >= self.shared.options.enough(state.waiting_bytes);
         if lane.queued {
             state.jobs.push_back(Job::Write(queue));
         }
